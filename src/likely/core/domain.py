@@ -1,0 +1,517 @@
+"""Domains: where one sample lives, and which base measure its density uses.
+
+Continuous columns use Lebesgue measure and discrete ones counting measure, so that a
+log-likelihood is always in nats per sample, in the data's own units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from likely.core.errors import DataError, DomainError
+
+Layout = Literal["vector", "sequence", "image", "lattice"]
+LAYOUTS = ("vector", "sequence", "image", "lattice")
+
+
+@dataclass(frozen=True)
+class Column:
+    """The kind of one entry of a sample."""
+
+    discrete: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__.lower()
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether each value lies in the column's support."""
+        return x.isfinite()
+
+    def describe(self) -> str:
+        """The support in words, for error messages."""
+        return "a finite real number"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind} | {
+            entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init
+        }
+
+
+@dataclass(frozen=True)
+class Real(Column):
+    """The real line."""
+
+
+@dataclass(frozen=True)
+class Positive(Column):
+    """The half-line (0, ∞)."""
+
+    def contains(self, x: Tensor) -> Tensor:
+        return x.isfinite() & (x > 0)
+
+    def describe(self) -> str:
+        return "a finite number above 0"
+
+
+@dataclass(frozen=True)
+class Interval(Column):
+    """The interval [low, high]."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise DomainError(
+                f"{self.kind}({self.low}, {self.high}): the bounds must be finite, the lower one first"
+            )
+
+    def contains(self, x: Tensor) -> Tensor:
+        return (x >= self.low) & (x <= self.high)
+
+    def describe(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Periodic(Interval):
+    """A circle: `low` and `high` are the same point."""
+
+
+@dataclass(frozen=True)
+class Constant(Column):
+    """A single value, which contributes nothing to a likelihood (a unit atom)."""
+
+    value: float
+    discrete: ClassVar[bool] = True
+
+    def contains(self, x: Tensor) -> Tensor:
+        return x == torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
+
+    def describe(self) -> str:
+        return f"the constant {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Discrete(Column):
+    """A column of whole numbers; `levels` is None where they have no upper bound."""
+
+    levels: int | None
+    discrete: ClassVar[bool] = True
+    low: ClassVar[int] = 0  # the value of code 0 …
+    step: ClassVar[int] = 1  # … and the distance between neighbouring values
+
+    def __post_init__(self) -> None:
+        if self.levels is not None and self.levels < 1:
+            raise DomainError(f"{self.kind}({self.levels}): at least one level is needed")
+
+    def contains(self, x: Tensor) -> Tensor:
+        if self.levels is None:
+            return x.isfinite() & (x >= self.low) & (x == x.floor())
+        code = (x.to(torch.float64) - self.low) / self.step
+        return (code >= 0) & (code <= self.levels - 1) & (code == code.floor())
+
+    def describe(self) -> str:
+        if self.levels is None:
+            return "a whole number from 0 on"
+        return f"a whole number from 0 to {self.levels - 1}"
+
+
+@dataclass(frozen=True)
+class Integer(Discrete):
+    """Ordered levels 0 … levels − 1."""
+
+
+@dataclass(frozen=True)
+class Count(Discrete):
+    """Whole numbers 0, 1, 2 … without an upper bound."""
+
+    levels: int | None = field(default=None, init=False)
+
+
+@dataclass(frozen=True)
+class Binary(Discrete):
+    """0 or 1."""
+
+    levels: int | None = field(default=2, init=False)
+
+
+@dataclass(frozen=True)
+class Spin(Binary):
+    """−1 or +1."""
+
+    low: ClassVar[int] = -1
+    step: ClassVar[int] = 2
+
+    def describe(self) -> str:
+        return "-1 or 1"
+
+
+@dataclass(frozen=True, init=False)
+class Categorical(Discrete):
+    """Unordered values 0 … k − 1, with labels where they have names."""
+
+    labels: tuple[str, ...] | None
+
+    def __init__(self, categories: int | Sequence[str]) -> None:
+        labels = None if isinstance(categories, int) else tuple(str(label) for label in categories)
+        object.__setattr__(self, "levels", len(labels) if labels is not None else categories)
+        object.__setattr__(self, "labels", labels)
+        self.__post_init__()
+        if labels and len(set(labels)) < len(labels):
+            raise DomainError("categorical: two categories have the same label")
+
+    def to_json(self) -> dict[str, Any]:
+        categories = self.levels if self.labels is None else list(self.labels)
+        return {"kind": self.kind, "categories": categories}
+
+
+COLUMNS: dict[str, type[Column]] = {
+    column.__name__.lower(): column
+    for column in (
+        Real,
+        Positive,
+        Interval,
+        Periodic,
+        Constant,
+        Integer,
+        Count,
+        Categorical,
+        Binary,
+        Spin,
+    )
+}
+
+
+def column_from_json(data: dict[str, Any]) -> Column:
+    arguments = {key: value for key, value in data.items() if key != "kind"}
+    return COLUMNS[data["kind"]](**arguments)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where one sample lives: its shape, the kind of each entry, and how the entries are laid out.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample.
+    columns : tuple of Column
+        One kind for all entries, or one for each in row-major order.
+    names : tuple of str, optional
+        Names of the entries, where they are columns of a table.
+    layout : {"vector", "sequence", "image", "lattice"}
+        Which entries are neighbours: this tells a family which network to take.
+
+    Raises
+    ------
+    DomainError
+        If the parts do not fit together.
+    """
+
+    shape: tuple[int, ...]
+    columns: tuple[Column, ...]
+    names: tuple[str, ...] | None = None
+    layout: Layout = "vector"
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(length < 1 for length in self.shape):
+            raise DomainError(f"a domain's shape must hold positive lengths, not {self.shape}")
+        if self.layout not in LAYOUTS:
+            raise DomainError(f"unknown layout {self.layout!r}: take one of {', '.join(LAYOUTS)}")
+        if len(self.columns) not in (1, self.size):
+            raise DomainError(
+                f"{len(self.columns)} column kinds for {self.size} entries: give one for all, or one each"
+            )
+        if self.names is not None and (
+            len(self.names) != self.size or len(set(self.names)) != self.size
+        ):
+            raise DomainError(f"{self.size} different column names are needed, not {self.names}")
+
+    @cached_property
+    def size(self) -> int:
+        """Number of entries of one sample."""
+        return math.prod(self.shape)
+
+    def column(self, index: int) -> Column:
+        """The kind of entry `index`, counted in row-major order."""
+        return self.columns[0] if len(self.columns) == 1 else self.columns[index]
+
+    def name(self, index: int) -> str:
+        """What to call entry `index` in a message: its name, or its position."""
+        return repr(self.names[index]) if self.names else str(index)
+
+    @cached_property
+    def groups(self) -> list[tuple[Column, list[int]]]:
+        """The distinct column kinds, each with the entries that have it."""
+        if len(self.columns) == 1:
+            return [(self.columns[0], list(range(self.size)))]
+        groups: dict[Column, list[int]] = {}
+        for index, column in enumerate(self.columns):
+            groups.setdefault(column, []).append(index)
+        return list(groups.items())
+
+    @property
+    def kinds(self) -> set[type[Column]]:
+        return {type(column) for column in self.columns}
+
+    @property
+    def discrete(self) -> bool:
+        """Whether every entry is discrete; samples are then int64, and floating otherwise."""
+        return all(column.discrete for column in self.columns)
+
+    def inside(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, "n size"]:
+        """Whether each entry lies in its column's support."""
+        flat = x.flatten(1)
+        if len(self.groups) == 1:
+            return self.groups[0][0].contains(flat)
+        inside = torch.empty(flat.shape, dtype=torch.bool, device=flat.device)
+        for column, index in self.groups:
+            inside[:, index] = column.contains(flat[:, index])
+        return inside
+
+    def contains(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, " n"]:
+        """Whether each row lies in the domain."""
+        return self.inside(x).all(1)
+
+    def check(
+        self, x: Shaped[Tensor, "n *shape"], where: str = "the data", first_row: int = 0
+    ) -> None:
+        """Raise unless every row lies in the domain.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *shape)
+        where : str
+            What the rows are, for the message; a file's name, say.
+        first_row : int
+            Number of the first row, for the message.
+
+        Raises
+        ------
+        DataError
+            With the first offending row and column, and what the column takes.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise DataError(
+                f"{where}: rows of shape {tuple(x.shape[1:])} where the domain has {self.shape}"
+            )
+        inside = self.inside(x)
+        if inside.all():
+            return
+        row, entry = inside.logical_not().nonzero()[0].tolist()
+        value = x.flatten(1)[row, entry].item()
+        raise DataError(
+            f"{where}: row {first_row + row}, column {self.name(entry)}: {value:g} is not "
+            f"{self.column(entry).describe()}; correct the value, drop the row, or declare another domain"
+        )
+
+    @property
+    def anchor(self) -> Tensor:
+        """One point inside the support, shape (*shape,): it stands in for rows outside it."""
+        values = torch.zeros(self.size, dtype=torch.float64)
+        for column, index in self.groups:
+            if isinstance(column, Interval):
+                values[index] = (column.low + column.high) / 2
+            elif isinstance(column, Constant):
+                values[index] = column.value
+            elif isinstance(column, Discrete):
+                values[index] = column.low
+            elif isinstance(column, Positive):
+                values[index] = 1.0
+        return values.reshape(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "shape": list(self.shape),
+            "columns": [column.to_json() for column in self.columns],
+            "names": None if self.names is None else list(self.names),
+            "layout": self.layout,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Domain:
+        """The domain that `to_json` wrote."""
+        try:
+            return cls(
+                shape=tuple(data["shape"]),
+                columns=tuple(column_from_json(column) for column in data["columns"]),
+                names=None if data["names"] is None else tuple(data["names"]),
+                layout=data["layout"],
+            )
+        except (KeyError, TypeError) as error:
+            raise DomainError(f"not the description of a domain: {error!r}") from error
+
+    def __str__(self) -> str:
+        kinds = ", ".join(
+            column.kind + (f" × {len(index)}" if len(self.groups) > 1 else "")
+            for column, index in self.groups[:6]
+        )
+        more = ", …" if len(self.groups) > 6 else ""
+        return f"{'×'.join(map(str, self.shape))} {self.layout} of {kinds}{more}"
+
+
+def _layout_of(shape: tuple[int, ...], layout: Layout | None, default: Layout = "vector") -> Layout:
+    return layout or (default if len(shape) == 1 else "image")
+
+
+def _uniform(column: Column, shape: tuple[int, ...], layout: Layout) -> Domain:
+    return Domain(shape or (1,), (column,), layout=layout)
+
+
+def reals(*shape: int, layout: Layout | None = None) -> Domain:
+    """Real numbers; `lk.reals(1, 28, 28)` is an image unless `layout` says otherwise."""
+    return _uniform(Real(), shape, _layout_of(shape or (1,), layout))
+
+
+def binary(*shape: int, layout: Layout | None = None) -> Domain:
+    """Zeros and ones."""
+    return _uniform(Binary(), shape, _layout_of(shape or (1,), layout))
+
+
+def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
+    """Ordered levels 0 … levels − 1."""
+    return _uniform(Integer(levels), shape, _layout_of(shape or (1,), layout))
+
+
+def categories(
+    categories: int | Sequence[str], *shape: int, layout: Layout | None = None
+) -> Domain:
+    """Unordered symbols 0 … k − 1, a sequence unless `layout` says otherwise."""
+    return _uniform(
+        Categorical(categories), shape, _layout_of(shape or (1,), layout, default="sequence")
+    )
+
+
+def spins(*shape: int) -> Domain:
+    """Values ±1 on a periodic lattice."""
+    return _uniform(Spin(), shape, "lattice")
+
+
+END = "<end>"
+
+
+def text(vocabulary: Sequence[str], max_length: int) -> Domain:
+    """Texts of at most `max_length` symbols of a vocabulary, filled up with an end symbol."""
+    return categories([*vocabulary, END], max_length)
+
+
+def table(*columns: Column | str, **named: Column | str) -> Domain:
+    """A table's columns, unnamed or named: `lk.table(phi=lk.Periodic(-pi, pi), e=lk.Positive())`.
+
+    Raises
+    ------
+    DomainError
+        If there are no columns, or named and unnamed ones are mixed.
+    """
+    if bool(columns) == bool(named):
+        raise DomainError("table: give columns either all by position or all by name")
+    kinds = tuple(
+        parse_column(column) if isinstance(column, str) else column
+        for column in columns or named.values()
+    )
+    return Domain((len(kinds),), kinds, names=tuple(named) or None)
+
+
+def parse_column(text: str) -> Column:
+    """A column kind from text such as `real`, `interval(0, 1)`, `periodic(-pi, pi)`, `categorical(e, mu)`.
+
+    Raises
+    ------
+    DomainError
+        If the text is none of these.
+    """
+    kind, _, rest = text.strip().partition("(")
+    kind = kind.strip().lower()
+    cls = COLUMNS.get(kind)
+    if cls is None or (rest and not rest.endswith(")")):
+        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
+    parts = [part.strip() for part in rest[:-1].split(",")] if rest else []
+    try:
+        if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
+            return Categorical(parts)
+        return cls(*(int(part) if cls in (Integer, Categorical) else _number(part) for part in parts))
+    except (TypeError, ValueError):
+        raise DomainError(
+            f"column kind {text!r}: wrong arguments; write it like 'interval(0, 1)', 'periodic(-pi, pi)', "
+            f"'integer(17)', 'categorical(e, mu)' or 'real'"
+        ) from None
+
+
+def _number(text: str) -> float:
+    sign, digits = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    factor, star, rest = digits.partition("*")
+    if digits.endswith("pi"):
+        return sign * math.pi * (float(factor) if star and rest == "pi" else float(digits[:-2] or 1))
+    return float(text)
+
+
+def infer_domain(data: Any) -> Domain:
+    """The domain that an array or a DataFrame suggests.
+
+    Booleans and arrays of 0 and 1 are binary, unsigned bytes and small non-negative integers
+    ordered levels, other non-negative integers counts, text and pandas categories categorical;
+    everything else is real. Bounds and periods are never guessed: declare those.
+
+    Raises
+    ------
+    DataError
+        If the data have no rows, or a type that cannot be read.
+    """
+    if hasattr(data, "dtypes") and hasattr(data, "columns"):
+        return Domain(
+            (len(data.columns),),
+            tuple(_infer_series(data[name], str(name)) for name in data.columns),
+            names=tuple(str(name) for name in data.columns),
+        )
+    array = data.numpy(force=True) if isinstance(data, Tensor) else np.asanyarray(data)
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise DataError("the array is empty: give at least one row")
+    shape = tuple(array.shape[1:]) or (1,)
+    return Domain(shape, (_infer_array(array),), layout="vector" if len(shape) == 1 else "image")
+
+
+INTEGER_LEVELS = 256  # whole numbers from 0 below this are taken as ordered levels
+
+
+def _infer_array(array: np.ndarray) -> Column:
+    if array.dtype.kind == "b":
+        return Binary()
+    if array.dtype.kind in "iu":
+        low, high = int(array.min()), int(array.max())
+        if low >= 0 and high <= 1:
+            return Binary()
+        if array.dtype == np.uint8 and array.ndim > 2:
+            return Integer(256)
+        if low >= 0:
+            return Integer(high + 1) if high < INTEGER_LEVELS else Count()
+        if low == -1 and high == 1 and not (array == 0).any():
+            return Spin()
+        return Real()
+    if array.dtype.kind == "f":
+        return Real()
+    raise DataError(f"an array of type {array.dtype} cannot be read: give numbers")
+
+
+def _infer_series(series: Any, name: str) -> Column:
+    import pandas as pd
+
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return Categorical([str(label) for label in series.cat.categories])
+    if not pd.api.types.is_numeric_dtype(series.dtype):
+        labels = sorted({str(value) for value in series.dropna()})
+        if not labels:
+            raise DataError(f"column {name!r} has no values")
+        return Categorical(labels)
+    values = series.dropna()
+    return _infer_array(values.to_numpy()) if len(values) else Real()

@@ -1,0 +1,25 @@
+"""Exceptions. Each message says what is wrong, where, and what to do."""
+
+
+class LikelyError(Exception):
+    """Base of every error that `likely` raises on purpose."""
+
+
+class DataError(LikelyError):
+    """The data cannot be read, or break their domain."""
+
+
+class DomainError(LikelyError):
+    """A domain is malformed, or a model does not take it."""
+
+
+class DensityError(LikelyError):
+    """The density that was asked for does not exist for this model on this domain."""
+
+
+class DivergenceError(LikelyError):
+    """Training cannot go on."""
+
+
+class ArtifactError(LikelyError):
+    """A file that `likely` wrote is missing, damaged, of another kind or of another configuration."""

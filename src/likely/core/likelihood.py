@@ -1,0 +1,94 @@
+"""Likelihood: a number per row that knows what kind of number it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+
+class Kind(StrEnum):
+    """What a reported log-likelihood is, compared with the model's true one."""
+
+    EXACT = "exact"
+    LOWER = "lower bound"
+    UPPER = "upper bound"
+    ESTIMATE = "estimate"
+    NONE = "none"
+
+    def __add__(self, other: str) -> Kind:  # type: ignore[override]
+        """The kind of a sum: exact + lower = lower; lower + upper, or any estimate = estimate."""
+        kinds = {self, Kind(other)} - {Kind.EXACT}
+        if Kind.NONE in kinds:
+            return Kind.NONE
+        if not kinds:
+            return Kind.EXACT
+        return kinds.pop() if len(kinds) == 1 else Kind.ESTIMATE
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with its standard error; no error means that the number is exact."""
+
+    value: float
+    stderr: float | None = None
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value) or not self.stderr or not math.isfinite(self.stderr):
+            return f"{self.value:.4g}"
+        decimals = min(max(0, 1 - math.floor(math.log10(self.stderr))), 9)
+        return f"{self.value:.{decimals}f} ± {self.stderr:.{decimals}f}"
+
+    def to_json(self) -> dict[str, float | None]:
+        """Value and error; JSON has no infinities, so those become null."""
+        finite = {"value": self.value, "stderr": self.stderr}
+        return {k: v if v is not None and math.isfinite(v) else None for k, v in finite.items()}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihoods in nats, what kind they are, and their errors.
+
+    Attributes
+    ----------
+    value : Tensor, shape (n,)
+    kind : Kind
+    stderr : Tensor, shape (n,), optional
+        Standard errors of the single rows, independent between rows.
+    common_stderr : float
+        Standard error that all rows share, such as that of log Z.
+    """
+
+    value: Tensor
+    kind: Kind
+    stderr: Tensor | None = None
+    common_stderr: float = 0.0
+
+    def __add__(self, other: Likelihood) -> Likelihood:
+        """Sum row by row, of independently estimated parts."""
+        errors = [part for part in (self.stderr, other.stderr) if part is not None]
+        return Likelihood(
+            self.value + other.value,
+            self.kind + other.kind,
+            sum(part.square() for part in errors).sqrt() if errors else None,  # type: ignore[union-attr]
+            math.hypot(self.common_stderr, other.common_stderr),
+        )
+
+    def mean(self, weight: Tensor | None = None) -> Figure:
+        """Weighted mean over rows, with its standard error.
+
+        The spread between rows already holds the rows' own errors; the common error is added to it.
+        """
+        value = self.value.double()
+        w = value.new_ones(len(value)) if weight is None else weight.to(value)
+        w = w / w.sum()
+        mean = (w * value).sum() if w.all() else (w * value)[w > 0].sum()
+        n_effective = 1 / w.square().sum()
+        if n_effective <= 1:
+            spread = math.nan
+        else:
+            variance = (w * (value - mean).square()).sum() / (n_effective - 1)
+            spread = variance.sqrt().item()
+        return Figure(mean.item(), math.hypot(spread, self.common_stderr))

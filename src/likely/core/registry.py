@@ -1,0 +1,180 @@
+"""The registry of models: every family registers its classes by name where they are defined."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from likely.core.domain import Domain
+from likely.core.errors import DomainError, LikelyError
+from likely.core.model import GenerativeModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILIES = ("mixtures", "autoregressive", "flows")
+
+M = TypeVar("M", bound=type[GenerativeModel])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered model: a class, and what `lk.models()` tells about it."""
+
+    name: str
+    cls: type[GenerativeModel]
+    title: str
+    density: str
+    constraint: str
+    paper: str
+    presets: dict[str, Any]
+
+    @property
+    def family(self) -> str:
+        return self.cls.__module__.split(".")[1]
+
+    @property
+    def columns(self) -> list[str]:
+        """Kinds of columns that the model takes."""
+        return sorted(kind.__name__.lower() for kind in self.cls.accepts)
+
+    def takes(self, domain: Domain) -> bool:
+        return domain.kinds <= self.cls.accepts
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "family": self.family,
+            "title": self.title,
+            "density": self.density,
+            "columns": self.columns,
+            "context": self.cls.takes_context,
+            "constraint": self.constraint,
+            "paper": self.paper,
+        }
+
+
+_entries: dict[str, Entry] = {}
+
+
+def register(
+    name: str, *, title: str, density: str, constraint: str, paper: str, **presets: Any
+) -> Callable[[M], M]:
+    """Class decorator: give a model (with some hyperparameters preset) its name.
+
+    Parameters
+    ----------
+    name : str
+        Lower case, unique.
+    title : str
+        The model's full name.
+    density : str
+        What kind of likelihood it has, in words.
+    constraint : str
+        What the method asks of the network or of the data.
+    paper : str
+        Where it was published.
+    **presets
+        Hyperparameters that this name sets.
+    """
+
+    def add(cls: M) -> M:
+        assert name not in _entries, name
+        _entries[name] = Entry(name, cls, title, density, constraint, paper, presets)
+        return cls
+
+    return add
+
+
+def entries() -> dict[str, Entry]:
+    """All registered models by name."""
+    for family in FAMILIES:
+        importlib.import_module(f"likely.{family}")
+    return dict(sorted(_entries.items()))
+
+
+def taking(domain: Domain) -> list[str]:
+    """Names of the models that take a domain's columns."""
+    return [name for name, entry in entries().items() if entry.takes(domain)]
+
+
+def find(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises
+    ------
+    LikelyError
+        If there is no such model; the message names near ones.
+    """
+    known = entries()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3) or known
+        raise LikelyError(f"unknown model {name!r}: did you mean {', '.join(near)}?")
+    return known[name]
+
+
+def name_of(model: GenerativeModel) -> str:
+    """The registered name of a model's class.
+
+    Raises
+    ------
+    LikelyError
+        If the class is not registered.
+    """
+    for name, entry in entries().items():
+        if entry.cls is type(model) and entry.presets.items() <= model.hyperparameters.items():
+            return name
+    raise LikelyError(f"{type(model).__name__} is not a registered model: decorate it with register")
+
+
+def make(
+    name: str, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+) -> GenerativeModel:
+    """Build a registered model.
+
+    Parameters
+    ----------
+    name : str
+        As in `lk.models()`.
+    domain : Domain
+    context : Domain, optional
+    **hyperparameters
+        The class's own; see its docstring.
+
+    Raises
+    ------
+    LikelyError
+        If the name or an option is unknown.
+    DomainError
+        If the model does not take the domain.
+    """
+    entry = find(name)
+    known = hyperparameter_names(name)
+    for option in hyperparameters:
+        if option not in known:
+            raise LikelyError(
+                f"model {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
+            )
+    try:
+        return entry.cls(domain, context=context, **{**entry.presets, **hyperparameters})
+    except (TypeError, ValueError) as error:
+        raise DomainError(f"model {name!r}: {error}") from error
+
+
+def hyperparameter_names(name: str) -> list[str]:
+    """Names of a model's hyperparameters."""
+    import inspect
+
+    names = list(inspect.signature(find(name).cls.__init__).parameters)
+    return [option for option in names if option not in ("self", "domain", "context")]
+
+
+def models() -> pd.DataFrame:
+    """What there is: family, density, columns, constraint and paper of each model, by name."""
+    import pandas as pd
+
+    rows = [entry.to_json() for entry in entries().values()]
+    return pd.DataFrame(rows).set_index("name")
