@@ -31,7 +31,7 @@ from likely.core.domain import (
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
-def _weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column in float64; 1 stands for a deviation of zero."""
     z = z.to(torch.float64)
     w = torch.ones(len(z), dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
@@ -40,6 +40,42 @@ def _weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]
     std = (w * (z - mean).square()).sum(0).sqrt()
     floor = 1e-12 * z.abs().amax(0).clamp_min(1e-30)
     return mean, torch.where(std > floor, std, 1.0)
+
+
+def to_reals(column: Column, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Bijection of a column, dequantised if it is discrete, to the reals; and log |slope|."""
+    if isinstance(column, Positive | Count):
+        z = y.clamp_min(torch.finfo(y.dtype).tiny).log()
+        return z, -z
+    if isinstance(column, Periodic):
+        factor = 2 * math.pi / (column.high - column.low)
+        return (y - column.low) * factor - math.pi, torch.full_like(y, math.log(factor))
+    if isinstance(column, Interval | Discrete):
+        low, width = _cells(column)
+        info = torch.finfo(y.dtype)
+        z = torch.special.ndtri(((y - low) / width).clamp(info.tiny, 1 - info.eps / 2))
+        return z, (z.square() + LOG_TWO_PI) / 2 - math.log(width)
+    return y, torch.zeros_like(y)
+
+
+def from_reals(column: Column, z: Tensor) -> Tensor:
+    """Inverse of `to_reals`; angles may come in any turn."""
+    if isinstance(column, Positive | Count):
+        return z.exp()
+    if isinstance(column, Periodic):
+        turns = (z + math.pi) / (2 * math.pi)
+        return column.low + (column.high - column.low) * (turns - turns.floor())
+    if isinstance(column, Interval | Discrete):
+        low, width = _cells(column)
+        return low + width * torch.special.ndtr(z)
+    return z
+
+
+def _cells(column: Interval | Discrete) -> tuple[float, float]:
+    """Lower end and width of a bounded column; discrete ones are cells of width 1 from 0 on."""
+    if isinstance(column, Interval):
+        return column.low, column.high - column.low
+    return 0.0, float(column.levels or 1)
 
 
 class RealView(nn.Module):
@@ -64,145 +100,106 @@ class RealView(nn.Module):
     ----------
     domain : Domain
         With columns of the kinds above; unordered categories have no real view.
+
+    Attributes
+    ----------
+    dim : int
+        Number of real columns d.
+    exact : bool
+        Whether no column is dequantised.
+    periodic : Tensor of bool, shape (dim,)
+        Which of them are angles.
     """
 
-    accepts = frozenset({Real, Positive, Interval, Periodic, Integer, Binary, Spin, Count, Constant})
+    accepts = frozenset(
+        {Real, Positive, Interval, Periodic, Integer, Binary, Spin, Count, Constant}
+    )
     shift: Tensor
     scale: Tensor
-    low: Tensor
-    width: Tensor
-    constants: Tensor
     periodic: Tensor
-    quantised: Tensor
-    unbounded: Tensor
 
     def __init__(self, domain: Domain) -> None:
         super().__init__()
         self.domain = domain
-        kept = [i for i in range(domain.size) if not isinstance(domain.column(i), Constant)]
-        self.dim = len(kept)
-        self._kept = kept if self.dim < domain.size else None
-        columns = [domain.column(i) for i in kept]
-        self._positive = self._where([isinstance(c, Positive | Count) for c in columns])
-        self._bounded = self._where(
-            [isinstance(c, Integer | Binary) or type(c) is Interval for c in columns]
-        )
-        self._spin = self._where([isinstance(c, Spin) for c in columns])
-        self._periodic = self._where([isinstance(c, Periodic) for c in columns])
-        self.exact = not any(isinstance(c, Discrete) for c in columns)
-        low = [c.low if isinstance(c, Interval) else 0.0 for c in columns]
-        width = [
-            c.high - c.low
-            if isinstance(c, Interval)
-            else float(c.levels or 1)
-            if isinstance(c, Discrete)
-            else 1.0
-            for c in columns
+        self.groups = [
+            (column, index)
+            for column, index in domain.groups
+            if not isinstance(column, Constant)
         ]
+        self.kept = sorted(i for _, index in self.groups for i in index)
+        self.dim = len(self.kept)
+        place = {entry: i for i, entry in enumerate(self.kept)}
+        self.groups = [(column, [place[i] for i in index]) for column, index in self.groups]
+        self.exact = not any(column.discrete for column, _ in self.groups)
+        periodic = [isinstance(domain.column(i), Periodic) for i in self.kept]
+        self.register_buffer("periodic", torch.tensor(periodic), persistent=False)
         self.register_buffer("shift", torch.zeros(self.dim))
         self.register_buffer("scale", torch.ones(self.dim))
-        self.register_buffer("low", torch.tensor(low), persistent=False)
-        self.register_buffer("width", torch.tensor(width), persistent=False)
-        self.register_buffer("constants", domain.anchor.flatten().float(), persistent=False)
-        self.register_buffer(
-            "periodic", torch.tensor([isinstance(c, Periodic) for c in columns]), persistent=False
-        )
-        self.register_buffer(
-            "unbounded", torch.tensor([isinstance(c, Count) for c in columns]), persistent=False
-        )
-        self.register_buffer(
-            "quantised",
-            torch.tensor([float(isinstance(c, Discrete)) for c in columns]),
-            persistent=False,
-        )
 
-    def _where(self, flags: list[bool]) -> list[int] | slice | None:
-        """How to index the flagged columns: nothing, everything (no copy), or a list."""
-        if not any(flags):
-            return None
-        return slice(None) if all(flags) else [i for i, flag in enumerate(flags) if flag]
-
-    def _unbounded(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Map kept, dequantised columns to the reals; log |slope| of each column."""
-        z, log_slope = y, torch.zeros_like(y)
-        if self._positive is not None:
-            part = y[:, self._positive].clamp_min(torch.finfo(y.dtype).tiny).log()
-            z = _put(z, self._positive, part)
-            log_slope = _put(log_slope, self._positive, -part)
-        if self._bounded is not None:
-            low, width = self.low[self._bounded].to(y), self.width[self._bounded].to(y)
-            info = torch.finfo(y.dtype)
-            unit = ((y[:, self._bounded] - low) / width).clamp(info.tiny, 1 - info.eps / 2)
-            part = torch.special.ndtri(unit)
-            z = _put(z, self._bounded, part)
-            log_slope = _put(
-                log_slope, self._bounded, (part.square() + LOG_TWO_PI) / 2 - width.log()
-            )
-        if self._periodic is not None:
-            low, width = self.low[self._periodic].to(y), self.width[self._periodic].to(y)
-            factor = 2 * math.pi / width
-            z = _put(z, self._periodic, (y[:, self._periodic] - low) * factor - math.pi)
-            log_slope = _put(
-                log_slope, self._periodic, factor.log().expand(len(y), -1)
-            )
-        return z, log_slope
-
-    def _columns(self, x: Tensor) -> Tensor:
-        """Kept columns in floating point, integers with fresh uniform noise."""
+    def _unbounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Kept columns on the real line before standardisation, and log |slope| of each."""
         y = x.flatten(1)
-        y = y if self._kept is None else y[:, self._kept]
         y = y if y.is_floating_point() else y.to(self.shift.dtype)
-        if self._spin is not None:
-            y = _put(y, self._spin, (y[:, self._spin] + 1) / 2)
-        return y if self.exact else y + self.quantised.to(y) * torch.rand_like(y)
+        y = y if self.dim == self.domain.size else y[:, self.kept]
+        if len(self.groups) == 1:
+            return to_reals(self.groups[0][0], _dequantised(self.groups[0][0], y))
+        z, log_slope = torch.empty_like(y), torch.empty_like(y)
+        for column, index in self.groups:
+            z[:, index], log_slope[:, index] = to_reals(column, _dequantised(column, y[:, index]))
+        return z, log_slope
 
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take shift and scale from rows of the training split."""
-        mean, std = _weighted_moments(self._unbounded(self._columns(x))[0], weight)
+        mean, std = weighted_moments(self._unbounded(x)[0], weight)
         self.shift.copy_(torch.where(self.periodic, 0.0, mean))
         self.scale.copy_(torch.where(self.periodic, 1.0, std))
 
     def forward(
         self, x: Shaped[Tensor, "n *shape"]
     ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
-        """Standardised real columns, and the log-determinant of the map to them."""
-        z, log_slope = self._unbounded(self._columns(x))
+        """Standardised real columns, and the log-determinant of the map to them.
+
+        Everything is computed in the type of x, so that large offsets lose nothing before they are
+        taken off, and returned in the type of the model.
+        """
+        z, log_slope = self._unbounded(x)
         z = (z - self.shift.to(z)) / self.scale.to(z)
         log_det = (log_slope - self.scale.to(z).log()).sum(1)
         return z.to(self.shift.dtype), log_det.to(self.shift.dtype)
 
     def inverse(self, z: Float[Tensor, "n dim"]) -> Shaped[Tensor, "n *shape"]:
         """The sample whose view is `z`; dequantised columns are rounded down to their level."""
-        y = z * self.scale + self.shift
-        if self._positive is not None:
-            y = _put(y, self._positive, y[:, self._positive].exp())
-        if self._bounded is not None:
-            low, width = self.low[self._bounded], self.width[self._bounded]
-            part = torch.special.ndtr(y[:, self._bounded])
-            y = _put(y, self._bounded, torch.addcmul(low, width, part))
-        if self._periodic is not None:
-            low, width = self.low[self._periodic], self.width[self._periodic]
-            turns = (y[:, self._periodic] + math.pi) / (2 * math.pi)
-            y = _put(y, self._periodic, torch.addcmul(low, width, turns - turns.floor()))
-        if not self.exact:
-            top = torch.where(self.unbounded, math.inf, self.width - 1)
-            y = torch.where(self.quantised > 0, y.floor().clamp_min(0).minimum(top), y)
-        if self._spin is not None:
-            y = _put(y, self._spin, 2 * y[:, self._spin] - 1)
-        if self._kept is not None:
-            full = self.constants.to(y).expand(len(y), -1)
-            y = _put(full, self._kept, y)
+        z = z * self.scale + self.shift
+        if len(self.groups) == 1:
+            column = self.groups[0][0]
+            y = _quantised(column, from_reals(column, z))
+        else:
+            y = torch.empty_like(z)
+            for column, index in self.groups:
+                y[:, index] = _quantised(column, from_reals(column, z[:, index]))
+        if self.dim < self.domain.size:
+            full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
+            full[:, self.kept] = y
+            y = full
         y = y.reshape(len(y), *self.domain.shape)
         return y.long() if self.domain.discrete else y
 
 
-def _put(target: Tensor, where: list[int] | slice, values: Tensor) -> Tensor:
-    """`target` with the columns `where` replaced, without touching `target`."""
-    if isinstance(where, slice):
-        return values
-    target = target.clone()
-    target[:, where] = values
-    return target
+def _dequantised(column: Column, x: Tensor) -> Tensor:
+    """A discrete column's code plus uniform noise."""
+    if not isinstance(column, Discrete):
+        return x
+    return (x - column.low) / column.step + torch.rand_like(x)
+
+
+def _quantised(column: Column, y: Tensor) -> Tensor:
+    """The discrete value of the cell that y lies in; a value on the closed interval as it is."""
+    if isinstance(column, Interval):
+        return y.clamp(column.low, column.high)
+    if not isinstance(column, Discrete):
+        return y
+    top = None if column.levels is None else column.levels - 1
+    return column.low + column.step * y.floor().clamp(0, top)
 
 
 ONE_HOT_LEVELS = 64  # integers with at most this many levels are also seen as one-hot vectors
@@ -251,7 +248,7 @@ class Features(nn.Module):
         """Take shifts and scales from rows of the training split."""
         flat = x.flatten(1)
         for column, index in self.domain.groups:
-            mean, std = _weighted_moments(_logarithm(flat[:, index], column), weight)
+            mean, std = weighted_moments(_logarithm(flat[:, index], column), weight)
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
 

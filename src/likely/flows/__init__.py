@@ -1,0 +1,5 @@
+"""Normalizing flows."""
+
+from likely.flows.nsf import NSF
+
+__all__ = ["NSF"]

@@ -1,0 +1,143 @@
+"""fit: the one training loop, for every family.
+
+What is trained by gradients hands out `Objective`s; what isn't (EM, Hebbian storage) has an `epoch`.
+Both get the same budget, validation, history, checkpoints and progress.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from lightning_fabric import Fabric
+
+import likely
+from likely.core.artifact import configuration
+from likely.core.errors import DomainError, LikelyError
+from likely.core.model import GenerativeModel, seeded
+from likely.data import Data
+from likely.fitting import memory
+from likely.fitting.history import History
+from likely.fitting.loop import Gradients, Passes
+from likely.fitting.progress import Progress
+from likely.fitting.run import Run
+
+
+def fit(
+    model: GenerativeModel,
+    data: Data,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    run: str | Path | None = None,
+    progress: bool = False,
+    early_stopping: bool = True,
+    batch: int | None = None,
+    rate: float | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
+    device: str = "auto",
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
+) -> History:
+    """Train a model on the training split; it then holds its best weights by validation likelihood.
+
+    With a budget (one of `steps`, `epochs`, `minutes`) the learning rate falls to zero as a cosine
+    over it; without one, it falls when validation stops improving, and then training stops. Weights
+    are averaged (EMA), and it is the average that is validated and kept; a model without a likelihood
+    keeps the last average. A step whose loss or gradient is not finite is skipped and counted.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        On the domain of the data; it is trained in place.
+    data : Data
+    steps, epochs, minutes : number, optional
+        The budget, one of them at most. Minutes become a number of steps once the first are timed.
+    seed : int
+        The same seed gives the same weights, bit by bit, on a CPU with the same number of threads.
+    run : path, optional
+        Folder for checkpoints, history and the model. A run that was interrupted goes on from its
+        last checkpoint; one that is complete is only loaded.
+    progress : bool
+        Show a progress bar.
+    early_stopping : bool
+        Keep the best weights, and stop when the score has not risen for 30 % of the budget.
+        Otherwise the whole budget is used and the last weights are kept.
+    batch : int, optional
+        Rows of a batch; by default the family's, and at most an eighth of the training rows.
+    rate, weight_decay, clip, ema : float, optional
+        Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
+        averaged weights; by default the family's `recipe`.
+    device : str
+        "auto", "cpu", "cuda" …
+    precision : {"32-true", "64-true", "bf16-mixed"}
+        As in Lightning Fabric.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    DomainError
+        If model and data are on different domains.
+    DivergenceError
+        If training cannot go on; the last good checkpoint is kept.
+    ArtifactError
+        If `run` is not empty and not this run, or cannot be written.
+    """
+    if model.domain != data.domain or model.context != data.context:
+        raise DomainError(
+            "the model was built for another domain or context than the data's: "
+            "build it with lk.make(name, data.domain, context=data.context)"
+        )
+    if sum(budget is not None for budget in (steps, epochs, minutes)) > 1:
+        raise LikelyError("give one budget: steps, epochs or minutes")
+    for option, value in {"steps": steps, "epochs": epochs, "minutes": minutes}.items():
+        if value is not None and not value > 0:
+            raise LikelyError(f"{option} must be above 0, not {value}")
+    given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
+    for option, value in given.items():
+        if value is not None and not (value > 0 or (option in ("weight_decay", "ema") and value == 0)):
+            raise LikelyError(f"{option} must be above 0, not {value}")
+    recipe = dataclasses.replace(model.recipe, **{k: v for k, v in given.items() if v is not None})
+    if batch is None:
+        recipe = dataclasses.replace(
+            recipe, batch=min(recipe.batch, max(32, len(data.train) // 8), 1 << 19)
+        )
+    fabric = Fabric(accelerator=device, devices=1, precision=precision)
+    folder = None
+    if run is not None:
+        config = {
+            "version": likely.__version__,
+            "model": configuration(model),
+            "data": {"source": data.name, "fingerprint": data.fingerprint()},
+            "fit": {
+                "steps": steps,
+                "epochs": epochs,
+                "minutes": minutes,
+                "seed": seed,
+                "early_stopping": early_stopping,
+                "precision": precision,
+                **dataclasses.asdict(recipe),
+            },
+        }
+        folder = Run(run, config)
+    if precision == "64-true":
+        model.double()
+    if folder is not None and folder.model.exists():
+        warnings.warn(f"{run}: this run is complete, there is nothing left to do", stacklevel=2)
+        history = folder.read_result(model)
+        model.eval()
+        return history
+    loop_class = Passes if hasattr(model, "epoch") else Gradients
+    loop = loop_class(model, data, fabric, recipe, seed, early_stopping)
+    loop.plan(steps, epochs, minutes)
+    memory.reset_peak()
+    with seeded(seed, fabric.device), Progress(type(model).__name__, progress) as bar:
+        return loop.run(folder, bar)

@@ -1,0 +1,60 @@
+"""What happened during a fit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class History:
+    """What happened during a fit.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One for each validation: `step`, `epoch`, `seconds`, the mean training loss of each objective
+        since the row before, `rate` (learning rate), `skipped` (steps so far whose loss or gradient
+        was not finite) and `valid`, the mean validation log-likelihood in nats (None without one).
+    steps : int
+        Batches processed.
+    seconds : float
+        Time spent in training, validation included, over all sessions of a resumed run.
+    skipped : int
+        Steps that were not taken because a loss or a gradient was not finite.
+    best : float or None
+        Best validation log-likelihood in nats per sample.
+    rows_seen : int
+        Training rows processed.
+    peak_memory : int
+        Largest resident memory of the process during the fit, in bytes.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    best: float | None = None
+    rows_seen: int = 0
+    peak_memory: int = 0
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    def to_csv(self) -> str:
+        """The rows as the text of a CSV file."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        file = io.StringIO()
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue()

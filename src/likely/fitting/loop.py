@@ -1,0 +1,433 @@
+"""The loop under `fit`: budget, validation, checkpoints; and its two ways to advance."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from likely.core import artifact
+from likely.core.errors import DivergenceError
+from likely.core.likelihood import Kind
+from likely.core.model import Batch, GenerativeModel, Objective, Recipe
+from likely.data import Data
+from likely.fitting import memory
+from likely.fitting.history import History
+from likely.fitting.progress import Progress
+from likely.fitting.run import Run
+
+PREPARE_ENTRIES = 1 << 22  # numbers that data-dependent initialisation sees
+VALID_ENTRIES = 1 << 20  # numbers that one validation scores
+VALID_SEED = 0x5EED  # of the noise in every validation
+LEAST_BETWEEN, MOST_BETWEEN = 50, 500  # steps between validations: an epoch, within these bounds
+WARM_UP = 100  # steps in which the learning rate rises, or a twentieth of the budget
+PATIENCE = 10  # validations without a better score before the rate falls, without a budget
+REDUCTIONS = 2  # how often it falls, each time to a third, before training stops
+LONGEST = 200_000  # steps, without a budget
+LOST_CAUSE = 0.3  # part of a budget without a better score after which training stops
+HOPELESS = 20  # steps skipped in a row before a run is given up
+TIMED = 0.05  # part of the minutes after which they are turned into a number of steps
+
+
+class Loop:
+    """One fit, and everything that its next step depends on.
+
+    A subclass says what one advance is: a step of gradient descent, or a pass over the data.
+    Progress through a budget is counted in advances.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        data: Data,
+        fabric: Fabric,
+        recipe: Recipe,
+        seed: int,
+        early_stopping: bool,
+    ) -> None:
+        self.model, self.data, self.fabric, self.recipe = model, data, fabric, recipe
+        self.seed, self.early_stopping = seed, early_stopping
+        self.batches_per_epoch = max(1, len(data.train) // recipe.batch)
+        self.history = History()
+        self.total: int | None = None  # advances, once known
+        self.advances = 0
+        self.minutes: float | None = None
+        self.best: dict[str, Tensor] | None = None
+        self.best_at = 0
+        self.stopped = False
+        self.sums: dict[str, list[float]] = {}  # of losses since the last row: sum and count
+        self.order: tuple[int, Tensor] | None = None  # an epoch, and the order of its rows
+        self.valid: Batch | None = None
+
+    # What a subclass writes.
+
+    between = 1  # advances between validations
+    reductions_left = 0
+
+    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
+        """Turn the budget into a number of advances; minutes follow once advances are timed."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Get ready to advance, after the model has been prepared or loaded."""
+
+    def advance(self) -> None:
+        """Take one step or pass."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs, beyond what every loop keeps."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+
+    @property
+    def scored(self) -> GenerativeModel:
+        """The model that is validated and kept."""
+        return self.model
+
+    def rate(self) -> float:
+        """The learning rate of the next advance."""
+        return 0.0
+
+    def worse(self) -> bool:
+        """Called when validation has not improved; whether to stop."""
+        patience = PATIENCE * self.between
+        if self.total is not None:
+            patience = max(patience, math.ceil(LOST_CAUSE * self.total))
+        return self.advances - self.best_at >= patience
+
+    # The loop.
+
+    def run(self, run: Run | None, bar: Progress) -> History:
+        """Train until the budget is spent, validation has stopped improving, or EM has converged."""
+        self.fabric.to_device(self.model)
+        state = None if run is None else run.read_state()
+        self.valid = self._on_device(self.data.valid.head(VALID_ENTRIES, VALID_SEED))
+        if state is None:
+            if run is not None:
+                run.write_plan(advances=self.total)
+            if not self.model.prepared:
+                self.model.prepare(self._on_device(self.data.train.head(PREPARE_ENTRIES, self.seed)))
+            self.begin()
+        else:
+            self.begin()
+            self._restore(state)
+            assert run is not None
+            self.total = run.plan["advances"]
+        if run is not None:
+            run.save(self._state, self.history, force=True)
+        started = time.perf_counter() - self.history.seconds
+        self.model.train()
+        while not self._finished():
+            self.advance()
+            self.advances += 1
+            self.history.seconds = time.perf_counter() - started
+            if self.advances % self.between == 0 or self.advances == self.total:
+                self._validate()
+            self._settle_minutes(run)
+            if run is not None:
+                run.save(self._state, self.history, force=False)
+            bar.show(self.advances, self.total, self.history.rows[-1] if self.history.rows else None)
+        if self.best is not None and self.early_stopping:
+            self.model.load_state_dict(self.best)
+        elif self.scored is not self.model:
+            self.model.load_state_dict(self.scored.state_dict())
+        self.history.seconds = time.perf_counter() - started
+        self.history.peak_memory = memory.peak()
+        self.model.eval()
+        if run is not None:
+            run.save(self._state, self.history, force=True)
+            artifact.save(self.model, run.model)
+        return self.history
+
+    def _finished(self) -> bool:
+        return self.stopped or self.advances >= (LONGEST if self.total is None else self.total)
+
+    def _settle_minutes(self, run: Run | None) -> None:
+        """Once some advances and a validation are timed, fix how many advances the minutes allow."""
+        if self.minutes is None or self.total is not None:
+            return
+        budget, spent = 60 * self.minutes, self.history.seconds
+        if spent < TIMED * budget or (not self.history.rows and spent < 4 * TIMED * budget):
+            return
+        self.total = self.advances + max(0, int((budget - spent) * self.advances / spent))
+        if run is not None:
+            run.write_plan(advances=self.total)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from the `start`-th on; the order depends on seed and epoch only."""
+        if self.order is None or self.order[0] != epoch:
+            self.order = epoch, torch.as_tensor(
+                self.data.train.order(self.seed * 1_000_003 + epoch)
+            )
+        size = self.recipe.batch
+        for i in range(start, self.batches_per_epoch):
+            batch = self._on_device(self.data.train.rows(self.order[1][i * size : (i + 1) * size]))
+            batch.step = self.history.steps
+            batch.progress = self.advances / self.total if self.total else 0.0
+            yield batch
+
+    def _on_device(self, batch: Batch) -> Batch:
+        if self.fabric.device.type == "cpu":
+            return batch
+        moved = {
+            name: None if value is None else self.fabric.to_device(value)
+            for name, value in vars(batch).items()
+            if name in ("x", "context", "weight")
+        }
+        return dataclasses.replace(batch, **moved)
+
+    def note(self, name: str, loss: float) -> None:
+        """Remember a training loss for the next row of the history."""
+        sums = self.sums.setdefault(name, [0.0, 0.0])
+        sums[0] += loss
+        sums[1] += 1
+
+    def _validate(self) -> None:
+        """Score the validation split with fixed noise, write a row, keep the best weights."""
+        score = self._score()
+        history = self.history
+        history.rows.append(
+            {
+                "step": history.steps,
+                "epoch": history.steps / self.batches_per_epoch,
+                "seconds": round(history.seconds, 3),
+                **{name: total / count for name, (total, count) in self.sums.items()},
+                "rate": self.rate(),
+                "skipped": history.skipped,
+                "valid": score,
+            }
+        )
+        self.sums = {}
+        if score is None:
+            return
+        if history.best is None or score > history.best:
+            history.best, self.best_at = score, self.advances
+            self.best = {k: v.detach().clone() for k, v in self.scored.state_dict().items()}
+        elif self.early_stopping and self.worse():
+            self.stopped = True
+
+    def _score(self) -> float | None:
+        if self.model.density == Kind.NONE:
+            return None
+        assert self.valid is not None
+        self.scored.eval()
+        with self.fabric.autocast():
+            likelihood = self.scored.log_likelihood(
+                self.valid.x, self.valid.context, seed=VALID_SEED
+            )
+        self.scored.train()
+        return likelihood.mean(self.valid.weight).value
+
+    # Checkpoints.
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": dict(self.model.state_dict()),
+            "training": self.model.training_state(),
+            "history": vars(self.history),
+            "advances": self.advances,
+            "best": self.best,
+            "best_at": self.best_at,
+            "stopped": self.stopped,
+            "sums": self.sums,
+            "generator": torch.get_rng_state(),
+            "device_generator": torch.cuda.get_rng_state(self.fabric.device)
+            if self.fabric.device.type == "cuda"
+            else None,
+            "loop": self.state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.model.load_training_state(state["training"])
+        self.history = History(**state["history"])
+        for name in ("advances", "best", "best_at", "stopped", "sums"):
+            setattr(self, name, state[name])
+        self.load_state(state["loop"])
+        torch.set_rng_state(state["generator"])
+        if state["device_generator"] is not None:
+            torch.cuda.set_rng_state(state["device_generator"], self.fabric.device)
+
+
+class Gradients(Loop):
+    """Advances by a step of AdamW for each objective."""
+
+    def begin(self) -> None:
+        self.objectives = self.model.objectives()
+        self.optimizers = [self._optimizer(objective) for objective in self.objectives]
+        decay = self.recipe.ema
+
+        @torch.no_grad()
+        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+            # The average of a young run forgets its start.
+            weight = max(1 - decay, 9 / (10 + int(count)))
+            torch._foreach_lerp_(averaged, current, weight)
+
+        self.average = AveragedModel(self.model, multi_avg_fn=average)
+        self.skipped_in_row = 0
+        self.factor = 1.0
+        self.reductions_left = REDUCTIONS
+        self.between = min(max(self.batches_per_epoch, LEAST_BETWEEN), MOST_BETWEEN)
+
+    def _optimizer(self, objective: Objective) -> torch.optim.AdamW:
+        matrices = [p for p in objective.parameters if p.ndim > 1]
+        others = [p for p in objective.parameters if p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.recipe.rate, fused=True)
+
+    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
+        self.total = epochs * self.batches_per_epoch if epochs is not None else steps
+        self.minutes = minutes
+
+    @property
+    def scored(self) -> GenerativeModel:
+        return self.average.module
+
+    def rate(self) -> float:
+        """Warm-up, then a cosine to zero over the budget, or reductions when validation stalls."""
+        warm_up = WARM_UP if self.total is None else max(1, min(WARM_UP, self.total // 20))
+        rising = min(1.0, (self.advances + 1) / warm_up)
+        if self.total is None:
+            return self.recipe.rate * rising * self.factor
+        return self.recipe.rate * rising * (1 + math.cos(math.pi * self.advances / self.total)) / 2
+
+    def worse(self) -> bool:
+        if self.total is not None or self.minutes is not None:
+            return self.total is not None and super().worse()
+        if not super().worse():
+            return False
+        if not self.reductions_left:
+            return True
+        self.reductions_left -= 1
+        self.factor /= 3
+        self.best_at = self.advances
+        return False
+
+    def advance(self) -> None:
+        history = self.history
+        epoch, start = divmod(history.steps, self.batches_per_epoch)
+        batch = next(self.batches(epoch, start))
+        rate = self.rate()
+        for objective, optimizer in zip(self.objectives, self.optimizers, strict=True):
+            if history.steps % objective.every:
+                continue
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            for parameter in objective.parameters:
+                parameter.grad = None
+            loss = self._loss(objective, batch)
+            self.fabric.backward(loss)
+            norm = nn.utils.clip_grad_norm_(objective.parameters, self.recipe.clip)
+            if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
+                self._skip(objective, batch)
+                continue
+            optimizer.step()
+            if objective.after is not None:
+                objective.after()
+            self.note(objective.name, value)
+            self.skipped_in_row = 0
+        self.average.update_parameters(self.model)
+        history.steps += 1
+        history.rows_seen += len(batch)
+
+    def _loss(self, objective: Objective, batch: Batch) -> Tensor:
+        with self.fabric.autocast():
+            loss = objective.loss(batch)
+        if loss.ndim == 0:
+            return loss
+        if batch.weight is None:
+            return loss.mean()
+        total = batch.weight.sum()
+        return (loss * batch.weight).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+    def _skip(self, objective: Objective, batch: Batch) -> None:
+        self.history.skipped += 1
+        self.skipped_in_row += 1
+        if self.skipped_in_row >= HOPELESS:
+            raise DivergenceError(
+                f"objective {objective.name!r}: {HOPELESS} steps in a row up to step "
+                f"{self.history.steps} had a loss or gradient that is not finite; the first value "
+                f"that is not finite is in {self._culprit(objective, batch)}; "
+                "try a lower rate, a smaller clip, or look for outliers in the data"
+            )
+
+    def _culprit(self, objective: Objective, batch: Batch) -> str:
+        """The first layer whose output, or parameter whose value or gradient, is not finite."""
+        found: list[str] = []
+
+        def look(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                outputs = output if isinstance(output, tuple) else (output,)
+                if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
+                    found.append(name)
+
+            return hook
+
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                return f"parameter {name!r}"
+        hooks = [m.register_forward_hook(look(n)) for n, m in self.model.named_modules() if n]
+        try:
+            with torch.no_grad():
+                self._loss(objective, batch)
+        finally:
+            for handle in hooks:
+                handle.remove()
+        if found:
+            return f"the output of layer {found[0]!r}"
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                return f"the gradient of {name!r}"
+        return "the loss itself"
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": dict(self.average.state_dict()),
+            "skipped_in_row": self.skipped_in_row,
+            "factor": self.factor,
+            "reductions_left": self.reductions_left,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        self.average.load_state_dict(state["average"])
+        for name in ("skipped_in_row", "factor", "reductions_left"):
+            setattr(self, name, state[name])
+
+
+class Passes(Loop):
+    """Advances by a pass over the data, for models that have an `epoch`."""
+
+    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
+        self.total, self.minutes, self.steps = epochs, minutes, steps
+        if steps is not None:
+            self.total = math.ceil(steps / self.batches_per_epoch)
+
+    def advance(self) -> None:
+        left = math.inf if self.steps is None else self.steps - self.history.steps
+        for name, value in self.model.epoch(self._counted(left)).items():  # type: ignore[operator]
+            self.note(name, value)
+        self.stopped = bool(self.model.converged)
+
+    def _counted(self, left: float) -> Iterator[Batch]:
+        for i, batch in enumerate(self.batches(self.advances)):
+            if i >= left:
+                return
+            yield batch
+            self.history.steps += 1
+            self.history.rows_seen += len(batch)

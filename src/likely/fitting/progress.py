@@ -1,0 +1,64 @@
+"""The progress bar of a fit."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """A bar with the loss, the validation score and the time left; silent unless it is wanted.
+
+    Parameters
+    ----------
+    title : str
+    shown : bool
+    """
+
+    def __init__(self, title: str, shown: bool) -> None:
+        self._bar: Any = None
+        if shown:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bar
+
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+            times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+            figures = TextColumn("{task.fields[figures]}")
+            self._bar = Bar(*columns, *times, figures, console=Console(stderr=True))
+            self._task = self._bar.add_task(title, total=None, figures="")
+
+    def show(self, done: int, total: int | None, row: dict[str, Any] | None) -> None:
+        """Move the bar; `row` is the last of the history."""
+        if self._bar is None:
+            return
+        figures = ""
+        if row is not None:
+            losses = [f"{k} {v:.4g}" for k, v in row.items() if k not in _BOOKKEEPING]
+            valid = row.get("valid")
+            score = [] if valid is None else [f"valid {valid:.4g} nats"]
+            figures = ", ".join(losses + score)
+        self._bar.update(self._task, completed=done, total=total, figures=figures)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+_BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")

@@ -1,0 +1,105 @@
+"""The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from likely.core import artifact
+from likely.core.errors import ArtifactError
+from likely.core.model import GenerativeModel
+from likely.fitting.history import History
+
+LEAST_INTERVAL = 1.0  # seconds between checkpoints …
+OVERHEAD = 0.05  # … and the part of the time that writing them may take
+
+
+class Run:
+    """A folder that a fit writes to and resumes from.
+
+    Parameters
+    ----------
+    path : str or Path
+    config : dict
+        What makes the run what it is; a folder with another one is refused.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder holds something else, or a run of another configuration.
+    """
+
+    def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.config = json.loads(json.dumps(config))
+        self.plan: dict[str, Any] = {}
+        self._cost = 0.0
+        self._written = -float("inf")
+        if (self.path / "config.json").exists():
+            self._compare()
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ArtifactError(f"{self.path}: not an empty folder and not a run; choose another one")
+
+    def _compare(self) -> None:
+        file = self.path / "config.json"
+        try:
+            stored = json.loads(file.read_text())
+            self.plan = stored.pop("plan")
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"{file}: cannot be read ({error}); choose another folder") from error
+        differences = list(_differences(stored, self.config))
+        if differences:
+            raise ArtifactError(
+                f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
+                "choose another folder or remove this one"
+            )
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    def write_plan(self, **plan: Any) -> None:
+        """Note a decision that a resumed run must not take anew."""
+        self.plan |= plan
+        artifact.write_json(self.path / "config.json", self.config | {"plan": self.plan})
+
+    def read_state(self) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one."""
+        return artifact.read_tree(self.checkpoint) if self.checkpoint.exists() else None
+
+    def read_result(self, model: GenerativeModel) -> History:
+        """Load the weights of a complete run; its history."""
+        model.load_state_dict(artifact.read_tensors(self.model)[0])
+        return History(**artifact.read_tree(self.checkpoint)["history"])
+
+    def save(self, state: Callable[[], dict[str, Any]], history: History, force: bool) -> None:
+        """Write a checkpoint if one is due: so often that a kill costs seconds, never much time."""
+        now = time.monotonic()
+        if not force and now - self._written < max(LEAST_INTERVAL, self._cost / OVERHEAD):
+            return
+        artifact.write_tree(self.checkpoint, state())
+        artifact.write_text(self.path / "history.csv", history.to_csv())
+        self._written = time.monotonic()
+        self._cost = self._written - now
+
+
+def _differences(stored: Any, given: Any, where: str = "") -> list[str]:
+    """Where two configurations differ, in words."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        return [
+            line
+            for key in sorted({*stored, *given})
+            for line in _differences(stored.get(key), given.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if stored == given:
+        return []
+    if len(f"{stored}{given}") > 100:
+        return [f"{where} differs"]
+    return [f"{where} is {stored!r} there and {given!r} here"]

@@ -1,0 +1,185 @@
+"""Masked networks: outputs of an entry see only the entries before it in an ordering.
+
+Germain, Gregor, Murray & Larochelle, MADE (2015), arXiv:1502.03509: a hidden unit of degree m sees
+the first m entries of the ordering, and the outputs of the entry at position p see the hidden units
+of degree at most p (positions count from 0). Hidden units are sorted by degree, which makes every
+layer block-triangular, so that sampling evaluates each unit once, as its inputs become known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.core.errors import LikelyError
+
+
+class MaskedMLP(nn.Module):
+    """Autoregressive multilayer perceptron.
+
+    With σ the activation, c the context and every matrix but U masked,
+
+        h₁ = W₁ x + U c + b₁,   h_{l+1} = [h_l +] W_{l+1} σ(h_l) + b_{l+1},   y = V σ(h_L) + b,
+
+    where the residual connection [h_l +] joins layers of equal width.
+
+    Parameters
+    ----------
+    inputs : sequence of int
+        Number of features of each entry.
+    outputs : sequence of int
+        Number of outputs of each entry.
+    order : sequence of int, optional
+        The entries in the order in which they are generated; by default as they stand.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    context : int
+        Number of context features, which every output sees.
+    """
+
+    mask_in: Tensor
+    mask_out: Tensor
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        order: Sequence[int] | None = None,
+        hidden: Sequence[int] = (128, 128),
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        if not hidden:
+            raise LikelyError("hidden: at least one hidden layer is needed")
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self.order = list(range(len(self.inputs)) if order is None else order)
+        widths = [sum(inputs), *hidden, sum(outputs)]
+        self.layers = nn.ModuleList(
+            nn.Linear(max(a, 1), b) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.context = nn.Linear(context, hidden[0], bias=False) if context else None
+        # Degree 0 sees the context alone; without a context such units would be constants.
+        entries = len(self.inputs)
+        least = 0 if context or entries == 1 else 1
+        self.degrees = [
+            least + torch.arange(width) * (entries - least) // width for width in hidden
+        ]
+        for i, (a, b) in enumerate(zip(self.degrees, self.degrees[1:], strict=False), 1):
+            self.register_buffer(f"mask{i}", (b[:, None] >= a).float(), persistent=False)
+        mask_in, mask_out = self.masks(torch.tensor(self.order))
+        self.register_buffer("mask_in", mask_in, persistent=False)
+        self.register_buffer("mask_out", mask_out, persistent=False)
+
+    def masks(self, order: Int[Tensor, " entries"]) -> tuple[Tensor, Tensor]:
+        """Masks of the first and the last layer for an ordering of the entries."""
+        position = torch.argsort(order)
+        of_input = position.repeat_interleave(torch.tensor(self.inputs))
+        of_output = position.repeat_interleave(torch.tensor(self.outputs))
+        mask_in = self.degrees[0][:, None] > of_input
+        mask_out = of_output[:, None] >= self.degrees[-1]
+        return (mask_in if self.inputs else mask_in.new_zeros(len(mask_in), 1)).float(), mask_out.float()
+
+    def forward(
+        self,
+        x: Float[Tensor, "n features"],
+        context: Float[Tensor, "n context"] | None = None,
+        masks: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "n outputs"]:
+        """Outputs of all entries; `masks` from another ordering may replace this network's own."""
+        mask_in, mask_out = (self.mask_in, self.mask_out) if masks is None else masks
+        x = x if x.shape[1] else x.new_zeros(len(x), 1)
+        first, *middle, last = self.layers
+        h = F.linear(x, first.weight * mask_in, first.bias)
+        if self.context is not None:
+            h = h + self.context(context)
+        for i, layer in enumerate(middle, 1):
+            update = F.linear(F.relu(h), layer.weight * getattr(self, f"mask{i}"), layer.bias)
+            h = h + update if update.shape == h.shape else update
+        return F.linear(F.relu(h), last.weight * mask_out, last.bias)
+
+    @torch.no_grad()
+    def incremental(
+        self,
+        n: int,
+        context: Float[Tensor, "n context"] | None = None,
+        order: Sequence[int] | None = None,
+    ) -> Incremental:
+        """A pass through the network that takes one entry after the other; see `Incremental`."""
+        return Incremental(self, n, context, self.order if order is None else order)
+
+
+class Incremental:
+    """One pass of n rows through a `MaskedMLP`, entry by entry, each hidden unit evaluated once.
+
+    For each entry of the ordering in turn, `outputs()` gives its outputs, of shape (n, outputs), and
+    `feed(features)` takes its features, of shape (n, features). D entries cost about as many
+    operations as one ordinary pass, where a pass for each entry would cost D times as many.
+    Nothing is recorded for gradients.
+    """
+
+    def __init__(
+        self, net: MaskedMLP, n: int, context: Tensor | None, order: Sequence[int]
+    ) -> None:
+        # Activations are kept units first, so that what is known is one contiguous block.
+        self.order = list(order)
+        self.position = 0
+        self.known = 0  # features
+        starts = [0, *accumulate(net.inputs)]
+        features = [j for i in self.order for j in range(starts[i], starts[i + 1])]
+        weights = [layer.weight for layer in net.layers]
+        self.weights = [weights[0][:, features], *weights[1:]]
+        self.biases = [layer.bias for layer in net.layers]
+        self.features = weights[0].new_empty(len(features), n)
+        self.h = [weights[0].new_empty(layer.out_features, n) for layer in net.layers[:-1]]
+        self.active = [torch.empty_like(h) for h in self.h]
+        self.context = None if net.context is None else net.context(context).T
+        self.ends = [  # how many units of each layer have a degree of at most p
+            torch.searchsorted(degree, torch.arange(len(self.order)), right=True).tolist()
+            for degree in net.degrees
+        ]
+        self.starts = [0, *accumulate(net.outputs)]
+        self._advance()
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        """Evaluate the hidden units whose degree is the present position."""
+        source, known = self.features, self.known
+        for i, (h, active) in enumerate(zip(self.h, self.active, strict=True)):
+            stop = self.ends[i][self.position]
+            start = self.ends[i][self.position - 1] if self.position else 0
+            if stop > start:
+                new = h[start:stop]
+                bias = self.biases[i][start:stop, None]
+                torch.addmm(bias, self.weights[i][start:stop, :known], source[:known], out=new)
+                if i == 0 and self.context is not None:
+                    new += self.context[start:stop]
+                if i and len(h) == len(self.h[i - 1]):
+                    new += self.h[i - 1][start:stop]
+                torch.clamp_min(new, 0, out=active[start:stop])
+            source, known = active, stop
+
+    @torch.no_grad()
+    def outputs(self) -> Float[Tensor, "n outputs"]:
+        """Outputs of the present entry, given the entries fed so far."""
+        entry = self.order[self.position]
+        rows = slice(self.starts[entry], self.starts[entry + 1])
+        known = self.ends[-1][self.position]
+        return torch.addmm(
+            self.biases[-1][rows], self.active[-1][:known].T, self.weights[-1][rows, :known].T
+        )
+
+    @torch.no_grad()
+    def feed(self, features: Float[Tensor, "n features"]) -> None:
+        """Take the present entry's features and move on to the next entry."""
+        stop = self.known + features.shape[1]
+        self.features[self.known : stop] = features.T
+        self.known = stop
+        self.position += 1
+        if self.position < len(self.order):
+            self._advance()

@@ -1,0 +1,9 @@
+"""Shared by all tests: every test starts from the same generators and one thread's worth of threads."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
