@@ -33,7 +33,9 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(0)
     ours = lk.make("nsf", lk.reals(arguments.columns)).eval()
-    theirs = zuko.flows.NSF(arguments.columns, transforms=5, bins=8, hidden_features=(128, 128)).eval()
+    theirs = zuko.flows.NSF(
+        arguments.columns, transforms=5, bins=8, hidden_features=(128, 128)
+    ).eval()
 
     def draw_theirs():
         with torch.no_grad():

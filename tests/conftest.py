@@ -1,4 +1,4 @@
-"""Shared by all tests: every test starts from the same generators and one thread's worth of threads."""
+"""Shared by all tests: every test starts from the same random numbers."""
 
 import pytest
 import torch

@@ -54,7 +54,9 @@ def test_anchor_lies_inside_and_other_points_do_not():
 def test_message_names_row_column_value_and_support():
     x = EVERYTHING.anchor.repeat(4, 1)
     x[2, 4] = 17
-    with pytest.raises(lk.DataError, match=r"f\.csv: row 12, column 'e': 17 is not a whole .* 0 to 16"):
+    with pytest.raises(
+        lk.DataError, match=r"f\.csv: row 12, column 'e': 17 is not a whole .* 0 to 16"
+    ):
         EVERYTHING.check(x, "f.csv", first_row=10)
 
 
@@ -75,7 +77,9 @@ def test_columns_from_text(text, column):
     assert parse_column(text) == column
 
 
-@pytest.mark.parametrize("text", ["rael", "interval(0", "interval(1, 0)", "interval(0)", "integer(x)"])
+@pytest.mark.parametrize(
+    "text", ["rael", "interval(0", "interval(1, 0)", "interval(0)", "integer(x)"]
+)
 def test_bad_column_text_is_refused(text):
     with pytest.raises(lk.DomainError):
         parse_column(text)
@@ -83,7 +87,13 @@ def test_bad_column_text_is_refused(text):
 
 def test_inference():
     frame = pd.DataFrame(
-        {"x": [0.5, 1.5], "n": [3, 200], "big": [3, 5000], "kind": ["b", "a"], "flag": [True, False]}
+        {
+            "x": [0.5, 1.5],
+            "n": [3, 200],
+            "big": [3, 5000],
+            "kind": ["b", "a"],
+            "flag": [True, False],
+        }
     )
     kinds = [lk.Real(), lk.Integer(201), lk.Count(), lk.Categorical(["a", "b"]), lk.Binary()]
     assert list(lk.infer_domain(frame).columns) == kinds

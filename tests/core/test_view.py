@@ -62,7 +62,9 @@ def test_integers_come_back_through_the_noise():
     back = view.inverse(view(x)[0])
     assert back.dtype == torch.int64
     assert (back - x)[:, :4].abs().max() == 0
-    assert ((back - x)[:, 4] != 0).float().mean() < 0.01  # float32 rounds noise just below a level up
+    assert (
+        (back - x)[:, 4] != 0
+    ).float().mean() < 0.01  # float32 rounds noise just below a level up
 
 
 class Normal(RealModel):
@@ -76,12 +78,14 @@ class Normal(RealModel):
 
 
 def test_uniform_integers_under_a_normal_are_exact():
-    # Uniform cells are exactly normal after the probit map, so that the bound is tight for every draw.
+    # Uniform cells are exactly normal after the probit map: the bound is tight for every draw.
     model = Normal(lk.integers(8, 1))
     x = torch.arange(8)[:, None]
     assert model.density == "lower bound"
     likelihood = model.log_likelihood(x, seed=1, draws=4)
-    torch.testing.assert_close(likelihood.value, torch.full((8,), -math.log(8.0)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        likelihood.value, torch.full((8,), -math.log(8.0)), rtol=0, atol=1e-5
+    )
     assert likelihood.stderr is not None
     assert likelihood.stderr.max() < 1e-5
 

@@ -1,4 +1,4 @@
-"""Splines: inverse, slope against autograd, knots and bounds, the seam of the circle, extreme input."""
+"""Splines: inverse, slope against autograd, knots and bounds, the circle's seam, extreme input."""
 
 import math
 

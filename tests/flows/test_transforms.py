@@ -1,4 +1,4 @@
-"""Autoregressive and coupling transforms: inverse, Jacobian, contexts, and how often units are evaluated."""
+"""Autoregressive and coupling transforms: inverse, Jacobian, contexts, cost of sampling."""
 
 import math
 

@@ -1,0 +1,1 @@
+"""What everything stands on: domains, the model contract, likelihoods, files."""

@@ -194,6 +194,7 @@ COLUMNS: dict[str, type[Column]] = {
 
 
 def column_from_json(data: dict[str, Any]) -> Column:
+    """The column that `to_json` wrote."""
     arguments = {key: value for key, value in data.items() if key != "kind"}
     return COLUMNS[data["kind"]](**arguments)
 
@@ -440,7 +441,9 @@ def parse_column(text: str) -> Column:
     try:
         if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
             return Categorical(parts)
-        return cls(*(int(part) if cls in (Integer, Categorical) else _number(part) for part in parts))
+        return cls(
+            *(int(part) if cls in (Integer, Categorical) else _number(part) for part in parts)
+        )
     except (TypeError, ValueError):
         raise DomainError(
             f"column kind {text!r}: wrong arguments; write it like 'interval(0, 1)', 'periodic(-pi, pi)', "
@@ -452,7 +455,9 @@ def _number(text: str) -> float:
     sign, digits = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
     factor, star, rest = digits.partition("*")
     if digits.endswith("pi"):
-        return sign * math.pi * (float(factor) if star and rest == "pi" else float(digits[:-2] or 1))
+        return (
+            sign * math.pi * (float(factor) if star and rest == "pi" else float(digits[:-2] or 1))
+        )
     return float(text)
 
 

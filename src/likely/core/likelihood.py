@@ -18,7 +18,7 @@ class Kind(StrEnum):
     ESTIMATE = "estimate"
     NONE = "none"
 
-    def __add__(self, other: str) -> Kind:  # type: ignore[override]
+    def __add__(self, other: str) -> Kind:
         """The kind of a sum: exact + lower = lower; lower + upper, or any estimate = estimate."""
         kinds = {self, Kind(other)} - {Kind.EXACT}
         if Kind.NONE in kinds:

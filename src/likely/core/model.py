@@ -43,6 +43,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
+    def to(self, device: torch.device) -> Batch:
+        """This batch on a device."""
+        context = None if self.context is None else self.context.to(device)
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.x.to(device), context, weight, self.step, self.progress)
+
 
 @dataclass
 class Objective:
@@ -340,9 +346,7 @@ class GenerativeModel(nn.Module):
             context = context.to(self.device)
         return self._context(context, n)
 
-    def _checked(
-        self, x: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _checked(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Which rows are in the support, x with the others moved inside, and context features."""
         if tuple(x.shape[1:]) != self.domain.shape:
             raise DataError(
@@ -378,7 +382,8 @@ class GenerativeModel(nn.Module):
                     self.context is not None and tuple(context.shape) == self.context.shape
                 )
                 inside, rows, features = self._checked(
-                    x[start:stop], context if shared else context[start:stop]  # type: ignore[index]
+                    x[start:stop],
+                    context if shared else context[start:stop],  # type: ignore[index]
                 )
                 parts.append(torch.where(inside, function(rows, features), -math.inf))
         return torch.cat(parts, 1)
@@ -421,7 +426,7 @@ class RealModel(GenerativeModel):
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         return self.view.inverse(self._sample_real(n, context))
 
-    def log_likelihood(
+    def log_likelihood(  # type: ignore[override]
         self,
         x: Tensor,
         context: Tensor | None = None,

@@ -127,7 +127,9 @@ def name_of(model: GenerativeModel) -> str:
     for name, entry in entries().items():
         if entry.cls is type(model) and entry.presets.items() <= model.hyperparameters.items():
             return name
-    raise LikelyError(f"{type(model).__name__} is not a registered model: decorate it with register")
+    raise LikelyError(
+        f"{type(model).__name__} is not a registered model: decorate it with register"
+    )
 
 
 def make(

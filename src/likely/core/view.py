@@ -122,9 +122,7 @@ class RealView(nn.Module):
         super().__init__()
         self.domain = domain
         self.groups = [
-            (column, index)
-            for column, index in domain.groups
-            if not isinstance(column, Constant)
+            (column, index) for column, index in domain.groups if not isinstance(column, Constant)
         ]
         self.kept = sorted(i for _, index in self.groups for i in index)
         self.dim = len(self.kept)
@@ -268,9 +266,7 @@ class Features(nn.Module):
     def entry(self, index: int, x: Shaped[Tensor, " n"]) -> Float[Tensor, "n features"]:
         """Features of one entry."""
         at = slice(index, index + 1)
-        part = self._encode(
-            x[:, None], self.domain.column(index), self.shift[at], self.scale[at]
-        )
+        part = self._encode(x[:, None], self.domain.column(index), self.shift[at], self.scale[at])
         return part.flatten(1).to(self.shift.dtype)
 
     def _encode(self, x: Tensor, column: Column, shift: Tensor, scale: Tensor) -> Tensor:
@@ -303,7 +299,6 @@ def _feature_size(domain: Domain, index: int) -> int:
         return 0
     if isinstance(column, Periodic):
         return 2
-    if isinstance(column, Discrete) and column.levels is not None and column.levels > 2:
-        if not isinstance(column, Integer) or column.levels <= ONE_HOT_LEVELS:
-            return column.levels
-    return 1
+    if not isinstance(column, Discrete) or column.levels is None or column.levels == 2:
+        return 1
+    return 1 if isinstance(column, Integer) and column.levels > ONE_HOT_LEVELS else column.levels

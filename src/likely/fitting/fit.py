@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning_fabric import Fabric
 
@@ -103,13 +103,14 @@ def fit(
             raise LikelyError(f"{option} must be above 0, not {value}")
     given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
     for option, value in given.items():
-        if value is not None and not (value > 0 or (option in ("weight_decay", "ema") and value == 0)):
+        if value is not None and not (
+            value > 0 or (option in ("weight_decay", "ema") and value == 0)
+        ):
             raise LikelyError(f"{option} must be above 0, not {value}")
-    recipe = dataclasses.replace(model.recipe, **{k: v for k, v in given.items() if v is not None})
+    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if batch is None:
-        recipe = dataclasses.replace(
-            recipe, batch=min(recipe.batch, max(32, len(data.train) // 8), 1 << 19)
-        )
+        changes["batch"] = min(model.recipe.batch, max(32, len(data.train) // 8))
+    recipe = dataclasses.replace(model.recipe, **changes)
     fabric = Fabric(accelerator=device, devices=1, precision=precision)
     folder = None
     if run is not None:

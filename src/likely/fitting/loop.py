@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -98,6 +97,10 @@ class Loop:
         """The learning rate of the next advance."""
         return 0.0
 
+    def progress(self) -> float:
+        """Part of the budget that is spent."""
+        return self.advances / self.total if self.total else 0.0
+
     def worse(self) -> bool:
         """Called when validation has not improved; whether to stop."""
         patience = PATIENCE * self.between
@@ -109,14 +112,15 @@ class Loop:
 
     def run(self, run: Run | None, bar: Progress) -> History:
         """Train until the budget is spent, validation has stopped improving, or EM has converged."""
-        self.fabric.to_device(self.model)
+        device = self.fabric.device
+        self.model.to(device)
         state = None if run is None else run.read_state()
-        self.valid = self._on_device(self.data.valid.head(VALID_ENTRIES, VALID_SEED))
+        self.valid = self.data.valid.head(VALID_ENTRIES, VALID_SEED).to(device)
         if state is None:
             if run is not None:
                 run.write_plan(advances=self.total)
             if not self.model.prepared:
-                self.model.prepare(self._on_device(self.data.train.head(PREPARE_ENTRIES, self.seed)))
+                self.model.prepare(self.data.train.head(PREPARE_ENTRIES, self.seed).to(device))
             self.begin()
         else:
             self.begin()
@@ -136,7 +140,9 @@ class Loop:
             self._settle_minutes(run)
             if run is not None:
                 run.save(self._state, self.history, force=False)
-            bar.show(self.advances, self.total, self.history.rows[-1] if self.history.rows else None)
+            bar.show(
+                self.advances, self.total, self.history.rows[-1] if self.history.rows else None
+            )
         if self.best is not None and self.early_stopping:
             self.model.load_state_dict(self.best)
         elif self.scored is not self.model:
@@ -166,25 +172,17 @@ class Loop:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; the order depends on seed and epoch only."""
         if self.order is None or self.order[0] != epoch:
-            self.order = epoch, torch.as_tensor(
-                self.data.train.order(self.seed * 1_000_003 + epoch)
+            self.order = (
+                epoch,
+                torch.as_tensor(self.data.train.order(self.seed * 1_000_003 + epoch)),
             )
         size = self.recipe.batch
         for i in range(start, self.batches_per_epoch):
-            batch = self._on_device(self.data.train.rows(self.order[1][i * size : (i + 1) * size]))
+            batch = self.data.train.rows(self.order[1][i * size : (i + 1) * size])
+            batch = batch.to(self.fabric.device)
             batch.step = self.history.steps
-            batch.progress = self.advances / self.total if self.total else 0.0
+            batch.progress = self.progress()
             yield batch
-
-    def _on_device(self, batch: Batch) -> Batch:
-        if self.fabric.device.type == "cpu":
-            return batch
-        moved = {
-            name: None if value is None else self.fabric.to_device(value)
-            for name, value in vars(batch).items()
-            if name in ("x", "context", "weight")
-        }
-        return dataclasses.replace(batch, **moved)
 
     def note(self, name: str, loss: float) -> None:
         """Remember a training loss for the next row of the history."""
@@ -268,7 +266,7 @@ class Gradients(Loop):
         decay = self.recipe.ema
 
         @torch.no_grad()
-        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        def average(averaged: Any, current: Any, count: Tensor | int) -> None:
             # The average of a young run forgets its start.
             weight = max(1 - decay, 9 / (10 + int(count)))
             torch._foreach_lerp_(averaged, current, weight)
@@ -286,7 +284,9 @@ class Gradients(Loop):
             {"params": matrices, "weight_decay": self.recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.recipe.rate, fused=True)
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=self.recipe.rate, fused=True
+        )
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         self.total = epochs * self.batches_per_epoch if epochs is not None else steps
@@ -294,7 +294,7 @@ class Gradients(Loop):
 
     @property
     def scored(self) -> GenerativeModel:
-        return self.average.module
+        return cast(GenerativeModel, self.average.module)
 
     def rate(self) -> float:
         """Warm-up, then a cosine to zero over the budget, or reductions when validation stalls."""
@@ -303,6 +303,12 @@ class Gradients(Loop):
         if self.total is None:
             return self.recipe.rate * rising * self.factor
         return self.recipe.rate * rising * (1 + math.cos(math.pi * self.advances / self.total)) / 2
+
+    def progress(self) -> float:
+        """Part of the budget that is spent; without one, of the reductions of the rate."""
+        if self.total is None:
+            return 1 - self.reductions_left / REDUCTIONS
+        return super().progress()
 
     def worse(self) -> bool:
         if self.total is not None or self.minutes is not None:

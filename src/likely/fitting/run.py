@@ -41,7 +41,9 @@ class Run:
         if (self.path / "config.json").exists():
             self._compare()
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ArtifactError(f"{self.path}: not an empty folder and not a run; choose another one")
+            raise ArtifactError(
+                f"{self.path}: not an empty folder and not a run; choose another one"
+            )
 
     def _compare(self) -> None:
         file = self.path / "config.json"
@@ -49,7 +51,9 @@ class Run:
             stored = json.loads(file.read_text())
             self.plan = stored.pop("plan")
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise ArtifactError(f"{file}: cannot be read ({error}); choose another folder") from error
+            raise ArtifactError(
+                f"{file}: cannot be read ({error}); choose another folder"
+            ) from error
         differences = list(_differences(stored, self.config))
         if differences:
             raise ArtifactError(

@@ -56,6 +56,8 @@ class NSF(Flow):
         Widths of the conditioner's hidden layers.
     bound : float
         Splines act on [−bound, bound] in standardised units.
+    jitter : float
+        Standard deviation of the noise that training begins with, in standardised units.
     coupling : bool
         Coupling layers in the place of autoregressive ones.
 
@@ -80,6 +82,7 @@ class NSF(Flow):
         bins: int = 8,
         hidden: Sequence[int] = (128, 128),
         bound: float = 5.0,
+        jitter: float = 0.02,
         coupling: bool = False,
     ) -> None:
         super().__init__(
@@ -89,8 +92,10 @@ class NSF(Flow):
             bins=bins,
             hidden=tuple(hidden),
             bound=bound,
+            jitter=jitter,
             coupling=coupling,
         )
+        self.jitter = jitter
         periodic = self.view.periodic
         order = list(range(self.view.dim))
         layers: list[nn.Module] = []

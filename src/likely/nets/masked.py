@@ -9,7 +9,7 @@ layer block-triangular, so that sampling evaluates each unit once, as its inputs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -60,8 +60,8 @@ class MaskedMLP(nn.Module):
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.order = list(range(len(self.inputs)) if order is None else order)
         widths = [sum(inputs), *hidden, sum(outputs)]
-        self.layers = nn.ModuleList(
-            nn.Linear(max(a, 1), b) for a, b in zip(widths, widths[1:], strict=False)
+        self.layers: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Linear(max(a, 1), b) for a, b in pairwise(widths)
         )
         self.context = nn.Linear(context, hidden[0], bias=False) if context else None
         # Degree 0 sees the context alone; without a context such units would be constants.
@@ -70,20 +70,23 @@ class MaskedMLP(nn.Module):
         self.degrees = [
             least + torch.arange(width) * (entries - least) // width for width in hidden
         ]
-        for i, (a, b) in enumerate(zip(self.degrees, self.degrees[1:], strict=False), 1):
+        for i, (a, b) in enumerate(pairwise(self.degrees), 1):
             self.register_buffer(f"mask{i}", (b[:, None] >= a).float(), persistent=False)
-        mask_in, mask_out = self.masks(torch.tensor(self.order))
+        mask_in, mask_out = self.masks(self.order)
         self.register_buffer("mask_in", mask_in, persistent=False)
         self.register_buffer("mask_out", mask_out, persistent=False)
 
-    def masks(self, order: Int[Tensor, " entries"]) -> tuple[Tensor, Tensor]:
+    def masks(self, order: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Masks of the first and the last layer for an ordering of the entries."""
-        position = torch.argsort(order)
+        position = torch.argsort(torch.tensor(order))
         of_input = position.repeat_interleave(torch.tensor(self.inputs))
         of_output = position.repeat_interleave(torch.tensor(self.outputs))
         mask_in = self.degrees[0][:, None] > of_input
         mask_out = of_output[:, None] >= self.degrees[-1]
-        return (mask_in if self.inputs else mask_in.new_zeros(len(mask_in), 1)).float(), mask_out.float()
+        if not len(of_input):
+            mask_in = mask_in.new_zeros(len(mask_in), 1)
+        weight = self.layers[0].weight
+        return mask_in.to(weight), mask_out.to(weight)
 
     def forward(
         self,
@@ -117,8 +120,8 @@ class MaskedMLP(nn.Module):
 class Incremental:
     """One pass of n rows through a `MaskedMLP`, entry by entry, each hidden unit evaluated once.
 
-    For each entry of the ordering in turn, `outputs()` gives its outputs, of shape (n, outputs), and
-    `feed(features)` takes its features, of shape (n, features). D entries cost about as many
+    For each entry of the ordering in turn, `outputs()` gives its outputs, of shape (n, outputs),
+    and `feed(features)` takes its features, of shape (n, features). D entries cost about as many
     operations as one ordinary pass, where a pass for each entry would cost D times as many.
     Nothing is recorded for gradients.
     """
@@ -183,3 +186,10 @@ class Incremental:
         self.position += 1
         if self.position < len(self.order):
             self._advance()
+
+    def select(self, rows: Int[Tensor, " m"]) -> None:
+        """Go on with these rows, which may repeat."""
+        self.features = self.features[:, rows]
+        self.h = [h[:, rows] for h in self.h]
+        self.active = [active[:, rows] for active in self.active]
+        self.context = None if self.context is None else self.context[:, rows]

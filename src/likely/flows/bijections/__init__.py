@@ -1,0 +1,1 @@
+"""Element-wise bijections: pure mathematics, one kind in a file."""

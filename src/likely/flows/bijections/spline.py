@@ -44,7 +44,9 @@ class RationalQuadraticSpline(nn.Module):
 
     periodic: Tensor
 
-    def __init__(self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0) -> None:
+    def __init__(
+        self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0
+    ) -> None:
         super().__init__()
         if bins < 1 or not bound > 0:
             raise ValueError(f"a spline needs bins ≥ 1 and bound > 0, not {bins} and {bound}")

@@ -1,0 +1,588 @@
+"""The command `likely`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import tempfile
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import likely as lk
+from likely.core.errors import ArtifactError, DataError, DivergenceError, LikelyError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+    from torch import Tensor
+
+    from likely.core.domain import Domain
+    from likely.core.model import GenerativeModel
+
+app = typer.Typer(
+    name="likely",
+    help="Generative models of every family behind one contract: fit, sample, score, compare.",
+    epilog="[bold]Examples[/bold]\n\n"
+    "likely compare digits --models gmm,made,nsf --minutes 1 --out report/\n\n"
+    "likely fit events.csv --model nsf --column 'phi=periodic(-pi,pi)' --out runs/events\n\n"
+    "likely sample runs/events -n 1000 --out samples.csv",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Missing(StrEnum):
+    """What to do about rows with missing entries."""
+
+    ERROR = "error"
+    DROP = "drop"
+
+
+DATA, BUDGET = "Data", "Budget: one of these; without any, until validation stops improving"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A file (.npy .npz .csv .tsv .parquet .h5 .txt), a folder of images, or a built-in "
+        "name such as [bold]digits[/bold]. Arrays in a file: [bold]events.h5::group/key[/bold].",
+    ),
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or a model.safetensors file.")
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=KIND",
+        rich_help_panel=DATA,
+        help="Declare a column by name or position, as [bold]phi=periodic(-pi,pi)[/bold]; kinds: real, "
+        "positive, interval(a,b), periodic(a,b), integer(levels), count, binary, spin, "
+        "categorical(a,b,…). May be repeated; what is not declared is inferred.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,…", rich_help_panel=DATA, help="Take these columns only."),
+]
+ContextColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--context", metavar="COLUMN,…", rich_help_panel=DATA, help="Columns to condition on."
+    ),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Non-negative weights of the rows."),
+]
+OnMissing = Annotated[
+    Missing,
+    typer.Option("--missing", rich_help_panel=DATA, help="What to do about missing entries."),
+]
+Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
+Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
+Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.callback(invoke_without_command=True)
+def _likely(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"likely {lk.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that there are."""
+    frame = lk.models()
+    if as_json:
+        _print_json(frame.reset_index().to_dict("records"))
+        return
+    from rich.table import Table
+
+    table = Table("model", "what it is", "density", "columns", "constraint", "paper")
+    for name, row in frame.iterrows():
+        takes = ", ".join([*row["columns"], *(["a context"] if row["context"] else [])])
+        table.add_row(f"[bold]{name}[/bold]", row["title"], row["density"], takes, row["constraint"], row["paper"])  # fmt: skip  # noqa: E501
+    _console().print(table)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "likely fit digits --model made --minutes 1 --out runs/digits\n\n"
+    "likely fit events.csv --model nsf --set transforms=3 --set hidden=64,64 "
+    "--column 'phi=periodic(-pi,pi)' --weight w --out runs/events"
+)
+def fit(
+    data: Source,
+    model: Annotated[str, typer.Option(help="Name of a model, as in [bold]likely models[/bold].")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A hyperparameter, as [bold]transforms=5[/bold]. May be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    column: Kinds = None,
+    columns: Columns = None,
+    context: ContextColumns = None,
+    weight: Weight = None,
+    missing: OnMissing = Missing.ERROR,
+    as_json: Json = False,
+) -> None:
+    """Fit a model to data.
+
+    The same command goes on with a run that was interrupted. The run folder then serves `sample`,
+    `score` and `evaluate`.
+    """
+    from likely.core.artifact import write_json
+
+    hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
+    options = _options(column, columns, context, weight, missing)
+    loaded = lk.load_data(data, **options)
+    made = lk.make(model, loaded.domain, context=loaded.context, **hyperparameters)
+    if not as_json:
+        _console().print(str(loaded), markup=False, highlight=False, soft_wrap=True)
+    try:
+        history = lk.fit(
+            made,
+            loaded,
+            steps=steps,
+            epochs=epochs,
+            minutes=minutes,
+            seed=seed,
+            run=out,
+            progress=sys.stderr.isatty(),
+        )
+    finally:
+        # What `score` and `evaluate` must know to read data as this command did.
+        if (out / "config.json").exists():
+            write_json(out / "data.json", options)
+    if as_json:
+        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
+        _print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
+        return
+    score = "" if history.best is None else f"validation log-likelihood {history.best:.6g} nats, "
+    _console().print(
+        f"{score}{history.steps:,} steps in {history.seconds:,.1f} s: {out / 'model.safetensors'}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "likely sample runs/events -n 1000 --seed 1 --out samples.csv\n\n"
+    "likely sample runs/digits -n 36 --context label=7 --out sevens.png"
+)
+def sample(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv .parquet or .png.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,…",
+            help="What to condition on: values for all samples, or a file with one row or n rows.",
+        ),
+    ] = None,
+) -> None:
+    """Draw samples from a fitted model, in the data's own units."""
+    _refuse_suffix(out, [*_WRITERS, ".png"])
+    model = lk.load(run)
+    x = model.sample(n, context=_context(model, context), seed=seed)
+    if out.suffix.lower() == ".png":
+        from likely.core.artifact import written_whole
+        from likely.report.pictures import draw_samples, to_png
+
+        picture = to_png(draw_samples(x, model.domain))
+        with written_whole(out) as file:
+            file.write(picture)
+    else:
+        _write_rows(out, x.numpy(force=True), "x", lambda: _frame(x, model.domain))
+
+
+@app.command(
+    epilog="[bold]Example[/bold]\n\nlikely score runs/events new-events.csv --out scores.npy"
+)
+def score(
+    run: RunFolder,
+    data: Source,
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv or .parquet.")],
+    as_json: Json = False,
+) -> None:
+    """Log-likelihood of every row, in nats, in the order of the data.
+
+    A row outside the model's domain gets −inf.
+    """
+    import numpy as np
+
+    _refuse_suffix(out, [*_WRITERS])
+    model = lk.load(run)
+    likelihood, outside = _score(model, run, data)
+    value = likelihood.value.numpy(force=True)
+    _write_rows(out, value, "log_likelihood", lambda: _column("log_likelihood", value))
+    mean = likelihood.mean()
+    if as_json:
+        report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
+        _print_json(report | {"mean": mean.to_json(), "file": str(out)})
+        return
+    finite = np.isfinite(value)
+    text = f"{len(value):,} rows, {likelihood.kind}"
+    if outside:
+        text += f", {outside:,} outside the domain (-inf)"
+    if finite.all():
+        text += f", mean log-likelihood {mean} nats"
+    _console().print(f"{text}: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="[bold]Example[/bold]\n\nlikely evaluate runs/digits digits --json")
+def evaluate(run: RunFolder, data: Source, as_json: Json = False) -> None:
+    """Measure a fitted model on the test split of the data: the same split as in the fit."""
+    model = lk.load(run)
+    loaded = lk.load_data(data, **_as_fitted(model, run))
+    config = _read_json(run / "config.json")
+    if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
+        warnings.warn(
+            f"{data}: not the data of {run}; measured on its own test split", stacklevel=1
+        )
+    evaluation = lk.evaluate(model, loaded)
+    if as_json:
+        _print_json(evaluation.to_json())
+    else:
+        _console().print(evaluation.summary())
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "likely compare digits --models gaussian,gmm,made,nsf --minutes 1 --out report/\n\n"
+    "likely compare events.csv --column 'phi=periodic(-pi,pi)' --seeds 5 --out report/"
+)
+def compare(
+    data: Source,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")],
+    models: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Names of models; by default all that take the data."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fits of each model.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first of the seeds.")] = 0,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    column: Kinds = None,
+    columns: Columns = None,
+    context: ContextColumns = None,
+    weight: Weight = None,
+    missing: OnMissing = Missing.ERROR,
+    as_json: Json = False,
+) -> None:
+    """Fit several models to the same data under the same budget, and report what each is worth.
+
+    Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
+    """
+    loaded = lk.load_data(data, **_options(column, columns, context, weight, missing))
+    _refuse_unwritable(out)
+    comparison = lk.compare(
+        _names(models),
+        loaded,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+        seeds=seeds,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    comparison.to_html(out / "index.html")
+    report = comparison.to_json(out / "comparison.json")
+    comparison.to_csv(out / "comparison.csv")
+    if as_json:
+        _print_json(report)
+    else:
+        console = _console()
+        console.print(comparison.rich_table(console.width))
+        for line in [*comparison.summary(), *comparison.notes, f"report: {out / 'index.html'}"]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if all(run.error for run in comparison.runs):
+        raise DivergenceError("every fit diverged")
+
+
+# Arguments.
+
+
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
+    """`name=value` texts as a dictionary."""
+    for text in texts:
+        if "=" not in text:
+            raise LikelyError(f"{option} {text}: write it as name=value")
+    return {name.strip(): value.strip() for name, _, value in (t.partition("=") for t in texts)}
+
+
+def _value(text: str) -> Any:
+    """A Python literal, `true` or `false`, or else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _options(
+    column: list[str] | None,
+    columns: str | None,
+    context: str | None,
+    weight: str | None,
+    missing: Missing,
+) -> dict[str, Any]:
+    """What `load_data` is told, JSON-able."""
+    given = _names(context)
+    return {
+        "domain": _pairs(column or [], "--column") or None,
+        "columns": _names(columns),
+        "context": given[0] if given and len(given) == 1 else given,
+        "weight": weight,
+        "missing": missing.value,
+    }
+
+
+def _as_fitted(model: GenerativeModel, run: Path) -> dict[str, Any]:
+    """How to read data for a fitted model: as its `fit` did, in its domains."""
+    options = _read_json(run / "data.json") or {}
+    return options | {"domain": model.domain, "context_domain": model.context}
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A file of the run folder, if it is there."""
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); restore it or fit again") from error
+
+
+def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
+    """The context that `--context` names: a file, or values in the order or by the names."""
+    import torch
+
+    if text is None:
+        if model.context is not None:
+            wanted = ",".join(f"{name}=…" for name in model.context.names or ()) or "FILE"
+            raise DataError(f"this model is conditional: give --context {wanted}")
+        return None
+    if model.context is None:
+        raise DataError("this model takes no context: leave --context out")
+    if Path(text).exists():
+        rows = lk.data.load_rows(text, domain=model.context).x[:]
+        return rows[0] if len(rows) == 1 else rows
+    parts = _names(text) or []
+    names = [model.context.name(i).strip("'") for i in range(model.context.size)]
+    given = _pairs(parts, "--context") if "=" in text else dict(zip(names, parts, strict=False))
+    if sorted(given) != sorted(names) or len(parts) != len(names):
+        raise DataError(
+            f"--context {text}: give a value of each of {', '.join(names)}, or the name of a file"
+        )
+    values = [_code(model.context, i, given[name]) for i, name in enumerate(names)]
+    dtype = torch.int64 if model.context.discrete else torch.float32
+    return torch.tensor(values, dtype=dtype).reshape(model.context.shape)
+
+
+def _code(domain: Domain, index: int, text: str) -> float:
+    """The number that stands for a value of one column; labels are looked up."""
+    labels = getattr(domain.column(index), "labels", None)
+    if labels and text in labels:
+        return float(labels.index(text))
+    try:
+        return float(text)
+    except ValueError:
+        known = f"one of {', '.join(labels)}" if labels else "a number"
+        raise DataError(
+            f"--context: column {domain.name(index)} takes {known}, not {text!r}"
+        ) from None
+
+
+# Scores.
+
+
+def _score(model: GenerativeModel, run: Path, data: str) -> tuple[lk.Likelihood, int]:
+    """Log-likelihood of all rows of a source, and how many lie outside the domain."""
+    import dataclasses
+
+    import torch
+
+    from likely.core.model import CHUNK
+
+    # Rows outside the domain are to be scored, not refused: read all numbers as real ones.
+    domain = model.domain
+    kinds = tuple(c if isinstance(c, lk.Categorical) else lk.Real() for c in domain.columns)
+    options = _as_fitted(model, run) | {"domain": dataclasses.replace(domain, columns=kinds)}
+    unused = ("missing", "weight") if domain.names else ("missing",)
+    rows = lk.data.load_rows(data, **{k: v for k, v in options.items() if k not in unused})
+    values, outside = [], 0
+    step = max(1, CHUNK // domain.size)
+    for start in range(0, len(rows), step):
+        batch = rows.rows(slice(start, start + step))
+        inside = domain.contains(batch.x)
+        mask = inside.reshape(-1, *[1] * len(domain.shape))
+        x = torch.where(mask, batch.x, domain.anchor.to(batch.x))
+        x = x.long() if domain.discrete else x
+        part = model.log_likelihood(x, batch.context, seed=start)
+        values.append(torch.where(inside, part.value.cpu(), -torch.inf))
+        outside += int((~inside).sum())
+    return lk.Likelihood(torch.cat(values), part.kind, None, part.common_stderr), outside
+
+
+# Files.
+
+
+def _frame(x: Tensor, domain: Domain) -> Any:
+    """Samples as a table: whole numbers stay whole, categories get their labels back."""
+    import pandas as pd
+
+    flat = x.flatten(1).numpy(force=True)
+    columns: dict[str, Any] = {}
+    for index in range(domain.size):
+        column = domain.column(index)
+        name = domain.names[index] if domain.names else f"x{index}"
+        values = flat[:, index]
+        if column.discrete and not isinstance(column, lk.Constant):
+            values = values.astype("int64")
+        labels = getattr(column, "labels", None)
+        columns[name] = pd.Categorical.from_codes(values, labels) if labels else values
+    return pd.DataFrame(columns)
+
+
+def _column(name: str, values: np.ndarray) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({name: values})
+
+
+_WRITERS = (".npy", ".npz", ".csv", ".parquet")
+
+
+def _write_rows(path: Path, array: np.ndarray, key: str, frame: Any) -> None:
+    """Write an array, or the table that `frame()` makes of it, in the format of the file's name."""
+    import numpy as np
+
+    from likely.core.artifact import written_whole
+
+    suffix = path.suffix.lower()
+    with written_whole(path) as file:
+        if suffix == ".npy":
+            np.save(file, array)
+        elif suffix == ".npz":
+            np.savez_compressed(file, allow_pickle=False, **{key: array})
+        elif suffix == ".csv":
+            frame().to_csv(file, index=False, lineterminator="\n")
+        else:
+            frame().to_parquet(file, index=False)
+
+
+def _refuse_suffix(path: Path, known: list[str]) -> None:
+    if path.suffix.lower() not in known:
+        raise LikelyError(
+            f"--out {path}: files of type {path.suffix!r} are not written; take {', '.join(known)}"
+        )
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Find out before hours of work whether their result can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"--out {folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+# What is said, and how it ends.
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that doesn't fold tables where its width is unknown."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = 200
+    return console
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def _say(text: str, style: str) -> None:
+    _console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if category is UserWarning:  # others are for developers
+        _say(f"warning: {message}", "yellow")
+
+
+_UsageError: Any = typer.BadParameter.__base__  # of whichever click typer brings along
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 the run failed, 2 unusable arguments or data, 130 interrupted.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("default", UserWarning)
+        try:
+            status = app(arguments, standalone_mode=False) or 0
+        except _UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "likely"
+            _say(f"error: {error.format_message()} (see {command} --help)", "red")
+            return 2
+        except LikelyError as error:
+            _say(f"error: {error}", "red")
+            return 1 if isinstance(error, DivergenceError) else 2
+        except BrokenPipeError:
+            return 1
+        except OSError as error:
+            _say(f"error: {error}", "red")
+            return 2
+    if status == 130:
+        goes_on = (arguments or sys.argv[1:])[:1] == ["fit"]
+        hint = "; the same command goes on from the last checkpoint" if goes_on else ""
+        _say(f"interrupted{hint}", "yellow")
+    return int(status)

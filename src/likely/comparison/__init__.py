@@ -1,0 +1,6 @@
+"""compare(): several models on the same data, and what each is worth."""
+
+from likely.comparison.result import Comparison, Row, Run
+from likely.comparison.run import compare
+
+__all__ = ["Comparison", "Row", "Run", "compare"]

@@ -1,0 +1,11 @@
+"""Data: rows from files, arrays and tables, in a domain and in three splits.
+
+`load_data` reads a source, finds its domain, checks every row and splits; `load_rows` does the same
+without splitting. There is one reader for each format in `readers`.
+"""
+
+from likely.data.builtin import names
+from likely.data.data import Data, Rows, Split
+from likely.data.load import load_data, load_rows
+
+__all__ = ["Data", "Rows", "Split", "load_data", "load_rows", "names"]

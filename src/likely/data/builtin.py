@@ -1,0 +1,40 @@
+"""Built-in data: small sets that ship with scikit-learn, and draws from the targets of `truth`.
+
+The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context: "label".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from likely import truth
+from likely.core.domain import integers
+from likely.data.readers import TARGET_ROWS, Table, from_target
+
+
+def names() -> list[str]:
+    """Names that `load_data` knows."""
+    return ["digits", "wine", "breast-cancer", "moons", *truth.names()]
+
+
+def read(name: str, seed: int) -> Table:
+    """A built-in set; the seed is that of the draws, where it is drawn."""
+    from sklearn import datasets
+
+    if name == "digits":
+        images, labels = datasets.load_digits(return_X_y=True)
+        domain = integers(17, 8, 8, layout="image")
+        return Table(name, images.astype(np.uint8).reshape(-1, 8, 8), _label(labels), domain=domain)
+    if name in ("wine", "breast-cancer"):
+        bunch = datasets.load_wine() if name == "wine" else datasets.load_breast_cancer()
+        frame = pd.DataFrame(bunch.data, columns=bunch.feature_names)
+        return Table(name, frame, _label(bunch.target_names[bunch.target]))
+    if name == "moons":
+        points, labels = datasets.make_moons(TARGET_ROWS, noise=0.1, random_state=seed)
+        return Table(name, points, _label(labels))
+    return from_target(truth.target(name), seed)
+
+
+def _label(labels: np.ndarray) -> dict[str, np.ndarray | pd.DataFrame]:
+    return {"label": pd.DataFrame({"label": pd.Categorical(labels)})}

@@ -1,0 +1,217 @@
+"""What is looked for in data before anything is fitted to them: errors, and warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+
+from likely.core.domain import Constant, Count, Discrete, Domain, Integer, Real
+from likely.core.errors import DataError
+from likely.data.data import Rows
+from likely.data.readers import Table
+
+SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
+ATOM_SHARE = (
+    0.01  # a continuous column has an atom where one value has a larger share of the rows …
+)
+ATOM_ROWS = 5  # … and at least as many rows
+SENTINELS = np.array([99, 999, 9999, 99999, 999999, 9999999, 32768])  # with either sign
+ROUNDING = 1e-5  # of the spread of a column is what the rounding to float32 may take
+
+
+def look_through(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
+    """Look through all rows, once.
+
+    Returns
+    -------
+    ndarray of int64
+        Rows with missing or infinite entries, where `missing` is "drop".
+
+    Raises
+    ------
+    DataError
+        At the first entry outside the domain; and, where `missing` is "error", at the first one
+        that is missing or infinite.
+    """
+    unusable = [np.empty(0, np.int64)]
+    bounded = domain.kinds != {Real}
+    for start, chunk in rows.chunks():
+        flat, number = chunk.reshape(len(chunk), -1), np.arange(start, start + len(chunk))
+        if not _surely_finite(flat):
+            finite = np.isfinite(flat)
+            if missing == "error" and not finite.all():
+                row, entry = np.argwhere(~finite)[0].tolist()
+                place, at = table.where(start + row)
+                kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
+                raise DataError(
+                    f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
+                    "drop such rows with missing=drop, or leave the column out with columns="
+                )
+            usable = finite.all(1)
+            unusable.append(number[~usable])
+            chunk, number = chunk[usable], number[usable]  # noqa: PLW2901
+        if bounded:
+            x = torch.from_numpy(np.array(chunk, lossless(chunk.dtype)))
+            inside = domain.contains(x)
+            if not inside.all():
+                first = int(inside.logical_not().nonzero()[0])
+                domain.check(x[first : first + 1], *table.where(int(number[first])))
+    return np.concatenate(unusable)
+
+
+def _surely_finite(chunk: np.ndarray) -> bool:
+    """Whether the sum is finite: then every entry is, and a sum is several times faster to get."""
+    if chunk.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(chunk.sum(dtype=np.promote_types(chunk.dtype, np.float32))))
+
+
+def look_at_weight(weight: np.ndarray, label: str, table: Table, missing: str) -> np.ndarray:
+    """As `look_through`, for weights.
+
+    Raises
+    ------
+    DataError
+        At the first weight that is negative; or missing or infinite, where `missing` is "error".
+    """
+    unusable = ~np.isfinite(weight)
+    wrong = np.flatnonzero((weight < 0) | (unusable if missing == "error" else False))
+    if len(wrong):
+        place, row = table.where(int(wrong[0]))
+        raise DataError(
+            f"{place}: row {row}, column {label!r}: the weight is {weight[wrong[0]]:g}; weights must be "
+            "finite and not negative, and 0 leaves a row out"
+        )
+    return np.flatnonzero(unusable)
+
+
+def sample(rows: Rows, seed: int) -> np.ndarray:
+    """Random rows with at most `SAMPLE_ENTRIES` entries in float64, shape (rows, size)."""
+    limit = max(1, SAMPLE_ENTRIES // math.prod(rows.shape[1:]))
+    index: np.ndarray | slice = slice(None)
+    if limit < len(rows):
+        rng = np.random.default_rng(seed)
+        index = np.sort(rng.choice(len(rows), limit, replace=False, shuffle=False))
+    some = rows.raw(index)
+    return some.reshape(len(some), -1).astype(np.float64)
+
+
+def declare_constants(rows: Rows, some: np.ndarray, domain: Domain) -> tuple[Domain, list[str]]:
+    """The domain with those continuous columns declared constant that never change, and warnings.
+
+    Only columns that do not change in some of the rows are looked at in all of them. Images keep
+    one kind for all pixels.
+    """
+    if domain.layout != "vector":
+        return domain, []
+    continuous = np.array([not domain.column(i).discrete for i in range(domain.size)])
+    still = np.flatnonzero((some == some[0]).all(0) & continuous)
+    first = rows.raw(slice(0, 1)).reshape(-1)
+    for _, chunk in rows.chunks():
+        if not len(still):
+            return domain, []
+        still = still[(chunk.reshape(len(chunk), -1)[:, still] == first[still]).all(0)]
+    values = dict(zip(still.tolist(), first[still].tolist(), strict=True))
+    if not values:
+        return domain, []
+    kinds = [Constant(values[i]) if i in values else domain.column(i) for i in range(domain.size)]
+    note = (
+        f"{_columns(domain, [*values])} never changes: it stays as a constant, which contributes "
+        "nothing to a likelihood"
+    )
+    return dataclasses.replace(domain, columns=tuple(kinds)), [note]
+
+
+def oddities(some: np.ndarray, domain: Domain) -> list[str]:
+    """Warnings about values that may stand for missing ones, and about atoms."""
+    notes: list[str] = []
+    atoms, whole = [], []
+    for i, column in enumerate(np.sort(some, axis=0).T):
+        kind = domain.column(i)
+        if isinstance(kind, Constant) or (kind.discrete and not isinstance(kind, Integer | Count)):
+            continue
+        sentinels = _sentinels(column) if domain.layout == "vector" else []
+        notes += [
+            f"column {domain.name(i)} is {value:g} in {np.mean(column == value):.2%} of the rows, far "
+            "from the rest: if that stands for missing entries, make them NaN"
+            for value in sentinels
+        ]
+        rest = column[~np.isin(column, sentinels)]
+        if not kind.discrete and _largest_count(rest) >= max(ATOM_ROWS, ATOM_SHARE * len(column)):
+            atoms.append(i)
+            whole += [i] if (rest == np.floor(rest)).all() else []
+    if atoms:
+        note = (
+            f"{_columns(domain, atoms)} has more than {ATOM_SHARE:.0%} of the rows on one value: "
+            "Lebesgue likelihoods can grow without bound there, so rank models by other figures too"
+        )
+        if whole:
+            note += f"; {_columns(domain, whole)} holds whole numbers: declare integer(…) or count"
+        notes.append(note)
+    return notes
+
+
+def _largest_count(column: np.ndarray) -> int:
+    """How often the most frequent value of a sorted column occurs."""
+    changes = np.flatnonzero(column[1:] != column[:-1])
+    return int(np.diff(np.concatenate([[-1], changes, [len(column) - 1]])).max())
+
+
+def _sentinels(column: np.ndarray) -> list[float]:
+    """Values such as −999 that occur repeatedly and lie further from the rest than that is wide."""
+    suspect = np.isin(np.abs(column), SENTINELS)
+    rest = column[~suspect]
+    if not suspect.any() or not len(rest):
+        return []
+    low, high = rest[0], rest[-1]
+    values, counts = np.unique(column[suspect], return_counts=True)
+    far = np.maximum(low - values, values - high) > high - low
+    return values[far & (counts > 1)].tolist()
+
+
+def _columns(domain: Domain, index: list[int]) -> str:
+    if len(index) == 1:
+        return f"column {domain.name(index[0])}"
+    named = ", ".join(domain.name(i) for i in index[:8])
+    more = f", … ({len(index)} in all)" if len(index) > 8 else ""
+    return f"each of the columns {named}{more}"
+
+
+def lossless(dtype: np.dtype) -> np.dtype:
+    """The type of tensor that holds an array's numbers as they are."""
+    if dtype.kind in "biu":
+        return np.dtype(np.int64)
+    return np.dtype(np.float32 if dtype.itemsize <= 4 else np.float64)
+
+
+def tensor_type(rows: Rows, domain: Domain, large: bool) -> np.dtype:
+    """int64 on a discrete domain, and otherwise float32 where that loses nothing, or float64.
+
+    Rounding to float32 loses something where it changes a whole number of a discrete column, moves
+    an entry out of the domain, or typical entries by more than 1e-5 of their column's spread. A
+    large array keeps float64, which cannot be looked at as a whole.
+    """
+    if domain.discrete:
+        return np.dtype(np.int64)
+    small_integers = rows.array.dtype.kind in "biu" and rows.array.itemsize <= 2
+    if small_integers or lossless(rows.array.dtype) == np.float32:
+        return np.dtype(np.float32)
+    if large:
+        return np.dtype(np.float64)
+    wide = rows.raw(slice(None)).reshape(len(rows), -1)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    discrete = [i for i in range(domain.size) if isinstance(domain.column(i), Discrete)]
+    few = slice(None, None, max(1, len(wide) // 10_000))
+    error = np.median(np.abs(narrow[few] - wide[few]), 0)
+    spread = np.median(np.abs(wide[few] - np.median(wide[few], 0)), 0)
+    lossy = (
+        (narrow[:, discrete] != wide[:, discrete]).any()
+        or not domain.contains(torch.from_numpy(narrow.reshape(rows.shape))).all()
+        or ((error > ROUNDING * spread) & (spread > 0)).any()
+    )
+    return np.dtype(np.float64 if lossy else np.float32)

@@ -1,0 +1,215 @@
+"""Data: a domain, and rows of it in three splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from likely.core.artifact import checksum
+from likely.core.domain import Domain
+from likely.core.model import Batch
+from likely.core.target import Target
+
+CHUNK_BYTES = 1 << 20  # read at a time when a whole array is looked through: fits in a cache
+BLOCK_BYTES = 1 << 18  # neighbouring rows of a mapped file that are read together …
+POOL_BYTES = 1 << 26  # … and what is shuffled thoroughly
+
+Index = Tensor | np.ndarray | slice
+
+
+class Rows:
+    """Rows of an array that stays where it is: in a mapped file, or large and of another type.
+
+    Indexing gives a tensor in memory.
+
+    Parameters
+    ----------
+    array : ndarray, shape (n, *shape)
+        A memory-mapped one is read only where it is indexed.
+    dtype : numpy dtype
+        Type of the tensors.
+    index : ndarray of int64, optional
+        Which rows of the array these are; None: all.
+    columns : list of int, optional
+        Which columns of a two-dimensional array; None: all.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        dtype: np.dtype,
+        index: np.ndarray | None = None,
+        columns: list[int] | None = None,
+    ) -> None:
+        self.array = array
+        self.dtype = dtype
+        self.index = index
+        self.columns = columns
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        rows = len(self.array) if self.index is None else len(self.index)
+        return rows, *(self.array.shape[1:] if self.columns is None else (len(self.columns),))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def raw(self, at: np.ndarray | slice) -> np.ndarray:
+        """Rows in the type in which they are stored; a view of the array where that is possible."""
+        block = self.array[at if self.index is None else self.index[at]]
+        return np.asarray(block if self.columns is None else block[:, self.columns])
+
+    def __getitem__(self, at: Index) -> Tensor:
+        block = self.raw(at.numpy() if isinstance(at, Tensor) else at)
+        return torch.from_numpy(np.array(block, self.dtype, order="C"))
+
+    def take(self, at: np.ndarray) -> Rows:
+        """Some of these rows, in another order."""
+        index = at if self.index is None else self.index[at]
+        return Rows(self.array, self.dtype, index, self.columns)
+
+    def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows as they are stored, a cache's worth at a time, each with its first row's number."""
+        step = max(1, CHUNK_BYTES // max(1, self.array[:1].nbytes))
+        for start in range(0, len(self), step):
+            yield start, self.raw(slice(start, start + step))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One of the splits.
+
+    Attributes
+    ----------
+    x : Tensor or Rows, shape (n, *domain.shape)
+        int64 on a discrete domain, floating otherwise; `Rows` where the data stay in a file.
+    context : Tensor or Rows, shape (n, *context.shape), optional
+    weight : Tensor, shape (n,), optional
+        Non-negative.
+    """
+
+    x: Tensor | Rows
+    context: Tensor | Rows | None = None
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether x and context are tensors."""
+        return not (isinstance(self.x, Rows) or isinstance(self.context, Rows))
+
+    def rows(self, index: Index) -> Batch:
+        """Some rows, as tensors in memory.
+
+        Parameters
+        ----------
+        index : Tensor or ndarray of integers, or slice
+        """
+        return Batch(
+            self.x[index],
+            None if self.context is None else self.context[index],
+            None if self.weight is None else self.weight[index],
+        )
+
+    def head(self, limit_entries: int, seed: int = 0) -> Batch:
+        """A random subset without repetition that holds at most `limit_entries` numbers of x.
+
+        It is everything where that fits, and at least one row.
+        """
+        entries = int(np.prod(self.x.shape[1:]))
+        limit = max(1, limit_entries // entries)
+        if limit >= len(self):
+            return self.rows(slice(None))
+        chosen = np.random.default_rng(seed).choice(len(self), limit, replace=False, shuffle=False)
+        return self.rows(np.sort(chosen))
+
+    def order(self, seed: int) -> Int64[Tensor, " n"]:
+        """The order in which an epoch visits the rows; it depends on the seed alone.
+
+        A random permutation; in a mapped file, blocks of neighbouring rows come in random order, and
+        rows are shuffled within pools of many blocks, so that the file is read a block at a time.
+        """
+        rng = np.random.default_rng(seed)
+        if not (isinstance(self.x, Rows) and _is_mapped(self.x.array)):
+            return torch.from_numpy(rng.permutation(len(self)))
+        row_bytes = self.x.array[:1].nbytes
+        block = max(1, BLOCK_BYTES // row_bytes)
+        pool = block * (POOL_BYTES // BLOCK_BYTES)
+        starts = block * rng.permutation(-(-len(self) // block))
+        order = (starts[:, None] + np.arange(block)).reshape(-1)
+        order = order[order < len(self)]
+        for start in range(0, len(order), pool):
+            rng.shuffle(order[start : start + pool])
+        return torch.from_numpy(order)
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array is memory-mapped, or a view of one."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A domain, and rows of it in three splits.
+
+    Attributes
+    ----------
+    domain : Domain
+    train, valid, test : Split
+    context : Domain, optional
+        Where the context lives.
+    truth : Target, optional
+        The distribution that the rows were drawn from, where it is known.
+    name : str
+    """
+
+    domain: Domain
+    train: Split
+    valid: Split
+    test: Split
+    context: Domain | None = None
+    truth: Target | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
+        given = "" if self.context is None else f", given {self.context}"
+        return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test"
+
+    def fingerprint(self) -> str:
+        """A hash of the domains and of each split's rows; mapped files are read through once."""
+        described = [None if d is None else d.to_json() for d in (self.domain, self.context)]
+        tensors: dict[str, Tensor] = {}
+        crcs: dict[int, int] = {}
+        for split in ("train", "valid", "test"):
+            for part, rows in vars(getattr(self, split)).items():
+                if isinstance(rows, Rows):
+                    key = id(rows.array)
+                    crcs[key] = crcs[key] if key in crcs else _crc(rows.array)
+                    described.append({"crc": crcs[key], "columns": rows.columns})
+                    rows = None if rows.index is None else torch.from_numpy(rows.index)  # noqa: PLW2901
+                if rows is not None:
+                    tensors[f"{split}.{part}"] = rows
+        text = json.dumps([described, checksum(tensors)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _crc(array: np.ndarray) -> int:
+    """A checksum of an array's bytes, at the speed of memory."""
+    crc = 0
+    for _, chunk in Rows(array, array.dtype).chunks():
+        crc = zlib.crc32(np.ascontiguousarray(chunk).data, crc)
+    return crc

@@ -1,0 +1,257 @@
+"""From what a reader found to numbers in a domain."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from likely.core.domain import (
+    END,
+    Categorical,
+    Column,
+    Domain,
+    infer_domain,
+    parse_column,
+    text,
+)
+from likely.core.errors import DataError, DomainError
+from likely.data.data import Rows
+from likely.data.readers import MAPPED_BYTES, Table
+
+Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of a column
+
+MOST_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
+# What `pandas.api.types.infer_dtype` finds in columns that are neither numbers nor text.
+UNREADABLE = (
+    *("bytes", "complex", "date", "datetime", "datetime64", "time", "timedelta", "timedelta64"),
+    *("period", "interval"),
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some columns of a table, by their labels; None: all that it has."""
+
+    table: Table
+    columns: list[str] | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        return self.table.labels if self.columns is None else self.columns
+
+
+def resolve(
+    wanted: Iterable[str | int], labels: list[str], name: str, others: Sequence[str] = ()
+) -> list[str]:
+    """The labels of columns that are given by label or by position.
+
+    `others` is what else the message of the error mentions.
+
+    Raises
+    ------
+    DataError
+        If a column is not there.
+    """
+    found = []
+    for key in wanted:
+        if isinstance(key, int) and str(key) not in labels and 0 <= key < len(labels):
+            found.append(labels[key])
+        elif str(key) in labels:
+            found.append(str(key))
+        else:
+            there = ", ".join([*labels, *others]) or "the data have no columns"
+            raise DataError(f"{name}: unknown column {str(key)!r}; known: {there}")
+    return found
+
+
+def encode(selection: Selection, declared: Declared) -> tuple[Rows, Domain]:
+    """Numbers, in the type in which they are stored, and their domain.
+
+    Parameters
+    ----------
+    selection : Selection
+    declared : Domain or mapping of column to kind, optional
+        What is not declared is inferred.
+
+    Returns
+    -------
+    rows : Rows
+        Entries that are missing are NaN.
+    domain : Domain
+
+    Raises
+    ------
+    DataError
+        If a declared column is not there, if a column's entries cannot become numbers of its kind,
+        or if the rows do not have the shape of a declared domain.
+    DomainError
+        If a column kind is not one.
+    """
+    table, labels = selection.table, selection.labels
+    if isinstance(table.values, list):
+        return _encode_lines(table, declared)
+    kinds: dict[str, Column] = {}
+    if isinstance(declared, Mapping):
+        keys = resolve(declared, labels, table.name)
+        for key, kind in zip(keys, declared.values(), strict=True):
+            kinds[key] = parse_column(kind) if isinstance(kind, str) else kind
+    elif declared is not None and declared.size == len(labels):
+        kinds = {label: declared.column(i) for i, label in enumerate(labels)}
+    encoder = _encode_frame if isinstance(table.values, pd.DataFrame) else _encode_array
+    rows, domain = encoder(selection, kinds)
+    return (
+        (_laid_out(rows, declared, table.name), declared)
+        if isinstance(declared, Domain)
+        else (
+            rows,
+            domain,
+        )
+    )
+
+
+def _laid_out(rows: Rows, domain: Domain, name: str) -> Rows:
+    """The rows in the shape of a declared domain, which flat rows can take in one way only."""
+    if rows.shape[1:] == (domain.size,) and rows.columns is None:
+        return Rows(rows.array.reshape(-1, *domain.shape), rows.dtype)
+    if rows.shape[1:] != domain.shape:
+        raise DataError(
+            f"{name}: rows of shape {rows.shape[1:]} where the declared domain has {domain.shape}; "
+            "declare another domain, or reshape the data"
+        )
+    return rows
+
+
+def _encode_array(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows, Domain]:
+    array, chosen, labels = selection.table.values, selection.columns, selection.labels
+    assert isinstance(array, np.ndarray)
+    columns = None if chosen is None else [int(label) for label in chosen]
+    rows = Rows(array, array.dtype, columns=columns)
+    if labels and len(kinds) == len(labels):
+        domain = Domain((len(labels),), tuple(kinds[label] for label in labels))
+    else:
+        # All columns of a mapped file are looked at, so as not to copy some of them.
+        domain = infer_domain(array if array.nbytes > MAPPED_BYTES else rows.raw(slice(None)))
+        kind = domain.column(0)
+        if kinds or columns is not None:
+            shape = (len(labels),)
+            domain = Domain(
+                shape, tuple(kinds.get(label, kind) for label in labels) if kinds else (kind,)
+            )
+    return rows, domain if chosen is None else dataclasses.replace(domain, names=tuple(chosen))
+
+
+def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows, Domain]:
+    table, labels = selection.table, selection.labels
+    assert isinstance(table.values, pd.DataFrame)
+    encoded = [
+        _encode_column(table, table.labels.index(label), kinds.get(label)) for label in labels
+    ]
+    array = np.stack([numbers for numbers, _ in encoded], 1)
+    by_position = selection.columns is None and table.by_position
+    names = None if by_position else tuple(labels)
+    domain = Domain((len(labels),), tuple(kind for _, kind in encoded), names)
+    return Rows(array, array.dtype), domain
+
+
+def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.ndarray, Column]:
+    """One column of a table in float64, NaN where an entry is missing, and its kind."""
+    assert isinstance(table.values, pd.DataFrame)
+    series, label = table.values.iloc[:, position], table.labels[position]
+    present = series.notna().to_numpy()
+    if not present.any():
+        raise DataError(f"{table.name}: column {label!r} is empty; leave it out with columns=")
+    holds = pd.api.types.infer_dtype(series[present])
+    if holds in UNREADABLE:
+        raise DataError(
+            f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
+            "or leave the column out with columns="
+        )
+    if holds == "categorical":
+        series = series.cat.rename_categories([str(c) for c in series.cat.categories])
+    numbers = pd.to_numeric(
+        series.astype(object) if holds == "categorical" else series, errors="coerce"
+    )
+    if kind is None:
+        # Text in a column that mostly reads as numbers is a slip, not a category.
+        numeric = holds != "categorical" and numbers.notna().sum() > present.sum() / 2
+        kind = infer_domain((numbers if numeric else series).to_frame()).column(0)
+    labels = kind.labels if isinstance(kind, Categorical) else None
+    if labels is not None:
+        texts = series if holds == "categorical" else series.map(_as_text, na_action="ignore")
+        codes = pd.Index(labels).get_indexer(pd.Index(texts.astype(object)))
+        numbers = pd.Series(codes, dtype=np.float64).where(codes >= 0)
+    wrong = np.flatnonzero(present & numbers.isna().to_numpy())
+    if len(wrong):
+        where, row = table.where(int(wrong[0]))
+        expected = kind.describe() if labels is None else f"among the categories {_few(labels)}"
+        raise DataError(
+            f"{where}: row {row}, column {label!r}: {series.iloc[wrong[0]]!r} is not {expected}; "
+            f"correct it, leave it empty with missing=drop, or declare the column as of another kind"
+        )
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan), kind
+
+
+def _as_text(value: object) -> str:
+    """How a value reads as a label; a whole number has no decimal point."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+
+
+def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
+    """Texts as codes of symbols, filled up with the end symbol."""
+    lines = table.values
+    assert isinstance(lines, list)
+    longest = max(range(len(lines)), key=lambda row: len(lines[row]))
+    length = len(lines[longest])
+    where, row = table.where(longest)
+    if declared is None:
+        if len(lines) * length > MOST_SYMBOLS:
+            raise DataError(
+                f"{where}: row {row} has {length:,} symbols, too many to fill up {len(lines):,} lines "
+                "to that length; break long lines up"
+            )
+        domain = text(sorted(set().union(*lines)), length)
+    elif isinstance(declared, Domain) and _is_text(declared):
+        domain = declared
+    else:
+        raise DomainError(f"{table.name}: lines of text; declare lk.text(vocabulary, max_length)")
+    if length > domain.size:
+        raise DataError(
+            f"{where}: row {row} has {length} symbols, and the domain has room for {domain.size}; "
+            "break it up, or declare a longer domain"
+        )
+    kind = domain.column(0)
+    assert isinstance(kind, Categorical)
+    assert kind.labels is not None
+    code = np.full(0x110000, -1, np.int32)  # of each Unicode character
+    code[[ord(symbol) for symbol in kind.labels[:-1]]] = np.arange(len(kind.labels) - 1)
+    code[0] = len(kind.labels) - 1  # NumPy fills short strings up with zeros
+    codes = code[np.array(lines, dtype=f"U{domain.size}").view(np.uint32)]
+    codes = codes.reshape(len(lines), domain.size)
+    if codes.min() < 0:
+        first, position = np.argwhere(codes < 0)[0].tolist()
+        where, row = table.where(first)
+        raise DataError(
+            f"{where}: row {row}, column {position}: {lines[first][position]!r} is not in the "
+            "vocabulary; replace it, or declare a vocabulary that has it"
+        )
+    return Rows(codes, codes.dtype), domain
+
+
+def _is_text(domain: Domain) -> bool:
+    kind = domain.column(0)
+    return (
+        len(domain.columns) == len(domain.shape) == 1
+        and isinstance(kind, Categorical)
+        and kind.labels is not None
+        and kind.labels[-1] == END
+        and all(len(symbol) == 1 for symbol in kind.labels[:-1])
+    )

@@ -1,0 +1,526 @@
+"""Heads: from the outputs of a network to a distribution for each entry of a domain.
+
+=====================================  ===================================================
+binary, spin                           Bernoulli: one output, a logit
+categorical, integer up to 64 levels   softmax: one output for each level
+wider integer                          K discretised logistics: 3 K outputs
+count                                  the same on the scale log(1 + x)
+real                                   K logistics: 3 K outputs
+positive, interval                     the same of log x, of log (x − a)/(b − x)
+periodic                               K wrapped Cauchy distributions: 3 K outputs
+constant, single level                 nothing
+=====================================  ===================================================
+
+Each is normalised by the base measure of its column, counting or Lebesgue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.core.domain import (
+    Binary,
+    Column,
+    Constant,
+    Count,
+    Discrete,
+    Domain,
+    Integer,
+    Interval,
+    Periodic,
+    Positive,
+)
+from likely.core.errors import DomainError, LikelyError
+from likely.core.view import ONE_HOT_LEVELS, weighted_moments
+
+ALL = slice(None)
+PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
+NARROWEST = 1e-4  # least width of a component: without one, a density could grow without bound
+
+
+class Head(nn.Module):
+    """Distributions of several columns of one kind.
+
+    Outputs have the shape (n, columns, outputs of a column), and entries x the shape (n, columns);
+    `at` says which of the columns they are.
+    """
+
+    sizes: list[int]  # outputs of each column
+    entries: Tensor  # which entries of the domain the columns are, shape (columns,)
+    slots: Tensor  # where their outputs stand, shape (columns, largest size)
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        """Take scales from rows of the training split."""
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Outputs that give the marginals of these rows, shape (columns, largest size)."""
+        raise NotImplementedError
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        """Log-probability or log-density of each entry, shape (n, columns)."""
+        raise NotImplementedError
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        """A draw for each entry, shape (n, columns), in the type of the outputs."""
+        raise NotImplementedError
+
+
+class Bernoulli(Head):
+    """Two values; the output is the logit of the upper one."""
+
+    low: Tensor
+    step: Tensor
+
+    def __init__(self, columns: Sequence[Binary], components: int) -> None:
+        super().__init__()
+        self.sizes = [1] * len(columns)
+        low_and_step = torch.tensor([[float(c.low), float(c.step)] for c in columns])
+        self.register_buffer("low", low_and_step[:, 0], persistent=False)
+        self.register_buffer("step", low_and_step[:, 1], persistent=False)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        upper = weight @ (x > self.low).to(weight)
+        lower = weight.sum() - upper
+        return ((upper + PSEUDOCOUNT) / (lower + PSEUDOCOUNT)).log()[:, None]
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        code = (x > self.low[at]).to(outputs)
+        return -F.binary_cross_entropy_with_logits(outputs[..., 0], code, reduction="none")
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        probability = outputs[..., 0].sigmoid()
+        code = torch.rand_like(probability) < probability
+        return self.low[at] + self.step[at] * code
+
+
+class Softmax(Head):
+    """Levels 0 … k − 1, k not the same for all columns; the outputs are their logits."""
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__()
+        self.sizes = [column.levels or 0 for column in columns]
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        counts = weight.new_full((x.shape[1], max(self.sizes)), PSEUDOCOUNT)
+        return counts.scatter_add_(1, x.long().T, weight.expand(x.shape[1], -1)).log()
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        code = x.long().flatten()
+        return -F.cross_entropy(outputs.flatten(0, 1), code, reduction="none").view(x.shape)
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        return choose(outputs).to(outputs)
+
+
+class Mixture(Head):
+    """Mixtures of K components with two parameters each; the first K outputs are the logits."""
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__()
+        self.components = components
+        self.sizes = [3 * components] * len(columns)
+
+    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and the two parameters, shape (n, columns, components) each."""
+        logits, first, second = outputs.unflatten(-1, (3, self.components)).unbind(-2)
+        return logits, first, second
+
+    def mixed(self, logits: Tensor, terms: Tensor) -> Tensor:
+        """Log-density of a mixture whose components have the log-densities `terms`."""
+        return (logits + terms).logsumexp(-1) - logits.logsumexp(-1)
+
+    def chosen(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The two parameters of a component drawn for each entry, shape (n, columns) each."""
+        logits, first, second = self.parameters_of(outputs)
+        component = choose(logits)[..., None]
+        return first.gather(-1, component)[..., 0], second.gather(-1, component)[..., 0]
+
+
+class Logistics(Mixture):
+    """Mixtures of logistic distributions on the standardised scale z = (g(x) − shift)/scale.
+
+        log p(x) = log Σ_k π_k σ'((z − μ_k)/s_k)/s_k + log |dz/dx|
+
+    The outputs are the logits of π, the means μ and log s (bounded softly from below). A subclass
+    changes the bijection g to the line, which is the identity here.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__(columns, components)
+        self.register_buffer("shift", torch.zeros(len(columns)))
+        self.register_buffer("scale", torch.ones(len(columns)))
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """The bijection g, and log g'."""
+        return x, torch.zeros_like(x)
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        """The inverse of g, inside the support also where it rounds."""
+        return y
+
+    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, μ and log s."""
+        logits, means, raw = super().parameters_of(outputs)
+        return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        shift, scale = weighted_moments(self.to_line(x)[0], weight)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        z = (self.to_line(x)[0] - self.shift) / self.scale
+        means, widths = kernels(z, weight, self.components)
+        return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, means, log_scales = self.parameters_of(outputs)
+        y, log_slope = self.to_line(x, at)
+        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)[..., None]
+        t = (z - means) * (-log_scales).exp()
+        log_det = log_slope.to(outputs) - self.scale[at].log()
+        return self.mixed(logits, F.logsigmoid(t) + F.logsigmoid(-t) - log_scales) + log_det
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        mean, log_scale = self.chosen(outputs)
+        u = torch.rand_like(mean)
+        z = mean + log_scale.exp() * u.logit(torch.finfo(u.dtype).eps)
+        return self.from_line(z * self.scale[at] + self.shift[at], at)
+
+
+class LogLogistics(Logistics):
+    """The same on a half-line: g(x) = log x."""
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        y = x.log()
+        return y, -y
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        info = torch.finfo(y.dtype)
+        return y.exp().clamp(info.tiny, info.max)
+
+
+class LogitLogistics(Logistics):
+    """The same on an interval: g(x) = log (x − a)/(b − x).
+
+    One logistic of scale 1 is then uniform, and the density is like a power of the distance from a
+    bound. It is constant nearer to a bound than floating point resolves.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, columns: Sequence[Interval], components: int) -> None:
+        super().__init__(columns, components)
+        bounds = torch.tensor([[column.low, column.high] for column in columns])
+        self.register_buffer("low", bounds[:, 0], persistent=False)
+        self.register_buffer("high", bounds[:, 1], persistent=False)
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        width = self.high[at] - self.low[at]
+        y = ((x - self.low[at]) / width).logit(torch.finfo(width.dtype).eps)
+        return y, -F.logsigmoid(y) - F.logsigmoid(-y) - width.log()
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        low, high = self.low[at], self.high[at]
+        return torch.lerp(low, high, y.sigmoid()).clamp(low, high)
+
+
+class DiscretisedLogistics(Logistics):
+    """Mixtures of logistics that are integrated over cells around the whole numbers.
+
+        P(x) = Σ_k π_k (σ((z(x + ½) − μ_k)/s_k) − σ((z(x − ½) − μ_k)/s_k))
+
+    The first and the last cell extend to infinity (Salimans, Karpathy, Chen & Kingma, PixelCNN++
+    (2017), arXiv:1701.05517, eq. 2). Differences are taken in logarithms, without cancellation:
+    σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}).
+    """
+
+    top: Tensor
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__(columns, components)
+        top = torch.tensor([math.inf if c.levels is None else c.levels - 1.0 for c in columns])
+        self.register_buffer("top", top, persistent=False)
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower edge of a cell on the line, and its width."""
+        return x - 0.5, torch.ones_like(x)
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        super().prepare(_spread(x), weight)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super().initial(_spread(x), weight)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, means, log_scales = self.parameters_of(outputs)
+        x = x.to(outputs)
+        first, last = (x <= 0)[..., None], (x >= self.top[at])[..., None]
+        y, width = self.cell(x)
+        factor = (-log_scales).exp()
+        a = (((y - self.shift[at]) / self.scale[at])[..., None] - means) * factor
+        gap = (width / self.scale[at])[..., None] * factor
+        above = torch.where(first, 0.0, F.logsigmoid(-a))
+        below = torch.where(last, 0.0, F.logsigmoid(a + gap))
+        between = torch.where(first | last, 0.0, (-torch.expm1(-gap)).log())
+        return self.mixed(logits, above + below + between)
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        return (super().sample(outputs, at) + 0.5).floor().clamp_min(0).minimum(self.top[at])
+
+
+class DiscretisedLogLogistics(DiscretisedLogistics):
+    """The same for counts, with edges at log(x + ½)."""
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        y = x.log1p()
+        return y, -y
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        return y.expm1().clamp_max(2.0**62)  # int64 holds it
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
+
+
+class WrappedCauchys(Mixture):
+    """Mixtures of wrapped Cauchy distributions of the angle θ = 2π (x − a)/(b − a).
+
+        p(θ) = Σ_k π_k (1 − |w_k|²) / (2π |e^{iθ} − w_k|²)
+
+    The parameter w is a point of the unit disc: its argument is the location, its distance from
+    the circle the width (McCullagh, Möbius transformation and Cauchy parameter estimation, Annals
+    of Statistics 24 (1996) 787). It is ρ v/√(1 + |v|²) for the outputs v, a point of the plane, and
+    a ρ just below 1: a location can turn around the circle without a jump in the outputs.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, columns: Sequence[Periodic], components: int) -> None:
+        super().__init__(columns, components)
+        bounds = torch.tensor([[column.low, column.high] for column in columns])
+        self.register_buffer("low", bounds[:, 0], persistent=False)
+        self.register_buffer("high", bounds[:, 1], persistent=False)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        angle = 2 * math.pi * (x - self.low) / (self.high - self.low)
+        w = weight[:, None]
+        centre = torch.atan2((w * angle.sin()).sum(0), (w * angle.cos()).sum(0))
+        turned = (angle - centre + math.pi).remainder(2 * math.pi) - math.pi
+        means, widths = kernels(turned, weight, self.components)
+        length = (-widths).exp().clamp_max(1 - 2 * NARROWEST)
+        radius = length / ((1 - NARROWEST) ** 2 - length.square()).sqrt()
+        at = means + centre[:, None]
+        return torch.cat([torch.zeros_like(at), radius * at.cos(), radius * at.sin()], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, v1, v2 = self.parameters_of(outputs)
+        width = self.high[at] - self.low[at]
+        angle = (2 * math.pi * (x - self.low[at]) / width).to(outputs)[..., None]
+        r2 = v1.square() + v2.square()
+        shrink = (1 - NARROWEST) * (1 + r2).rsqrt()
+        distance2 = (angle.cos() - shrink * v1).square() + (angle.sin() - shrink * v2).square()
+        terms = _one_minus_length2(r2).log() - distance2.log()
+        return self.mixed(logits, terms) - width.log()
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        v1, v2 = self.chosen(outputs)
+        r2 = v1.square() + v2.square()
+        length = (1 - NARROWEST) * (r2 / (1 + r2)).sqrt()
+        narrowing = _one_minus_length2(r2) / (1 + length).square()  # (1 − |w|)/(1 + |w|)
+        uniform = (torch.rand_like(v1) - 0.5) * math.pi
+        turns = (torch.atan2(v2, v1) + 2 * (narrowing * uniform.tan()).atan()) / (2 * math.pi)
+        low, high = self.low[at], self.high[at]
+        return torch.lerp(low, high, turns - turns.floor()).clamp(low, high)
+
+
+def choose(logits: Float[Tensor, "*shape k"]) -> Shaped[Tensor, "*shape"]:
+    """Draw a category for each row of logits, by inversion; some may be −inf."""
+    mass = logits.softmax(-1).cumsum(-1)
+    return (mass <= torch.rand_like(mass[..., :1]) * mass[..., -1:]).sum(-1)
+
+
+def kernels(
+    z: Float[Tensor, "n columns"], weight: Float[Tensor, " n"], components: int
+) -> tuple[Float[Tensor, "columns components"], Float[Tensor, "columns components"]]:
+    """Means and widths of equally weighted kernels that together resemble a sample."""
+    z, order = z.sort(0)
+    mass = weight[order].cumsum(0).T
+    levels = torch.arange(2 * components + 1, device=z.device) / (2 * components)
+    # The outer cells begin inside the sample, so that an outlier does not widen their kernels.
+    levels = levels.clamp(0.1 / components, 1 - 0.1 / components)
+    index = torch.searchsorted(mass.contiguous(), mass[:, -1:] * levels)
+    quantiles = z.T.gather(1, index.clamp_max(len(z) - 1))
+    widths = quantiles[:, 2::2] - quantiles[:, :-1:2]
+    return quantiles[:, 1::2], (0.4 * widths).clamp_min(0.01)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Whole numbers spread over their cells."""
+    return x + torch.rand(x.shape, device=x.device) - 0.5
+
+
+def _one_minus_length2(r2: Tensor) -> Tensor:
+    """1 − ρ² r²/(1 + r²) without cancellation."""
+    return (1 + NARROWEST * (2 - NARROWEST) * r2) / (1 + r2)
+
+
+def _head_of(column: Column) -> type[Head] | None:
+    match column:
+        case Constant() | Discrete(levels=1):
+            return None
+        case Binary():
+            return Bernoulli
+        case Count():
+            return DiscretisedLogLogistics
+        case Integer() if (column.levels or 0) > ONE_HOT_LEVELS:
+            return DiscretisedLogistics
+        case Discrete():
+            return Softmax
+        case Periodic():
+            return WrappedCauchys
+        case Interval():
+            return LogitLogistics
+        case Positive():
+            return LogLogistics
+    return Logistics
+
+
+class ColumnHeads(nn.Module):
+    """A distribution for each entry of a domain, from the outputs of any network.
+
+    Entries of one kind are treated together, without a loop over columns.
+
+    Parameters
+    ----------
+    domain : Domain
+        Any domain.
+    components : int
+        Components of a mixture.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Number of outputs of each entry.
+    """
+
+    anchor: Tensor
+
+    def __init__(self, domain: Domain, components: int = 10) -> None:
+        super().__init__()
+        if components < 1:
+            raise LikelyError(f"components must be at least 1, not {components}")
+        self.domain = domain
+        self.register_buffer("anchor", domain.anchor.flatten().float(), persistent=False)
+        members: dict[type[Head], list[int]] = {}
+        for column, index in domain.groups:
+            if (kind := _head_of(column)) is not None:
+                members.setdefault(kind, []).extend(index)
+        if not members:
+            raise DomainError("every column of the data is constant: there is nothing to learn")
+        self.heads: Sequence[Head] = nn.ModuleList(  # type: ignore[assignment]
+            kind([domain.column(i) for i in entries], components)
+            for kind, entries in members.items()
+        )
+        self.sizes = [0] * domain.size
+        self._place: dict[int, tuple[int, slice]] = {}  # head and column of an entry
+        for h, (head, entries) in enumerate(zip(self.heads, members.values(), strict=True)):
+            for j, (i, size) in enumerate(zip(entries, head.sizes, strict=True)):
+                self.sizes[i] = size
+                self._place[i] = h, slice(j, j + 1)
+            head.register_buffer("entries", torch.tensor(entries), persistent=False)
+        starts = [0, *accumulate(self.sizes)]
+        for head in self.heads:
+            # Columns with fewer outputs than others point to one more output behind the last.
+            slots = torch.full((len(head.sizes), max(head.sizes)), starts[-1])
+            for row, i in zip(slots, head.entries.tolist(), strict=True):
+                row[: self.sizes[i]] = torch.arange(starts[i], starts[i + 1])
+            head.register_buffer("slots", slots, persistent=False)
+        self._uniform = len(members) == 1 and len(set(self.sizes)) == 1
+
+    def _outputs_of(self, head: Head, outputs: Tensor) -> Tensor:
+        """Outputs of a head's columns, shape (n, columns, largest size), filled up with −inf."""
+        if self._uniform:
+            return outputs.unflatten(1, head.slots.shape)
+        return F.pad(outputs, (0, 1), value=-math.inf)[:, head.slots]
+
+    def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
+        """Take scales from rows of the training split."""
+        flat, weight = x.flatten(1), _weights(x, weight)
+        for head in self.heads:
+            head.prepare(flat[:, head.entries], weight)
+
+    def initial(
+        self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None
+    ) -> Float[Tensor, " outputs"]:
+        """Outputs that give about the marginals of these rows: where biases should start.
+
+        Call it after `prepare`.
+        """
+        flat, weight = x.flatten(1), _weights(x, weight)
+        outputs = self.anchor.new_zeros(sum(self.sizes) + 1)
+        for head in self.heads:
+            outputs[head.slots] = head.initial(flat[:, head.entries], weight).to(outputs)
+        return outputs[:-1]
+
+    def log_prob(
+        self, outputs: Float[Tensor, "n outputs"], x: Shaped[Tensor, "n *shape"]
+    ) -> Float[Tensor, "n entries"]:
+        """Log-probability or log-density (nats) of each entry."""
+        flat = x.flatten(1)
+        if self._uniform:
+            return self.heads[0].log_prob(self._outputs_of(self.heads[0], outputs), flat)
+        result = outputs.new_zeros(flat.shape)
+        for head in self.heads:
+            result[:, head.entries] = head.log_prob(
+                self._outputs_of(head, outputs), flat[:, head.entries]
+            )
+        return result
+
+    def sample(self, outputs: Float[Tensor, "n outputs"]) -> Shaped[Tensor, "n *shape"]:
+        """A draw of all entries, independent given the outputs."""
+        x = self.anchor.repeat(len(outputs), 1)
+        for head in self.heads:
+            x[:, head.entries] = head.sample(self._outputs_of(head, outputs))
+        return self.shaped(x)
+
+    def shaped(self, x: Float[Tensor, "n entries"]) -> Shaped[Tensor, "n *shape"]:
+        """Samples in the domain's shape and type."""
+        x = x.reshape(len(x), *self.domain.shape)
+        return x.long() if self.domain.discrete else x
+
+    def sample_entry(self, index: int, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:
+        """A draw of one entry from its own outputs."""
+        if index not in self._place:
+            return self.anchor[index].expand(len(outputs))
+        head, column = self._place[index]
+        return self.heads[head].sample(outputs[:, None], column)[:, 0]
+
+    def log_prob_entry(
+        self, index: int, outputs: Float[Tensor, "n size"], x: Shaped[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """Log-probability or log-density (nats) of one entry from its own outputs."""
+        if index not in self._place:
+            return outputs.new_zeros(len(outputs))
+        head, column = self._place[index]
+        return self.heads[head].log_prob(outputs[:, None], x[:, None], column)[:, 0]
+
+
+def _weights(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Weights of rows with a mean of 1, in float64."""
+    if weight is None:
+        return torch.ones(len(x), dtype=torch.float64, device=x.device)
+    weight = weight.to(torch.float64)
+    return weight * len(x) / weight.sum()

@@ -1,0 +1,1 @@
+"""Pictures and HTML, used by everything that shows results."""

@@ -1,0 +1,96 @@
+"""One self-contained HTML page: a table that sorts, sections of pictures, settings. No network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+
+import likely
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the page's table: its title, its unit, and what it means."""
+
+    title: str
+    unit: str
+    meaning: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An entry of the table: its text, and the number or string that it is sorted by."""
+
+    text: str
+    order: float | str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture with its title and caption; `picture` is a data URI."""
+
+    title: str
+    picture: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, and pictures side by side; their `size` is small, medium or wide."""
+
+    title: str
+    text: str
+    cards: Sequence[Card] = ()
+    size: str = "medium"
+
+
+def render(
+    title: str,
+    *,
+    lead: Sequence[str],
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    notes: Sequence[str],
+    sections: Sequence[Section],
+    settings: Sequence[tuple[str, str]],
+    sorted_by: tuple[str, str] = ("", ""),
+) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    title : str
+    lead : sequence of str
+        Paragraphs above the table: what was compared, and what came out.
+    columns, rows : the table
+        The first column heads the rows.
+    notes : sequence of str
+        What a reader must know about the table: refused models, runs that failed.
+    sections : sequence of Section
+    settings : sequence of (name, value)
+        What it takes to repeat the work.
+    sorted_by : (title of a column, "ascending" or "descending")
+        How the rows are sorted as given.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("likely.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        lead=lead,
+        columns=columns,
+        rows=rows,
+        notes=notes,
+        sections=sections,
+        settings=settings,
+        sorted_by=sorted_by,
+        version=likely.__version__,
+    )

@@ -1,0 +1,444 @@
+"""Pictures of samples, training and likelihoods: matplotlib figures, no global state.
+
+Every function returns a `Figure`. `to_uri` embeds one into a page as an SVG that follows the
+reader's light or dark colours, `to_png` makes the bytes of a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from likely.core.domain import (
+    Binary,
+    Categorical,
+    Column,
+    Constant,
+    Discrete,
+    Domain,
+    Integer,
+    Interval,
+    Positive,
+)
+
+# After Okabe & Ito: colours that colour-blind readers tell apart, none lost on white or on black.
+PALETTE = ("#1F82C0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7A7A7A")
+INK = "#010203"  # stands for the page's text colour; `to_uri` replaces it
+REAL = "#8A8A8A"  # real data
+BINS = 40
+DOTS = 500  # real rows drawn as dots in one panel
+CORNER = 5  # columns of a corner plot
+STYLE: Any = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.linewidth": 1.4,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "likely",
+    "image.composite_image": False,
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
+}
+THEME = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d5dbe3}}</style>"
+
+
+def to_uri(figure: Figure) -> str:
+    """The figure as an SVG data URI whose text is dark on light pages and light on dark ones."""
+    stream = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = svg.replace("<defs>", f"<defs>{THEME}", 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def to_png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as a PNG file on white."""
+    stream = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
+    return stream.getvalue()
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that belongs to no window."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+# Samples.
+
+
+def draw_samples(
+    x: Tensor, domain: Domain, *, reference: Tensor | None = None, color: str = PALETTE[0]
+) -> Figure:
+    """Rows of a domain in the form that suits it.
+
+    Images and 2-D lattices become a grid, sequences a heat map with one row a sample, one column a
+    histogram, two continuous columns a density map, and tables a corner plot.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, *domain.shape)
+        Samples of a model, or real rows.
+    domain : Domain
+    reference : Tensor, shape (m, *domain.shape), optional
+        Real rows: they set the range of the axes, and are drawn behind the samples where both fit.
+    color : str
+        Of the samples, where they are not coloured by their values.
+    """
+    with mpl.rc_context(STYLE):
+        if domain.layout in ("image", "lattice") and len(domain.shape) > 1:
+            return _image_grid(_array(x, domain), domain, _array(reference, domain))
+        if domain.layout != "vector" and domain.size > CORNER:
+            return _heat_map(_array(x, domain), domain, _array(reference, domain))
+        shown = [i for i in range(domain.size) if not isinstance(domain.column(i), Constant)]
+        columns = [domain.column(i) for i in shown[:CORNER]]
+        names = [_label(domain, i) for i in shown[:CORNER]]
+        rows = _array(x, domain).reshape(len(x), -1)[:, shown[:CORNER]]
+        real = None
+        if reference is not None:
+            real = _array(reference, domain).reshape(len(reference), -1)[:, shown[:CORNER]]
+        if len(columns) == 2 and not any(column.discrete for column in columns):
+            return _density_map(rows, real, columns, names)
+        return _corner(rows, real, columns, names, color)
+
+
+def _array(x: Tensor | None, domain: Domain) -> np.ndarray:
+    rows = np.empty((0, *domain.shape)) if x is None else x.numpy(force=True)
+    return rows.astype(float)
+
+
+def _label(domain: Domain, index: int) -> str:
+    name = domain.names[index] if domain.names else f"column {index}"
+    return name if len(name) <= 14 else name[:13] + "…"
+
+
+def _value_range(domain: Domain, values: np.ndarray) -> tuple[float, float]:
+    """The values that the two ends of a colour scale stand for."""
+    column = domain.column(0)
+    if isinstance(column, Discrete) and column.levels is not None:
+        return float(column.low), float(column.low + column.step * (column.levels - 1))
+    if isinstance(column, Interval):
+        return column.low, column.high
+    low, high = np.quantile(values[np.isfinite(values)], [0.005, 0.995])
+    return float(low), float(max(high, low + 1e-12))
+
+
+def _color_map(domain: Domain) -> Colormap:
+    column = domain.column(0)
+    if isinstance(column, Categorical):
+        levels = column.levels or 1
+        return ListedColormap([PALETTE[i % len(PALETTE)] for i in range(levels)])
+    return mpl.colormaps["gray" if isinstance(column, Integer | Binary) else "viridis"]
+
+
+def _image_grid(x: np.ndarray, domain: Domain, reference: np.ndarray) -> Figure:
+    """Up to 36 images side by side; channels first where there are three axes."""
+    low, high = _value_range(domain, reference if len(reference) else x)
+    side = max(1, min(6, math.isqrt(len(x))))
+    rows = max(1, min(6, len(x) // side))
+    images = x[: side * rows]
+    if len(domain.shape) > 2:
+        images = images.reshape(len(images), -1, *domain.shape[-2:])
+        images = np.moveaxis(images[:, : 3 if images.shape[1] == 3 else 1], 1, -1)
+    else:
+        images = images[..., None]
+    n, height, width, channels = images.shape
+    gap = max(1, width // 12)
+    canvas = np.full((rows * (height + gap) - gap, side * (width + gap) - gap, channels), math.nan)
+    for index in range(n):
+        top, left = (index // side) * (height + gap), (index % side) * (width + gap)
+        canvas[top : top + height, left : left + width] = images[index]
+    figure = _figure(3.2, 3.2 * canvas.shape[0] / canvas.shape[1])
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    unit = np.clip((canvas - low) / (high - low), 0, 1)
+    opaque = np.isfinite(unit).all(-1, keepdims=True).astype(float)
+    if channels == 3:
+        pixels = np.concatenate([np.nan_to_num(unit), opaque], -1)
+    else:
+        pixels = _color_map(domain)(np.nan_to_num(unit[..., 0]))
+        pixels[..., 3:] = opaque
+    axes.imshow(pixels, interpolation="none")
+    return figure
+
+
+def _heat_map(x: np.ndarray, domain: Domain, reference: np.ndarray) -> Figure:
+    """One row a sample, one column a position."""
+    rows = x[:40].reshape(min(len(x), 40), -1)
+    low, high = _value_range(domain, reference if len(reference) else x)
+    figure = _figure(3.2, 3.0)
+    axes = figure.add_subplot(xlabel="position", ylabel="sample")
+    column = domain.column(0)
+    half = 0.5 if isinstance(column, Categorical) else 0.0
+    picture = axes.imshow(
+        rows, cmap=_color_map(domain), vmin=low - half, vmax=high + half, aspect="auto",
+        interpolation="none",
+    )  # fmt: skip
+    axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if isinstance(column, Categorical) and (column.levels or 0) <= len(PALETTE):
+        bar = figure.colorbar(picture, ax=axes, ticks=range(column.levels or 0))
+        if column.labels:
+            bar.ax.set_yticklabels(column.labels)
+    elif not isinstance(column, Categorical):
+        figure.colorbar(picture, ax=axes, label="value")
+    return figure
+
+
+def _bins(n: int) -> int:
+    """How finely a histogram of n rows may look (Rice's rule), within reason."""
+    return int(np.clip(2 * n ** (1 / 3), 10, 60))
+
+
+def _edges(column: Column, values: np.ndarray, bins: int) -> tuple[np.ndarray, bool]:
+    """Histogram edges that cover the values of one column, and whether they are logarithmic."""
+    values = values[np.isfinite(values)]
+    if isinstance(column, Interval):
+        return np.linspace(column.low, column.high, bins + 1), False
+    if isinstance(column, Discrete) and column.levels is not None and column.levels <= 2 * bins:
+        return column.low + column.step * (np.arange(column.levels + 1) - 0.5), False
+    low, high = np.quantile(values, [0.002, 0.998]) if len(values) else (0.0, 1.0)
+    if column.discrete:
+        width = max(1, math.ceil((high - low + 1) / bins))
+        return np.arange(math.floor(low), high + width + 1, width) - 0.5, False
+    if isinstance(column, Positive) and high > 50 * low:
+        return np.geomspace(low / 1.2, high * 1.2, bins + 1), True
+    margin = 0.08 * (high - low) or 0.5
+    return np.linspace(low - margin, high + margin, bins + 1), False
+
+
+def _density_map(
+    x: np.ndarray, real: np.ndarray | None, columns: list[Column], names: list[str]
+) -> Figure:
+    """Two continuous columns: density of the rows in the plane."""
+    base = x if real is None else real
+    bins = int(np.clip(2 * math.isqrt(len(base)) // 3, 16, 80))
+    (xs, x_log), (ys, y_log) = (_edges(columns[i], base[:, i], bins) for i in range(2))
+    figure = _figure(3.4, 2.8)
+    axes = figure.add_subplot(xlabel=names[0], ylabel=names[1])
+    count, _, _ = np.histogram2d(x[:, 0], x[:, 1], bins=(xs, ys), density=True)
+    top = np.histogram2d(base[:, 0], base[:, 1], bins=(xs, ys), density=True)[0].max()
+    mesh = axes.pcolormesh(xs, ys, count.T, cmap="viridis", vmin=0, vmax=top, rasterized=True)
+    _scales(axes, x_log, y_log)
+    if not (x_log or y_log) and 0.67 < np.ptp(xs) / np.ptp(ys) < 1.5:
+        axes.set_aspect("equal")
+    figure.colorbar(mesh, ax=axes, label="density", extend="max")
+    _note_outside(figure, x, [xs, ys])
+    return figure
+
+
+def _corner(
+    x: np.ndarray,
+    real: np.ndarray | None,
+    columns: list[Column],
+    names: list[str],
+    color: str,
+) -> Figure:
+    """Every pair of columns: real rows as dots over the density of the samples."""
+    size = len(columns)
+    base = x if real is None else real
+    edges = [_edges(column, base[:, i], BINS) for i, column in enumerate(columns)]
+    inch = max(1.15, 3.6 / size)
+    figure = _figure(inch * size, inch * size * (0.7 if size == 1 else 1))
+    grid = figure.subplots(size, size, squeeze=False)
+    rgb = mpl.colors.to_rgb(color)
+    shades = LinearSegmentedColormap.from_list("shades", [(*rgb, 0.05), (*rgb, 0.95)])
+    random = np.random.default_rng(0)
+    for i in range(size):
+        for j in range(size):
+            axes: Axes = grid[i, j]
+            if j > i:
+                axes.set_axis_off()
+                continue
+            (xs, x_log), (ys, y_log) = edges[j], edges[i]
+            _scales(axes, x_log, y_log and j < i)
+            if i == j:
+                fine, _ = _edges(columns[i], base[:, i], _bins(len(base)))
+                _marginal(axes, x[:, i], None if real is None else real[:, i], fine, color)
+            else:
+                count, _, _ = np.histogram2d(x[:, j], x[:, i], bins=(xs, ys))
+                shown = np.ma.masked_equal(count.T, 0)
+                axes.pcolormesh(xs, ys, shown, cmap=shades, rasterized=True)
+                if real is not None:
+                    dots = real[:DOTS][:, [j, i]].copy()
+                    for k, column in enumerate((columns[j], columns[i])):
+                        if column.discrete:  # a little noise shows how many dots lie on one point
+                            dots[:, k] += random.uniform(-0.3, 0.3, len(dots))
+                    axes.plot(*dots.T, ".", color=INK, markersize=2.2, alpha=0.6, mew=0)
+                axes.set_ylim(ys[0], ys[-1])
+            axes.set_xlim(xs[0], xs[-1])
+            _ticks(axes, columns[j], columns[i], last=i == size - 1, first=j == 0 < i)
+            if i == size - 1:
+                axes.set_xlabel(names[j])
+            if j == 0 < i:
+                axes.set_ylabel(names[i])
+    if real is not None:
+        handles = [
+            Line2D([], [], color=INK, marker=".", linestyle="", label="real"),
+            Patch(color=color, label="samples"),
+        ]
+        if size > 1:
+            figure.legend(handles=handles, loc="upper right")
+    _note_outside(figure, x, [e for e, _ in edges])
+    return figure
+
+
+def _marginal(
+    axes: Axes, x: np.ndarray, real: np.ndarray | None, edges: np.ndarray, color: str
+) -> None:
+    """Parts of the rows in each bin: real ones filled, samples as a line."""
+    bins = edges.tolist()
+    if real is not None:
+        part = np.full(len(real), 1 / len(real))
+        axes.hist(real, bins=bins, weights=part, color=REAL, alpha=0.45, label="real")
+    part = np.full(len(x), 1 / max(len(x), 1))
+    axes.hist(x, bins=bins, weights=part, histtype="step", color=color, label="samples")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def _scales(axes: Axes, x_log: bool, y_log: bool) -> None:
+    if x_log:
+        axes.set_xscale("log")
+    if y_log:
+        axes.set_yscale("log")
+
+
+def _ticks(axes: Axes, across: Column, up: Column, *, last: bool, first: bool) -> None:
+    """Ticks at the outer panels only, labels where categories have them."""
+    for axis, column, shown in ((axes.xaxis, across, last), (axes.yaxis, up, first)):
+        if not shown:
+            axis.set_ticklabels([])
+        elif isinstance(column, Categorical) and column.labels and len(column.labels) <= 6:
+            axis.set_ticks(range(len(column.labels)), labels=list(column.labels))
+        elif axis.get_scale() == "linear":
+            axis.set_major_locator(MaxNLocator(3, integer=column.discrete))
+
+
+def _note_outside(figure: Figure, x: np.ndarray, edges: Sequence[np.ndarray]) -> None:
+    """Say how many samples the frame leaves out, so that it hides no tails."""
+    inside = np.all([(x[:, i] >= e[0]) & (x[:, i] <= e[-1]) for i, e in enumerate(edges)], axis=0)
+    part = 1 - inside.mean() if len(x) else 0.0
+    if part > 0.02:
+        figure.supxlabel(f"{part:.0%} of the samples lie outside the frame", fontsize=8)
+
+
+# Training and likelihoods.
+
+
+BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")
+
+
+def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:
+    """What training minimises and the validation score, by step, one line for each seed.
+
+    Parameters
+    ----------
+    histories : sequence of DataFrame
+        `History.frame` of each run.
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.2, 2.4)
+        scored = any("valid" in history for history in histories)
+        label = "−log-likelihood (nats)" if scored else "loss"
+        axes = figure.add_subplot(xlabel="step", ylabel=label)
+        lows, highs = [], []
+        for seed, history in enumerate(histories):
+            curves = {key: history[key] for key in history.columns if key not in BOOKKEEPING}
+            if "valid" in history:
+                curves["validation"] = -history["valid"]
+            for index, (name, values) in enumerate(curves.items()):
+                curve = values[np.isfinite(values.astype(float))]
+                axes.plot(
+                    history["step"][curve.index], curve, color=PALETTE[index], alpha=0.8,
+                    linestyle="-" if name == "validation" else (0, (4, 1.5)), linewidth=1.2,
+                    label={"loss": "training"}.get(name, name) if seed == 0 else None,
+                    marker="o" if len(curve) < 3 else None, markersize=4,
+                )  # fmt: skip
+                if len(curve):
+                    lows.append(curve.min())
+                    highs.append(curve.quantile(0.9))
+        if lows and len(histories[0]) > 2:  # the first steps would flatten all that follows
+            low, high = min(lows), max(highs)
+            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low) or None)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(loc="upper right")
+        return figure
+
+
+def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
+    """Log-likelihoods of training and test rows, in nats; they differ where a model overfits."""
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.2, 2.2)
+        axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)")
+        finite = np.concatenate([train[np.isfinite(train)], test[np.isfinite(test)]])
+        if len(finite):
+            low, high = np.quantile(finite, [0.005, 0.995])
+            bins = np.linspace(low, max(high, low + 1e-9), 31).tolist()
+            axes.hist(train, bins=bins, density=True, color=REAL, alpha=0.45, label="training")
+            axes.hist(
+                test, bins=bins, density=True, histtype="step", color=PALETTE[0], label="test"
+            )
+            axes.legend(loc="upper left")
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        return figure
+
+
+def draw_scores(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float],
+    *,
+    marks: Sequence[str],
+    label: str,
+) -> Figure:
+    """One figure of several models with its error bars, best first.
+
+    Parameters
+    ----------
+    names, values, errors : sequences of equal length
+    marks : sequence of str
+        A matplotlib marker for each.
+    label : str
+        What the figure is, with its unit.
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(5.0, 0.65 + 0.25 * len(names))
+        axes = figure.add_subplot(xlabel=label)
+        for at, (value, error, mark) in enumerate(zip(values, errors, marks, strict=True)):
+            axes.errorbar(
+                value, at, xerr=error if math.isfinite(error) else None, fmt=mark,
+                color=PALETTE[at % len(PALETTE)], markersize=5, capsize=2,
+            )  # fmt: skip
+        axes.set_yticks(range(len(names)), labels=list(names))
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color=REAL, alpha=0.25, linewidth=0.6)
+        axes.set_axisbelow(True)
+        return figure

@@ -1,0 +1,362 @@
+"""Every registered model keeps the contract; registering a model is enough to have it checked here.
+
+The families' own tests look closer at their parts (Jacobians, masks, estimators).
+"""
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import scipy.stats
+import torch
+
+import likely as lk
+from likely.core.artifact import build, configuration
+from likely.core.likelihood import Kind
+from likely.core.model import Batch, seeded
+from likely.core.registry import entries, find
+from likely.truth import gaussian_mixture
+
+MODELS = list(entries())
+DTYPES = [torch.float32, torch.float64]
+LEVEL = 1e-3 / (len(MODELS) * len(DTYPES))  # Bonferroni over all runs of a statistical test
+
+PLANE = lk.reals(2)
+BOUNDED = lk.table(u=lk.Interval(-1, 2), phi=lk.Periodic(0, 2))
+INTERVALS = lk.table(u=lk.Interval(-1, 2), v=lk.Interval(0, 1))
+TRUTH = gaussian_mixture(
+    [0.3, 0.7], [[-1.0, 0.5], [1.5, -0.5]], [[[0.3, 0.1], [0.1, 0.4]], [[0.5, -0.2], [-0.2, 0.3]]]
+)
+LEVELS = lk.table(lk.Integer(3), lk.Binary(), lk.Integer(4))
+SYMBOLS = lk.table(lk.Integer(3), lk.Binary(), lk.Categorical(4))
+CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
+
+
+def rows(domain, n, seed=0):
+    """Rows of a domain that are neither uniform nor independent."""
+    generator = torch.Generator().manual_seed(seed)
+    if domain == PLANE:
+        return TRUTH.sample(n, seed)
+    u = torch.rand(n, domain.size, generator=generator, dtype=torch.float64)
+    u[:, 1:] = (u[:, 1:] + u[:, :1].square()) / 2
+    columns = []
+    for i, value in enumerate(u.unbind(1)):
+        column = domain.column(i)
+        if column.discrete:
+            columns.append((value * column.levels).floor())
+        else:
+            columns.append(column.low + (column.high - column.low) * value)
+    x = torch.stack(columns, 1)
+    return x.long() if domain.discrete else x.float()
+
+
+def data_of(domain, n=1500, context=False):
+    x = rows(domain, n)
+    c = None
+    if context:
+        generator = torch.Generator().manual_seed(1)
+        c = torch.rand(n, 3, generator=generator)
+        c[:, 0] = (c[:, 0] > 0.5).float()
+        x = x + 3 * c[:, :1] if domain == PLANE else x
+    parts = [slice(0, n - 400), slice(n - 400, n - 200), slice(n - 200, n)]
+    splits = [lk.data.Split(x[p], None if c is None else c[p]) for p in parts]
+    return lk.Data(domain, *splits, context=CONTEXT if context else None)
+
+
+def taken(name, *domains):
+    """The first of the domains that the model takes."""
+    for domain in domains:
+        if find(name).takes(domain):
+            return domain
+    pytest.skip(f"{name} takes none of these domains")
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Models after a short training, made once for all tests."""
+    made = {}
+
+    def get(name, domain, dtype, context=False):
+        key = name, str(domain), dtype, context
+        if key not in made:
+            data = data_of(domain, context=context)
+            with seeded(0):
+                model = lk.make(name, domain, context=data.context)
+            precision = "64-true" if dtype == torch.float64 else "32-true"
+            lk.fit(model, data, steps=40, batch=128, precision=precision)
+            made[key] = model
+        return made[key]
+
+    return get
+
+
+def untrained(name, domain, dtype):
+    """A model that has seen the data once, with parameters away from their start."""
+    with seeded(1):
+        model = lk.make(name, domain).to(dtype)
+        model.prepare(Batch(rows(domain, 300)))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def grid(domain, points):
+    """Midpoints of the cells of a grid on a two-dimensional domain, cells' areas, and edges."""
+    if domain == PLANE:
+        edges = [
+            torch.sinh(torch.linspace(-6, 6, points + 1, dtype=torch.float64)) for _ in range(2)
+        ]
+    else:
+        # Finer towards the bounds, where densities may diverge like a power.
+        s = torch.linspace(0, 1, points + 1, dtype=torch.float64)
+        s = s**3 * (10 - 15 * s + 6 * s**2)
+        edges = [c.low + (c.high - c.low) * s for c in domain.columns]
+    middle = [(e[1:] + e[:-1]) / 2 for e in edges]
+    weight = torch.outer(edges[0].diff(), edges[1].diff()).flatten()
+    return torch.cartesian_prod(*middle), weight, edges
+
+
+def exact_on(name, *domains):
+    domain = taken(name, *domains)
+    if lk.make(name, domain).density != Kind.EXACT:
+        pytest.skip("the density is not exact")
+    return domain
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_density_integrates_to_one(name, trained, dtype, fitted):
+    for domain in (PLANE, exact_on(name, BOUNDED, INTERVALS, PLANE)):
+        model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
+        x, weight, _ = grid(domain, 500)
+        with torch.no_grad():
+            mass = (model.log_prob(x.to(dtype)).double().exp() * weight).sum().item()
+        assert mass == pytest.approx(1, abs=5e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_probabilities_of_a_discrete_domain(name, dtype, fitted):
+    domain = taken(name, SYMBOLS, LEVELS)
+    model = fitted(name, domain, dtype)
+    x = torch.tensor(list(itertools.product(range(3), range(2), range(4))))
+    likelihood = model.log_likelihood(x, seed=0)
+    mass = likelihood.value.double().exp().sum().item()
+    if likelihood.kind == Kind.EXACT:
+        assert mass == pytest.approx(1, abs=1e-5)
+    elif likelihood.kind == Kind.LOWER:
+        # A bound in expectation; the noise of 24 estimates stays far below the margin.
+        assert 0.5 < mass < 1.05
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_follow_the_density(name, dtype, fitted):
+    domain = exact_on(name, BOUNDED, INTERVALS, PLANE)
+    model = fitted(name, domain, dtype)
+    n, fine, coarse = 10_000, 480, 8
+    x = model.sample(n, seed=1).double()
+    assert domain.contains(x).all()
+    nodes, weight, edges = grid(domain, fine)
+    with torch.no_grad():
+        p = model.log_prob(nodes.to(dtype)).double().exp() * weight
+    # χ² over cells of equal expected content in the first column, then in the second.
+    p = p.reshape(fine, fine)
+    first = torch.searchsorted(p.sum(1).cumsum(0), torch.arange(1, coarse) / coarse)
+    second = torch.searchsorted(p.sum(0).cumsum(0), torch.arange(1, coarse) / coarse)
+    cuts = [[0, *c.add(1).tolist(), fine] for c in (first, second)]
+    expected = torch.stack(
+        [
+            p[a:b, c:d].sum()
+            for a, b in itertools.pairwise(cuts[0])
+            for c, d in itertools.pairwise(cuts[1])
+        ]
+    )
+    place = [torch.bucketize(x[:, i].contiguous(), edges[i][cuts[i][1:-1]]) for i in range(2)]
+    observed = torch.bincount(coarse * place[0] + place[1], minlength=coarse**2).double()
+    # Quadrature errors of half a per cent are allowed for in the total.
+    expected = n * expected / expected.sum()
+    keep = expected > 5
+    statistic = ((observed - expected)[keep] ** 2 / expected[keep]).sum().item()
+    assert scipy.stats.chi2.sf(statistic, int(keep.sum()) - 1) > LEVEL
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitted):
+    domain = exact_on(name, SYMBOLS, LEVELS)
+    model = fitted(name, domain, dtype)
+    states = torch.tensor(list(itertools.product(range(3), range(2), range(4))))
+    n = 10_000
+    x = model.sample(n, seed=2)
+    assert x.dtype == torch.int64
+    observed = (x[:, None] == states).all(2).sum(0).double()
+    with torch.no_grad():
+        expected = n * model.log_prob(states).double().exp()
+    keep = expected > 5
+    statistic = ((observed - expected)[keep] ** 2 / expected[keep]).sum().item()
+    assert scipy.stats.chi2.sf(statistic, int(keep.sum()) - 1) > LEVEL
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_likelihood_is_never_better_than_the_truth(name, dtype, fitted):
+    model = fitted(name, PLANE, dtype)
+    if model.density == Kind.NONE:
+        pytest.skip("no likelihood")
+    x = TRUTH.sample(5000, 7)
+    likelihood = model.log_likelihood(x.to(dtype), seed=0)
+    difference = TRUTH.log_prob(x.double()) - likelihood.value.double()
+    error = math.hypot(difference.std().item() / math.sqrt(5000), likelihood.common_stderr)
+    if likelihood.kind != Kind.UPPER:
+        assert difference.mean().item() >= -3 * error
+    # E_q[p/q] = 1: the model covers the target's support.
+    if likelihood.kind == Kind.EXACT:
+        y = model.sample(20_000, seed=3)
+        with torch.no_grad():
+            ratio = (TRUTH.log_prob(y.double()) - model.log_prob(y).double()).exp()
+        assert abs(ratio.mean().item() - 1) < 4 * ratio.std().item() / math.sqrt(len(y)) + 1e-3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_outside_the_support(name, dtype, fitted):
+    domain = exact_on(name, BOUNDED, INTERVALS)
+    model = fitted(name, domain, dtype)
+    x = rows(domain, 6).to(dtype)
+    x[1, 0], x[3, 1], x[4, 0] = 7.0, math.inf, math.nan
+    x.requires_grad_()
+    log_prob = model.log_prob(x)
+    outside = torch.tensor([False, True, False, True, True, False])
+    assert (log_prob[outside] == -math.inf).all()
+    inside = log_prob[~outside]
+    assert inside.isfinite().all()
+    gradients = torch.autograd.grad(
+        inside.sum(), [x, *(p for p in model.parameters() if p.requires_grad)], allow_unused=True
+    )
+    assert all(g.isfinite().all() for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
+    domain = exact_on(name, PLANE)
+    model = fitted(name, domain, dtype)
+    x = rows(domain, 20).to(dtype)
+    with torch.no_grad():
+        together = model.log_prob(x)
+        alone = torch.cat([model.log_prob(row[None]) for row in x])
+        trained_mode = model.train().log_prob(x)
+        model.eval()
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    torch.testing.assert_close(alone, together, rtol=tolerance, atol=tolerance)
+    if not any(isinstance(m, torch.nn.Dropout) for m in model.modules()):
+        torch.testing.assert_close(trained_mode, together, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
+    if not find(name).cls.takes_context:
+        with pytest.raises(lk.DomainError, match="no context"):
+            lk.make(name, PLANE, context=CONTEXT)
+        return
+    model = fitted(name, PLANE, torch.float32, context=True)
+    low, high = torch.tensor([0.0, 0.2, 0.5]), torch.tensor([1.0, 0.2, 0.5])
+    x = torch.cat([rows(PLANE, 200), rows(PLANE, 200) + 3])
+    first = torch.arange(400) < 200
+    with torch.no_grad():
+        difference = model.log_prob(x, low) - model.log_prob(x, high)
+    assert difference[first].mean() > difference[~first].mean() + 0.1
+    shift = model.sample(2000, context=high, seed=0) - model.sample(2000, context=low, seed=0)
+    assert shift.mean() > 0.1
+    seam = [torch.tensor([0.0, angle, 0.5]) for angle in (0.0, 1.0)]
+    with torch.no_grad():
+        torch.testing.assert_close(model.log_prob(x, seam[0]), model.log_prob(x, seam[1]))
+    for verb in (lambda: model.log_prob(x), lambda: model.sample(2)):
+        with pytest.raises(lk.DataError, match="context"):
+            verb()
+    with pytest.raises(lk.DataError, match="'kind'"):
+        model.sample(2, context=torch.tensor([5.0, 0.2, 0.5]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_seeded_runs_repeat_bitwise(name, dtype, fitted):
+    domain = taken(name, BOUNDED, INTERVALS, PLANE)
+    data, models = data_of(domain), []
+    for _ in range(2):
+        with seeded(3):
+            model = lk.make(name, domain)
+        precision = "64-true" if dtype == torch.float64 else "32-true"
+        lk.fit(model, data, steps=5, batch=64, seed=4, precision=precision)
+        models.append(model)
+    for key, value in models[0].state_dict().items():
+        assert torch.equal(value, models[1].state_dict()[key]), key
+    state = torch.get_rng_state()
+    assert torch.equal(models[0].sample(10, seed=5), models[1].sample(10, seed=5))
+    assert not torch.equal(models[0].sample(10, seed=5), models[0].sample(10, seed=6))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+LOADER = """
+import json, sys, torch, likely as lk
+torch.set_num_threads(int(sys.argv[2]))
+for case in json.load(open(sys.argv[1])):
+    model = lk.load(case["model"])
+    x, score, draws = torch.load(case["expected"], weights_only=True)
+    if score is not None:
+        assert torch.equal(model.log_likelihood(x, seed=0).value, score), case
+    assert torch.equal(model.sample(16, seed=1), draws), case
+print("equal")
+"""
+
+
+def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitted):
+    cases = []
+    for name, dtype in itertools.product(MODELS, DTYPES):
+        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SYMBOLS) if find(name).takes(d))
+        model = fitted(name, domain, dtype)
+        path = tmp_path / f"{name}-{dtype}.safetensors"
+        lk.save(model, path)
+        x = rows(domain, 50)
+        score = None if model.density == Kind.NONE else model.log_likelihood(x, seed=0).value
+        torch.save((x, score, model.sample(16, seed=1)), path.with_suffix(".pt"))
+        cases.append({"model": str(path), "expected": str(path.with_suffix(".pt"))})
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    command = [sys.executable, "-c", LOADER, tmp_path / "cases.json", str(torch.get_num_threads())]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "equal", result.stderr
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_configuration_builds_the_same_model(name):
+    model = lk.make(name, taken(name, PLANE, SYMBOLS))
+    config = json.loads(json.dumps(configuration(model)))
+    twin = build(config)
+    assert configuration(twin) == configuration(model)
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_refusals_are_clear(name):
+    entry = find(name)
+    unordered = lk.table(lk.Real(), lk.Categorical(3))
+    if not entry.takes(unordered):
+        with pytest.raises(lk.DomainError, match=r"categorical columns; these models do: .*made"):
+            lk.make(name, unordered)
+    model = lk.make(name, taken(name, PLANE, SYMBOLS))
+    with pytest.raises(lk.DataError, match="shape"):
+        model.log_likelihood(torch.zeros(3, 7))
+    with pytest.raises(lk.DataError, match="without a context"):
+        model.sample(2, context=torch.zeros(2, 3))
+    with pytest.raises(lk.LikelyError, match="no option 'nonsense'"):
+        lk.make(name, PLANE, nonsense=1)
