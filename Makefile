@@ -13,10 +13,10 @@ test: $(VENV)/.tested  ## Lint, type check and the quick tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-all: $(VENV)/.tested  ## All tests, the slow ones too.
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -n 2 -m ""
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

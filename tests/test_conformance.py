@@ -102,7 +102,7 @@ def untrained(name, domain, dtype):
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
-                    parameter.add_(0.2 * torch.randn_like(parameter))
+                    parameter.add_(0.03 * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -135,7 +135,7 @@ def exact_on(name, *domains):
 def test_density_integrates_to_one(name, trained, dtype, fitted):
     for domain in (PLANE, exact_on(name, BOUNDED, INTERVALS, PLANE)):
         model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
-        x, weight, _ = grid(domain, 500)
+        x, weight, _ = grid(domain, 320)
         with torch.no_grad():
             mass = (model.log_prob(x.to(dtype)).double().exp() * weight).sum().item()
         assert mass == pytest.approx(1, abs=5e-3)
@@ -161,7 +161,7 @@ def test_probabilities_of_a_discrete_domain(name, dtype, fitted):
 def test_samples_follow_the_density(name, dtype, fitted):
     domain = exact_on(name, BOUNDED, INTERVALS, PLANE)
     model = fitted(name, domain, dtype)
-    n, fine, coarse = 10_000, 480, 8
+    n, fine, coarse = 10_000, 320, 8
     x = model.sample(n, seed=1).double()
     assert domain.contains(x).all()
     nodes, weight, edges = grid(domain, fine)

@@ -56,9 +56,7 @@ _PUBLIC = {
         "Binary Categorical Constant Count Domain Integer Interval Periodic Positive Real Spin "
         "binary categories infer_domain integers reals spins table text"
     ),
-    "core.errors": (
-        "ArtifactError DataError DensityError DivergenceError DomainError LikelyError"
-    ),
+    "core.errors": ("ArtifactError DataError DensityError DivergenceError DomainError LikelyError"),
     "core.likelihood": "Figure Kind Likelihood",
     "core.model": "Batch GenerativeModel Objective",
     "core.registry": "make models register",

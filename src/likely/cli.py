@@ -113,10 +113,11 @@ def models(as_json: Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("model", "what it is", "density", "columns", "constraint", "paper")
+    table = Table("model", "what it is", "density", "constraint", "paper", "columns")
     for name, row in frame.iterrows():
         takes = ", ".join([*row["columns"], *(["a context"] if row["context"] else [])])
-        table.add_row(f"[bold]{name}[/bold]", row["title"], row["density"], takes, row["constraint"], row["paper"])  # fmt: skip  # noqa: E501
+        words = [row[key] for key in ("title", "density", "constraint", "paper")]
+        table.add_row(f"[bold]{name}[/bold]", *words, takes)
     _console().print(table)
 
 
@@ -151,41 +152,35 @@ def fit(
 ) -> None:
     """Fit a model to data.
 
-    The same command goes on with a run that was interrupted. The run folder then serves `sample`,
-    `score` and `evaluate`.
+    The same command goes on with a run that was interrupted.
     """
     from likely.core.artifact import write_json
 
     hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
     options = _options(column, columns, context, weight, missing)
     loaded = lk.load_data(data, **options)
-    made = lk.make(model, loaded.domain, context=loaded.context, **hyperparameters)
+    made = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **hyperparameters)
     if not as_json:
-        _console().print(str(loaded), markup=False, highlight=False, soft_wrap=True)
-    try:
-        history = lk.fit(
-            made,
-            loaded,
-            steps=steps,
-            epochs=epochs,
-            minutes=minutes,
-            seed=seed,
-            run=out,
-            progress=sys.stderr.isatty(),
-        )
-    finally:
-        # What `score` and `evaluate` must know to read data as this command did.
-        if (out / "config.json").exists():
-            write_json(out / "data.json", options)
+        _print(str(loaded))
+    history = lk.fit(
+        made,
+        loaded,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+        seed=seed,
+        run=out,
+        progress=sys.stderr.isatty(),
+    )
+    # What `score` and `evaluate` must know to read data as this command did.
+    write_json(out / "data.json", options)
     if as_json:
         figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
         _print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
         return
     score = "" if history.best is None else f"validation log-likelihood {history.best:.6g} nats, "
-    _console().print(
-        f"{score}{history.steps:,} steps in {history.seconds:,.1f} s: {out / 'model.safetensors'}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    spent = f"{history.steps:,} steps in {history.seconds:,.1f} s"
+    _print(f"{score}{spent}: {out / 'model.safetensors'}")
 
 
 @app.command(
@@ -218,7 +213,7 @@ def sample(
         with written_whole(out) as file:
             file.write(picture)
     else:
-        _write_rows(out, x.numpy(force=True), "x", lambda: _frame(x, model.domain))
+        _write_rows(out, "x", x.numpy(force=True), _columns(x, model.domain))
 
 
 @app.command(
@@ -234,25 +229,20 @@ def score(
 
     A row outside the model's domain gets −inf.
     """
-    import numpy as np
-
     _refuse_suffix(out, [*_WRITERS])
     model = lk.load(run)
     likelihood, outside = _score(model, run, data)
     value = likelihood.value.numpy(force=True)
-    _write_rows(out, value, "log_likelihood", lambda: _column("log_likelihood", value))
+    _write_rows(out, "log_likelihood", value, {"log_likelihood": value})
     mean = likelihood.mean()
     if as_json:
         report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
         _print_json(report | {"mean": mean.to_json(), "file": str(out)})
         return
-    finite = np.isfinite(value)
-    text = f"{len(value):,} rows, {likelihood.kind}"
+    text = f"{len(value):,} rows, mean log-likelihood {mean} nats ({likelihood.kind})"
     if outside:
-        text += f", {outside:,} outside the domain (-inf)"
-    if finite.all():
-        text += f", mean log-likelihood {mean} nats"
-    _console().print(f"{text}: {out}", markup=False, highlight=False, soft_wrap=True)
+        text += f", {outside:,} of them outside the model's domain (-inf)"
+    _print(f"{text}: {out}")
 
 
 @app.command(epilog="[bold]Example[/bold]\n\nlikely evaluate runs/digits digits --json")
@@ -321,7 +311,7 @@ def compare(
         console = _console()
         console.print(comparison.rich_table(console.width))
         for line in [*comparison.summary(), *comparison.notes, f"report: {out / 'index.html'}"]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            _print(line)
     if all(run.error for run in comparison.runs):
         raise DivergenceError("every fit diverged")
 
@@ -414,10 +404,8 @@ def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
 def _code(domain: Domain, index: int, text: str) -> float:
     """The number that stands for a value of one column; labels are looked up."""
     labels = getattr(domain.column(index), "labels", None)
-    if labels and text in labels:
-        return float(labels.index(text))
     try:
-        return float(text)
+        return float(labels.index(text) if labels else text)
     except ValueError:
         known = f"one of {', '.join(labels)}" if labels else "a number"
         raise DataError(
@@ -459,35 +447,13 @@ def _score(model: GenerativeModel, run: Path, data: str) -> tuple[lk.Likelihood,
 # Files.
 
 
-def _frame(x: Tensor, domain: Domain) -> Any:
-    """Samples as a table: whole numbers stay whole, categories get their labels back."""
-    import pandas as pd
-
-    flat = x.flatten(1).numpy(force=True)
-    columns: dict[str, Any] = {}
-    for index in range(domain.size):
-        column = domain.column(index)
-        name = domain.names[index] if domain.names else f"x{index}"
-        values = flat[:, index]
-        if column.discrete and not isinstance(column, lk.Constant):
-            values = values.astype("int64")
-        labels = getattr(column, "labels", None)
-        columns[name] = pd.Categorical.from_codes(values, labels) if labels else values
-    return pd.DataFrame(columns)
-
-
-def _column(name: str, values: np.ndarray) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({name: values})
-
-
 _WRITERS = (".npy", ".npz", ".csv", ".parquet")
 
 
-def _write_rows(path: Path, array: np.ndarray, key: str, frame: Any) -> None:
-    """Write an array, or the table that `frame()` makes of it, in the format of the file's name."""
+def _write_rows(path: Path, key: str, array: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+    """Write rows in the format of the file's name: as an array, or as the columns of a table."""
     import numpy as np
+    import pandas as pd
 
     from likely.core.artifact import written_whole
 
@@ -498,9 +464,24 @@ def _write_rows(path: Path, array: np.ndarray, key: str, frame: Any) -> None:
         elif suffix == ".npz":
             np.savez_compressed(file, allow_pickle=False, **{key: array})
         elif suffix == ".csv":
-            frame().to_csv(file, index=False, lineterminator="\n")
+            pd.DataFrame(columns).to_csv(file, index=False, lineterminator="\n")
         else:
-            frame().to_parquet(file, index=False)
+            pd.DataFrame(columns).to_parquet(file, index=False)
+
+
+def _columns(x: Tensor, domain: Domain) -> dict[str, np.ndarray]:
+    """Samples as columns: whole numbers stay whole, categories get their labels back."""
+    import numpy as np
+
+    columns = {}
+    for index, values in enumerate(x.flatten(1).numpy(force=True).T):
+        kind = domain.column(index)
+        if kind.discrete and not isinstance(kind, lk.Constant):
+            values = values.astype(np.int64)  # noqa: PLW2901
+        labels = getattr(kind, "labels", None)
+        name = domain.names[index] if domain.names else f"x{index}"
+        columns[name] = np.array(labels, dtype=object)[values] if labels else values
+    return columns
 
 
 def _refuse_suffix(path: Path, known: list[str]) -> None:
@@ -511,10 +492,10 @@ def _refuse_suffix(path: Path, known: list[str]) -> None:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Find out before hours of work whether their result can be written."""
+    """Find out before hours of work whether their result can be written, and write nothing yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ArtifactError(
@@ -533,6 +514,10 @@ def _console(stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = 200
     return console
+
+
+def _print(text: str) -> None:
+    _console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:
@@ -568,7 +553,7 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         warnings.simplefilter("default", UserWarning)
         try:
-            status = app(arguments, standalone_mode=False) or 0
+            status = app(arguments, prog_name="likely", standalone_mode=False) or 0
         except _UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "likely"
             _say(f"error: {error.format_message()} (see {command} --help)", "red")
@@ -576,8 +561,6 @@ def main(arguments: list[str] | None = None) -> int:
         except LikelyError as error:
             _say(f"error: {error}", "red")
             return 1 if isinstance(error, DivergenceError) else 2
-        except BrokenPipeError:
-            return 1
         except OSError as error:
             _say(f"error: {error}", "red")
             return 2

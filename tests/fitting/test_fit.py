@@ -50,7 +50,7 @@ def test_without_a_budget_training_stops_by_itself():
 
 def test_minutes_become_a_number_of_steps():
     history = lk.fit(small(), data_of(), minutes=0.05)
-    assert 1.5 < history.seconds < 6
+    assert 1 < history.seconds < 15  # of 3, on a machine that may be busy
     assert history.rows[-1]["rate"] < 1e-4
 
 

@@ -70,7 +70,7 @@ class MADE(GenerativeModel):
     torch.Size([5, 8, 8])
     """
 
-    recipe: ClassVar[Recipe] = Recipe()
+    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
     orderings: Tensor
 
     def __init__(
@@ -104,7 +104,11 @@ class MADE(GenerativeModel):
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components)
         self.net = MaskedMLP(
-            self.features.sizes, self.heads.sizes, hidden=hidden, context=self.context_size
+            self.features.sizes,
+            self.heads.sizes,
+            order=first,
+            hidden=hidden,
+            context=self.context_size,
         )
 
     @torch.no_grad()

@@ -27,8 +27,8 @@ MISSING = "–"
 
 
 def shown(figure: Figure) -> str:
-    """A figure with true minus signs."""
-    return str(figure).replace("-", "−")
+    """A figure with true minus signs, that no line break tears apart."""
+    return str(figure).replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _log_likelihood(row: Row) -> html.Cell:
     detail = ""
     if row.bits_per_dimension is not None:
         how = "no" if row.dequantisation == "none" else row.dequantisation
-        detail = f"{row.bits_per_dimension.value:.3f} bits/dim, {how} dequantisation"
+        detail = f"{row.bits_per_dimension.value:.3f} bits/dim\n{how} dequantisation"
     return _figure(row.log_likelihood, "≥ " if row.density == Kind.LOWER else "", detail)
 
 
@@ -214,9 +214,12 @@ def _scores(comparison: Comparison) -> html.Section:
 
 def _samples(comparison: Comparison) -> html.Section:
     data = comparison.data
+    form = pictures.form(data.domain)
     real = data.train.head(SAMPLE_ENTRIES).x[:SAMPLE_ROWS]
-    uri = pictures.to_uri(pictures.draw_samples(real, data.domain))
-    cards = [html.Card("real data", uri, f"{len(real):,} training rows")]
+    cards = []
+    if form != "corner":  # which draws the real rows behind the samples
+        uri = pictures.to_uri(pictures.draw_samples(real, data.domain))
+        cards.append(html.Card("real data", uri, f"{len(real):,} training rows"))
     for at, row in enumerate(comparison.rows):
         run = comparison.best_run(row.model)
         if run is None or run.model is None:
@@ -230,7 +233,7 @@ def _samples(comparison: Comparison) -> html.Section:
         "Real rows, and draws from each model: the first ones of the seed with the best validation "
         "score, none chosen by hand.",
         cards,
-        size="small" if data.domain.layout in ("image", "lattice") else "",
+        size={"images": "small", "corner": "large"}.get(form, "medium"),
     )
 
 
@@ -251,7 +254,7 @@ def _training(comparison: Comparison) -> html.Section:
         frames = [frame for frame in frames if len(frame)]
         if frames:
             picture = pictures.to_uri(pictures.draw_training(frames))
-            cards.append(html.Card(row.model, picture, f"{row.steps:,} steps"))
+            cards.append(html.Card(row.model, picture, f"{row.steps:,.0f} steps"))
     return html.Section(
         "Training",
         "What training minimises (dashed) and the validation split (solid), one line for each "

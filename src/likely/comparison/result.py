@@ -92,9 +92,9 @@ class Row:
         Standard deviation over the seeds of the mean log-likelihood, nats.
     seeds, diverged, skipped : int
         Fits, how many of them diverged, and steps skipped for a loss that was not finite.
-    fit_seconds, fit_rows_per_second, sample_rows_per_second, score_rows_per_second : float
+    fit_seconds, fit_rows_per_second, sample_rows_per_second, score_rows_per_second, steps : float
         Means over the seeds.
-    steps, parameters : int
+    parameters : int
     peak_memory : int
         Largest resident memory of the process during a fit, bytes.
     """
@@ -120,7 +120,7 @@ class Row:
     fit_rows_per_second: float | None
     sample_rows_per_second: float | None
     score_rows_per_second: float | None
-    steps: int | None
+    steps: float | None
     parameters: int | None
     peak_memory: int | None
 
@@ -149,7 +149,7 @@ class Row:
         return columns
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """Several models on the same data.
 
@@ -198,28 +198,28 @@ class Comparison:
 
     # Likelihoods.
 
-    def _pooled(self, name: str, split: str) -> tuple[Likelihood, Tensor | None]:
-        """Each row's log-likelihood, averaged over the seeds; their error is the common one."""
-        scored = [run for run in self.finished(name) if run.test is not None]
-        if not scored:
+    def _pooled(self, name: str) -> tuple[Likelihood, Tensor | None]:
+        """Each test row's log-likelihood, averaged over the seeds; their error is the common one."""
+        runs = self.finished(name)
+        parts = [run.test for run in runs if run.test is not None]
+        if not parts:
             raise DensityError(f"{name} has no log-likelihood here")
-        parts: list[Likelihood] = [getattr(run, split) for run in scored]
-        weight = scored[0].weight if split == "test" else None
         value = torch.stack([part.value.double() for part in parts]).mean(0)
+        weight = runs[0].weight
         means = torch.tensor([part.mean(weight).value for part in parts], dtype=torch.float64)
         known = sum(part.common_stderr**2 for part in parts) / len(parts)
         spread = means.var().item() if len(parts) > 1 and means.isfinite().all() else 0.0
         common = math.sqrt(max(spread, known) / len(parts))
         return Likelihood(value, parts[0].kind, common_stderr=common), weight
 
-    def log_likelihood(self, name: str, split: str = "test") -> Figure:
-        """Mean log-likelihood of a model over rows and seeds, in nats per sample.
+    def log_likelihood(self, name: str) -> Figure:
+        """Mean log-likelihood of a model over test rows and seeds, in nats per sample.
 
         The standard error combines that of the mean over the rows (each averaged over the seeds
         first) with that of the mean over the seeds, σ_rows²/n + σ_seeds²/s: the error to expect
         when both test rows and seeds are drawn anew. With one seed it lacks the second part.
         """
-        likelihood, weight = self._pooled(name, split)
+        likelihood, weight = self._pooled(name)
         return likelihood.mean(weight)
 
     def difference(self, name: str, other: str) -> Figure:
@@ -234,7 +234,7 @@ class Comparison:
         DensityError
             If one of them has no likelihood.
         """
-        (a, weight), (b, _) = self._pooled(name, "test"), self._pooled(other, "test")
+        (a, weight), (b, _) = self._pooled(name), self._pooled(other)
         common = math.hypot(a.common_stderr, b.common_stderr)
         return Likelihood(a.value - b.value, a.kind + b.kind, None, common).mean(weight)
 
@@ -296,7 +296,7 @@ class Comparison:
             family=entry.family,
             density=runs[0].density,
             log_likelihood=self.log_likelihood(name) if scored else None,
-            train_log_likelihood=self.log_likelihood(name, "train") if scored else None,
+            train_log_likelihood=_over_seeds([ev.train_log_likelihood for ev in evaluations]),
             bits_per_dimension=_over_seeds([ev.bits_per_dimension for ev in evaluations]),
             dequantisation=evaluations[0].dequantisation if evaluations else None,
             gain=self.difference(name, against) if against else None,
@@ -312,7 +312,7 @@ class Comparison:
             fit_rows_per_second=_mean([ev.fitting.value for ev in evaluations if ev.fitting]),
             sample_rows_per_second=_mean([ev.sampling.value for ev in evaluations]),
             score_rows_per_second=_mean([ev.scoring.value for ev in evaluations if ev.scoring]),
-            steps=round(_mean([history.steps for history in histories]) or 0) or None,
+            steps=_mean([history.steps for history in histories]),
             parameters=evaluations[0].parameters if evaluations else None,
             peak_memory=max((history.peak_memory for history in histories), default=None),
         )
@@ -330,28 +330,30 @@ class Comparison:
         ranked = [row for row in self.rows if getattr(row, self.ranked_by) is not None]
         if not ranked:
             return ["Every fit diverged: there is nothing to rank.", str(self.data)]
-        best = ranked[0]
-        if self.ranked_by == "energy_distance":
-            first = (
-                f"Samples of {best.model} are closest to held-out rows. Ranked by energy distance: "
-            )
-            if self.atoms:
-                first += (
-                    f"{len(self.atoms)} continuous columns (as {self.atoms[0]}) repeat values so often "
-                    "that a likelihood can grow without bound there."
-                )
-            else:
-                first += "not every model has a likelihood that can be compared."
-            lines = [first]
-        else:
+        best, *others = ranked
+        if self.ranked_by == "log_likelihood":
             bound = "at least " if best.density == Kind.LOWER else ""
             value = shown(self.log_likelihood(best.model))
-            lines = [f"{best.model} explains held-out rows best: {bound}{value} nats per sample."]
-            if len(ranked) > 1:
-                lead = self.difference(best.model, ranked[1].model)
-                lines[0] += (
-                    f" {ranked[1].model} follows, {shown(lead)} nats behind: {_verdict(lead)}."
+            text = f"{best.model} explains held-out rows best: {bound}{value} nats per sample."
+            if others:
+                lead = self.difference(best.model, others[0].model)
+                text += f" {others[0].model} follows, {shown(lead)} nats behind: {_verdict(lead)}"
+                text += f"{_as_far(others[0].density)}."
+            lines = [text]
+        else:
+            near, *further = [row.energy_distance or Figure(math.nan) for row in ranked]
+            text = f"Samples of {best.model} are closest to held-out rows: energy distance {shown(near)}."
+            if further:
+                error = math.hypot(near.stderr or 0.0, further[0].stderr or 0.0)
+                lead = Figure(further[0].value - near.value, error)
+                text += f" {others[0].model} follows, {shown(lead)} further away: {_verdict(lead)}."
+            reason = "not every model has a likelihood that can be compared"
+            if self.atoms:
+                reason = (
+                    f"{len(self.atoms)} continuous columns (as {self.atoms[0]}) repeat values so often "
+                    "that a likelihood can grow without bound there"
                 )
+            lines = [text, f"Ranked by energy distance because {reason}."]
         ahead = [
             row.model
             for row in self.rows
@@ -360,9 +362,10 @@ class Comparison:
             and row.gain.value > CLEAR * (row.gain.stderr or 0.0)
         ]
         if self.baseline and ahead:
+            (density,) = (row.density for row in self.rows if row.model == self.baseline)
             lines.append(
-                f"More than {CLEAR:g} standard errors above the best baseline, {self.baseline}: "
-                f"{', '.join(ahead)}."
+                f"More than {CLEAR:g} standard errors above the best baseline, {self.baseline}"
+                f"{_as_far(density)}: {', '.join(ahead)}."
             )
         return [*lines, str(self.data)]
 
@@ -487,8 +490,8 @@ class Comparison:
                     justify="right" if column.numeric else "left",
                     min_width=needed,
                 )
-        for texts in zip(*cells, strict=True):
-            table.add_row(*texts)
+        for entries in zip(*cells, strict=True):
+            table.add_row(*entries)
         return table
 
     def __str__(self) -> str:
@@ -501,14 +504,21 @@ class Comparison:
             console.print(line, markup=False, highlight=False)
         return text.getvalue().rstrip("\n")
 
+    __repr__ = __str__
+
 
 def _verdict(lead: Figure) -> str:
     """Whether a difference is one."""
     if lead.stderr is None or not math.isfinite(lead.value) or not math.isfinite(lead.stderr):
         return "with an unknown error"
     if lead.value > CLEAR * lead.stderr:
-        return f"a clear difference (more than {CLEAR:g} standard errors, paired)"
+        return f"a clear difference, more than {CLEAR:g} standard errors"
     return "too little to tell the two apart"
+
+
+def _as_far(density: Kind) -> str:
+    """A reservation about what lies behind: a bound hides how far its model really is."""
+    return ", as far as its lower bound tells" if density == Kind.LOWER else ""
 
 
 def _mean(values: list[Any]) -> float | None:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from likely.comparison.result import Comparison, Run
-from likely.core.errors import DivergenceError, DomainError, LikelyError
-from likely.core.likelihood import Kind
+from likely.core.errors import DataError, DivergenceError, DomainError, LikelyError
 from likely.core.model import GenerativeModel
 from likely.core.registry import entries, find, make
 from likely.data import Data, load_data
-from likely.evaluation import evaluate, held_out
+from likely.evaluation import evaluate
 from likely.fitting import fit
 
 
@@ -86,7 +85,7 @@ def compare(
 
             line = f"[bold]{name}[/bold], seed {at}: fit {number + 1} of {len(names) * seeds}"
             Console(stderr=True, highlight=False).print(line)
-        model = make(name, data.domain, context=data.context, **options.get(name, {}))
+        model = make(name, data.domain, context=data.context, seed=at, **options.get(name, {}))
         runs.append(_run(name, model, data, at, budget, progress))
     return Comparison(
         data=data,
@@ -118,14 +117,14 @@ def _run(
     progress: bool,
 ) -> Run:
     """Fit one model with one seed and measure it."""
+    run = Run(name, seed, model.density)
     try:
         history = fit(model, data, seed=seed, progress=progress, **budget)
-    except DivergenceError as error:
+        # The same rows and the same noise for every model and seed: differences are paired.
+        run.evaluation = evaluate(model, data, seed=0, history=history)
+        run.test, run.train = run.evaluation.held, run.evaluation.held_train
+        run.weight = run.evaluation.weight
+        run.model, run.history = model, history
+    except (DivergenceError, DataError) as error:  # also where no draw lies in the domain
         return Run(name, seed, model.density, error=str(error))
-    run = Run(name, seed, model.density, model=model, history=history)
-    # The same rows and the same noise for every model and seed: differences are paired.
-    run.evaluation = evaluate(model, data, seed=0, history=history)
-    if model.density != Kind.NONE:
-        run.test, run.weight = held_out(model, data.test, seed=0)
-        run.train, _ = held_out(model, data.train, rows=len(data.test), seed=0)
     return run

@@ -25,6 +25,8 @@ from likely.core.errors import ArtifactError
 from likely.core.model import GenerativeModel
 from likely.core.registry import make, name_of
 
+PART = ".part"  # ending of a file that is being written
+
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
@@ -40,7 +42,7 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
+            dir=path.parent, prefix=f".{path.name}.", suffix=PART, delete=False
         ) as file:
             temporary = Path(file.name)
             yield file
@@ -162,7 +164,7 @@ def configuration(model: GenerativeModel) -> dict[str, Any]:
 
 def build(config: dict[str, Any]) -> GenerativeModel:
     """The (untrained) model that a configuration describes."""
-    hyperparameters = {
+    hyperparameters: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config["hyperparameters"].items()
     }

@@ -75,6 +75,8 @@ class Interval(Column):
             raise DomainError(
                 f"{self.kind}({self.low}, {self.high}): the bounds must be finite, the lower one first"
             )
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
 
     def contains(self, x: Tensor) -> Tensor:
         return (x >= self.low) & (x <= self.high)
@@ -268,8 +270,11 @@ class Domain:
 
     @property
     def discrete(self) -> bool:
-        """Whether every entry is discrete; samples are then int64, and floating otherwise."""
-        return all(column.discrete for column in self.columns)
+        """Whether every entry is a whole number; samples are then int64, and floating otherwise."""
+        return all(
+            column.discrete and not (isinstance(column, Constant) and column.value % 1)
+            for column in self.columns
+        )
 
     def inside(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, "n size"]:
         """Whether each entry lies in its column's support."""
@@ -464,9 +469,10 @@ def _number(text: str) -> float:
 def infer_domain(data: Any) -> Domain:
     """The domain that an array or a DataFrame suggests.
 
-    Booleans and arrays of 0 and 1 are binary, unsigned bytes and small non-negative integers
-    ordered levels, other non-negative integers counts, text and pandas categories categorical;
-    everything else is real. Bounds and periods are never guessed: declare those.
+    Booleans and arrays of 0 and 1 (of any type) are binary, of −1 and 1 spins, unsigned bytes and
+    small non-negative integers ordered levels, other non-negative integers counts, text and pandas
+    categories categorical; everything else is real. Bounds and periods are never guessed: declare
+    those.
 
     Raises
     ------
@@ -500,12 +506,25 @@ def _infer_array(array: np.ndarray) -> Column:
             return Integer(256)
         if low >= 0:
             return Integer(high + 1) if high < INTEGER_LEVELS else Count()
-        if low == -1 and high == 1 and not (array == 0).any():
-            return Spin()
-        return Real()
+        return Spin() if _takes_only(array, -1, 1) else Real()
     if array.dtype.kind == "f":
-        return Real()
+        if _takes_only(array, 0, 1):
+            return Binary()
+        return Spin() if _takes_only(array, -1, 1) else Real()
     raise DataError(f"an array of type {array.dtype} cannot be read: give numbers")
+
+
+def _takes_only(array: np.ndarray, low: float, high: float) -> bool:
+    """Whether two values occur and no others; a mapped file is read up to the first other value."""
+    lows = highs = False
+    rows = max(1, (1 << 20) // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        is_low, is_high = block == low, block == high
+        if not (is_low | is_high).all():
+            return False
+        lows, highs = lows or is_low.any(), highs or is_high.any()
+    return bool(lows and highs)
 
 
 def _infer_series(series: Any, name: str) -> Column:
@@ -513,7 +532,7 @@ def _infer_series(series: Any, name: str) -> Column:
 
     if isinstance(series.dtype, pd.CategoricalDtype):
         return Categorical([str(label) for label in series.cat.categories])
-    if not pd.api.types.is_numeric_dtype(series.dtype):
+    if not (pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series)):
         labels = sorted({str(value) for value in series.dropna()})
         if not labels:
             raise DataError(f"column {name!r} has no values")

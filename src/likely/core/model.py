@@ -95,7 +95,7 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         yield
 
 
-CHUNK = 1 << 22  # entries that are scored or sampled at a time
+CHUNK = 1 << 18  # entries that are scored or sampled at a time
 
 
 class GenerativeModel(nn.Module):
@@ -361,7 +361,7 @@ class GenerativeModel(nn.Module):
         return inside, x, self._checked_context(context, len(x))
 
     def _chunks(self, n: int) -> Iterable[tuple[int, int]]:
-        rows = max(1, CHUNK // max(self.domain.size, 1) // 4)
+        rows = max(1, CHUNK // self.domain.size)
         return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
     def _in_chunks(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
-from likely.core.model import GenerativeModel
+from likely.core.model import GenerativeModel, seeded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,12 @@ def name_of(model: GenerativeModel) -> str:
 
 
 def make(
-    name: str, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+    name: str,
+    domain: Domain,
+    *,
+    context: Domain | None = None,
+    seed: int | None = None,
+    **hyperparameters: Any,
 ) -> GenerativeModel:
     """Build a registered model.
 
@@ -143,6 +148,8 @@ def make(
         As in `lk.models()`.
     domain : Domain
     context : Domain, optional
+    seed : int, optional
+        Of the initial weights; None uses torch's global generator.
     **hyperparameters
         The class's own; see its docstring.
 
@@ -161,7 +168,8 @@ def make(
                 f"model {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
             )
     try:
-        return entry.cls(domain, context=context, **{**entry.presets, **hyperparameters})
+        with seeded(seed):
+            return entry.cls(domain, context=context, **{**entry.presets, **hyperparameters})
     except (TypeError, ValueError) as error:
         raise DomainError(f"model {name!r}: {error}") from error
 

@@ -200,7 +200,20 @@ def _quantised(column: Column, y: Tensor) -> Tensor:
     return column.low + column.step * y.floor().clamp(0, top)
 
 
-ONE_HOT_LEVELS = 64  # integers with at most this many levels are also seen as one-hot vectors
+def has_few_levels(column: Column) -> bool:
+    """Whether a column is of integers that are few enough to be seen level by level."""
+    return isinstance(column, Integer) and (column.levels or 0) <= 64
+
+
+def cosine_basis(levels: int) -> Float[Tensor, "levels functions"]:
+    """Functions √2 cos(π j (l + ½)/k)/j² of k ordered levels l, for j = 1 … k − 1.
+
+    With a constant they span all functions of the level. Since the smooth ones are the largest, a
+    network whose inputs they are, or whose outputs multiply them, tries those first, and overfits
+    much less than with one-hot vectors.
+    """
+    level, j = torch.arange(levels)[:, None] + 0.5, torch.arange(1, levels)
+    return math.sqrt(2) * torch.cos(math.pi * j * level / levels) / j.square()
 
 
 class Features(nn.Module):
@@ -208,7 +221,8 @@ class Features(nn.Module):
 
     Continuous columns, counts and wide integers become one standardised number (positive ones and
     counts after a logarithm), periodic columns (cos, sin), so that nothing jumps at the seam,
-    categories and narrow integers a one-hot vector, binary columns and spins ±1, constants nothing.
+    integers of at most 64 levels the functions of `cosine_basis`, categories a one-hot vector,
+    binary columns and spins ±1, constants nothing.
 
     Parameters
     ----------
@@ -237,6 +251,10 @@ class Features(nn.Module):
         ]
         self.register_buffer("shift", torch.zeros(domain.size))
         self.register_buffer("scale", torch.ones(domain.size))
+        for column in domain.columns:
+            if isinstance(column, Integer) and has_few_levels(column):
+                basis = cosine_basis(column.levels or 0)
+                self.register_buffer(f"basis{column.levels}", basis, persistent=False)
 
     @property
     def size(self) -> int:
@@ -271,6 +289,8 @@ class Features(nn.Module):
 
     def _encode(self, x: Tensor, column: Column, shift: Tensor, scale: Tensor) -> Tensor:
         """Features of columns of one kind, shape (n, columns, features of one)."""
+        if isinstance(column, Constant):
+            return x.new_empty(*x.shape, 0)
         if isinstance(column, Periodic):
             angle = (x - column.low) * (2 * math.pi / (column.high - column.low))
             return torch.stack([angle.cos(), angle.sin()], -1)
@@ -278,7 +298,9 @@ class Features(nn.Module):
             code = (x - column.low) / column.step
             if column.levels == 2:
                 return (2 * code - 1)[..., None]
-            if not isinstance(column, Integer) or column.levels <= ONE_HOT_LEVELS:
+            if has_few_levels(column):
+                return getattr(self, f"basis{column.levels}")[code.long()]
+            if not isinstance(column, Integer):
                 levels = torch.arange(column.levels, device=x.device)
                 return (code[..., None] == levels).to(shift.dtype)
         y = _logarithm(x, column)
@@ -299,6 +321,9 @@ def _feature_size(domain: Domain, index: int) -> int:
         return 0
     if isinstance(column, Periodic):
         return 2
-    if not isinstance(column, Discrete) or column.levels is None or column.levels == 2:
-        return 1
-    return 1 if isinstance(column, Integer) and column.levels > ONE_HOT_LEVELS else column.levels
+    if isinstance(column, Discrete) and column.levels not in (None, 2):
+        if has_few_levels(column):
+            return column.levels - 1
+        if not isinstance(column, Integer):
+            return column.levels
+    return 1

@@ -14,9 +14,7 @@ from likely.data.data import Rows
 from likely.data.readers import Table
 
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
-ATOM_SHARE = (
-    0.01  # a continuous column has an atom where one value has a larger share of the rows …
-)
+ATOM_SHARE = 0.01  # a continuous column has an atom where one value has a larger share of rows …
 ATOM_ROWS = 5  # … and at least as many rows
 SENTINELS = np.array([99, 999, 9999, 99999, 999999, 9999999, 32768])  # with either sign
 ROUNDING = 1e-5  # of the spread of a column is what the rounding to float32 may take
@@ -130,6 +128,8 @@ def oddities(some: np.ndarray, domain: Domain) -> list[str]:
     """Warnings about values that may stand for missing ones, and about atoms."""
     notes: list[str] = []
     atoms, whole = [], []
+    if domain.discrete and domain.layout != "vector":
+        return notes
     for i, column in enumerate(np.sort(some, axis=0).T):
         kind = domain.column(i)
         if isinstance(kind, Constant) or (kind.discrete and not isinstance(kind, Integer | Count)):
@@ -141,7 +141,8 @@ def oddities(some: np.ndarray, domain: Domain) -> list[str]:
             for value in sentinels
         ]
         rest = column[~np.isin(column, sentinels)]
-        if not kind.discrete and _largest_count(rest) >= max(ATOM_ROWS, ATOM_SHARE * len(column)):
+        count = 0 if kind.discrete else _largest_count(rest)
+        if count >= ATOM_ROWS and count > ATOM_SHARE * len(column):
             atoms.append(i)
             whole += [i] if (rest == np.floor(rest)).all() else []
     if atoms:
@@ -150,7 +151,10 @@ def oddities(some: np.ndarray, domain: Domain) -> list[str]:
             "Lebesgue likelihoods can grow without bound there, so rank models by other figures too"
         )
         if whole:
-            note += f"; {_columns(domain, whole)} holds whole numbers: declare integer(…) or count"
+            note += (
+                f"; {_columns(domain, whole)} holds whole numbers: count from 0 and declare "
+                "integer(levels) or count"
+            )
         notes.append(note)
     return notes
 

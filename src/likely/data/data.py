@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +28,13 @@ POOL_BYTES = 1 << 26  # … and what is shuffled thoroughly
 Index = Tensor | np.ndarray | slice
 
 
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of an array that stays where it is: in a mapped file, or large and of another type.
 
     Indexing gives a tensor in memory.
 
-    Parameters
+    Attributes
     ----------
     array : ndarray, shape (n, *shape)
         A memory-mapped one is read only where it is indexed.
@@ -43,17 +46,10 @@ class Rows:
         Which columns of a two-dimensional array; None: all.
     """
 
-    def __init__(
-        self,
-        array: np.ndarray,
-        dtype: np.dtype,
-        index: np.ndarray | None = None,
-        columns: list[int] | None = None,
-    ) -> None:
-        self.array = array
-        self.dtype = dtype
-        self.index = index
-        self.columns = columns
+    array: np.ndarray
+    dtype: np.dtype
+    index: np.ndarray | None = None
+    columns: list[int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,19 +59,28 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        """Size in the type in which they are stored."""
+        return math.prod(self.shape) * self.array.itemsize
+
     def raw(self, at: np.ndarray | slice) -> np.ndarray:
         """Rows in the type in which they are stored; a view of the array where that is possible."""
-        block = self.array[at if self.index is None else self.index[at]]
-        return np.asarray(block if self.columns is None else block[:, self.columns])
+        at = at if self.index is None else self.index[at]
+        if self.columns is None:
+            return np.asarray(self.array[at])
+        if isinstance(at, slice):
+            return np.asarray(self.array[at][:, self.columns])
+        return np.asarray(self.array[at[:, None], self.columns])  # without a copy of whole rows
 
     def __getitem__(self, at: Index) -> Tensor:
+        shared = self.index is None and isinstance(at, slice)  # then it is a view, to be copied
         block = self.raw(at.numpy() if isinstance(at, Tensor) else at)
-        return torch.from_numpy(np.array(block, self.dtype, order="C"))
+        return torch.from_numpy(np.array(block, self.dtype, order="C", copy=shared or None))
 
     def take(self, at: np.ndarray) -> Rows:
         """Some of these rows, in another order."""
-        index = at if self.index is None else self.index[at]
-        return Rows(self.array, self.dtype, index, self.columns)
+        return dataclasses.replace(self, index=at if self.index is None else self.index[at])
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
         """All rows as they are stored, a cache's worth at a time, each with its first row's number."""
@@ -127,8 +132,7 @@ class Split:
 
         It is everything where that fits, and at least one row.
         """
-        entries = int(np.prod(self.x.shape[1:]))
-        limit = max(1, limit_entries // entries)
+        limit = max(1, limit_entries // math.prod(self.x.shape[1:]))
         if limit >= len(self):
             return self.rows(slice(None))
         chosen = np.random.default_rng(seed).choice(len(self), limit, replace=False, shuffle=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +26,10 @@ Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of 
 
 MOST_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
 # What `pandas.api.types.infer_dtype` finds in columns that are neither numbers nor text.
-UNREADABLE = (
+UNREADABLE = {
     *("bytes", "complex", "date", "datetime", "datetime64", "time", "timedelta", "timedelta64"),
     *("period", "interval"),
-)
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,9 @@ def resolve(
         elif str(key) in labels:
             found.append(str(key))
         else:
-            there = ", ".join([*labels, *others]) or "the data have no columns"
-            raise DataError(f"{name}: unknown column {str(key)!r}; known: {there}")
+            known = _few([*others, *labels])
+            there = f"the columns are {known}" if known else "the data have no columns"
+            raise DataError(f"{name}: unknown column {str(key)!r}; {there}")
     return found
 
 
@@ -102,16 +102,15 @@ def encode(selection: Selection, declared: Declared) -> tuple[Rows, Domain]:
             kinds[key] = parse_column(kind) if isinstance(kind, str) else kind
     elif declared is not None and declared.size == len(labels):
         kinds = {label: declared.column(i) for i, label in enumerate(labels)}
-    encoder = _encode_frame if isinstance(table.values, pd.DataFrame) else _encode_array
-    rows, domain = encoder(selection, kinds)
-    return (
-        (_laid_out(rows, declared, table.name), declared)
-        if isinstance(declared, Domain)
-        else (
-            rows,
-            domain,
-        )
-    )
+    if isinstance(table.values, pd.DataFrame):
+        rows, domain = _encode_frame(selection, kinds)
+    else:
+        positions = None if selection.columns is None else [int(label) for label in labels]
+        rows = Rows(table.values, table.values.dtype, columns=positions)
+        domain = declared if isinstance(declared, Domain) else _infer(rows, selection, kinds)
+    if isinstance(declared, Domain):
+        return _laid_out(rows, declared, table.name), declared
+    return rows, domain
 
 
 def _laid_out(rows: Rows, domain: Domain, name: str) -> Rows:
@@ -126,23 +125,19 @@ def _laid_out(rows: Rows, domain: Domain, name: str) -> Rows:
     return rows
 
 
-def _encode_array(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows, Domain]:
-    array, chosen, labels = selection.table.values, selection.columns, selection.labels
-    assert isinstance(array, np.ndarray)
-    columns = None if chosen is None else [int(label) for label in chosen]
-    rows = Rows(array, array.dtype, columns=columns)
-    if labels and len(kinds) == len(labels):
-        domain = Domain((len(labels),), tuple(kinds[label] for label in labels))
-    else:
-        # All columns of a mapped file are looked at, so as not to copy some of them.
-        domain = infer_domain(array if array.nbytes > MAPPED_BYTES else rows.raw(slice(None)))
-        kind = domain.column(0)
-        if kinds or columns is not None:
-            shape = (len(labels),)
-            domain = Domain(
-                shape, tuple(kinds.get(label, kind) for label in labels) if kinds else (kind,)
-            )
-    return rows, domain if chosen is None else dataclasses.replace(domain, names=tuple(chosen))
+def _infer(rows: Rows, selection: Selection, kinds: dict[str, Column]) -> Domain:
+    # In a large array all columns are looked at together, so as not to copy some of them.
+    large = rows.nbytes > MAPPED_BYTES
+    domain = infer_domain(rows.array if large else rows.raw(slice(None)))
+    labels, names = selection.labels, selection.columns
+    if not labels:
+        return domain
+    columns = tuple(kinds.get(label, domain.column(0)) for label in labels)
+    return Domain(
+        (len(labels),),
+        columns if kinds else domain.columns,
+        None if names is None else tuple(names),
+    )
 
 
 def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows, Domain]:
@@ -165,35 +160,37 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     present = series.notna().to_numpy()
     if not present.any():
         raise DataError(f"{table.name}: column {label!r} is empty; leave it out with columns=")
-    holds = pd.api.types.infer_dtype(series[present])
+    series = series[present]
+    holds = pd.api.types.infer_dtype(series)
     if holds in UNREADABLE:
         raise DataError(
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
             "or leave the column out with columns="
         )
-    if holds == "categorical":
-        series = series.cat.rename_categories([str(c) for c in series.cat.categories])
-    numbers = pd.to_numeric(
-        series.astype(object) if holds == "categorical" else series, errors="coerce"
-    )
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        kind = kind or infer_domain(series.to_frame()).column(0)
+        series = series.astype(str)
+    numbers = pd.to_numeric(series, errors="coerce")
     if kind is None:
         # Text in a column that mostly reads as numbers is a slip, not a category.
-        numeric = holds != "categorical" and numbers.notna().sum() > present.sum() / 2
+        numeric = numbers.notna().sum() > len(numbers) / 2
         kind = infer_domain((numbers if numeric else series).to_frame()).column(0)
     labels = kind.labels if isinstance(kind, Categorical) else None
     if labels is not None:
-        texts = series if holds == "categorical" else series.map(_as_text, na_action="ignore")
-        codes = pd.Index(labels).get_indexer(pd.Index(texts.astype(object)))
+        codes = pd.Index(labels).get_indexer(pd.Index(series.map(_as_text).astype(object)))
         numbers = pd.Series(codes, dtype=np.float64).where(codes >= 0)
-    wrong = np.flatnonzero(present & numbers.isna().to_numpy())
-    if len(wrong):
-        where, row = table.where(int(wrong[0]))
-        expected = kind.describe() if labels is None else f"among the categories {_few(labels)}"
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isnan(values).any():
+        first = int(np.flatnonzero(np.isnan(values))[0])
+        where, row = table.where(int(np.flatnonzero(present)[first]))
+        expected = kind.describe() if labels is None else f"one of the categories {_few(labels)}"
         raise DataError(
-            f"{where}: row {row}, column {label!r}: {series.iloc[wrong[0]]!r} is not {expected}; "
-            f"correct it, leave it empty with missing=drop, or declare the column as of another kind"
+            f"{where}: row {row}, column {label!r}: {series.iloc[first]!r} is not {expected}; correct "
+            "it, leave it empty with missing=drop, or declare the column as of another kind"
         )
-    return numbers.to_numpy(dtype=np.float64, na_value=np.nan), kind
+    column = np.full(len(present), np.nan)
+    column[present] = values
+    return column, kind
 
 
 def _as_text(value: object) -> str:
@@ -202,7 +199,7 @@ def _as_text(value: object) -> str:
 
 
 def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    return ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
 
 
 def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:

@@ -49,12 +49,13 @@ def load_data(
     Parameters
     ----------
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
-        - a built-in name: `digits`, `wine`, `breast-cancer`, `moons`, or a target of `likely.truth`;
+        - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
+          array, `context="label"`), or a target of `likely.truth`;
         - a file: `.npy`, `.npz`, `.csv`, `.tsv`, `.parquet`, `.h5`, `.hdf5`; arrays in an `.npz` or
           `.h5` file by name, `events.h5::group/key`, several as a table, `events.h5::pt,eta`;
         - a `.txt` file: each line that is not empty is one sample over the symbols of the file;
         - a folder of images of one size, 8 bits, grey (h, w) or colour (3, h, w);
-        - a `Target`: 20,000 draws.
+        - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
         it is needed, and may be larger than memory.
@@ -111,12 +112,13 @@ def load_data(
             raise DataError(
                 f"{table.name}: every row of the {name} split has weight 0; give some of them more"
             )
+    file, *keys = table.name.split("::")
     return Data(
         found.x.domain,
         **splits,
         context=None if found.context is None else found.context.domain,
         truth=table.truth if found.x.domain == table.domain else None,
-        name=Path(table.name).name,
+        name="::".join([Path(file).name, *keys]),
     )
 
 
@@ -161,12 +163,12 @@ class _Part:
     def large(self) -> bool:
         """Whether the array stays where it is."""
         tensor = math.prod(self.rows.shape) * (8 if self.domain.discrete else 4)
-        return max(self.rows.array.nbytes, tensor) > MAPPED_BYTES
+        return max(self.rows.nbytes, tensor) > MAPPED_BYTES
 
     @cached_property
     def _typed(self) -> Rows:
         dtype = check.tensor_type(self.rows, self.domain, self.large)
-        return Rows(self.rows.array, dtype, self.rows.index, self.rows.columns)
+        return dataclasses.replace(self.rows, dtype=dtype)
 
     def take(self, index: np.ndarray) -> Tensor | Rows:
         return self._typed.take(index) if self.large else self._typed[index]
@@ -212,10 +214,12 @@ def _find(
         context = context_domain.names
     given = None if context is None else _select(table, context, "the context")
     weighing = None if weight is None else _select(table, weight, "the weight")
-    if given is not None and isinstance(domain, Mapping):
-        own = {key: kind for key, kind in domain.items() if str(key) in given.labels}
-        domain = {key: kind for key, kind in domain.items() if key not in own}
-        if not isinstance(context_domain, Domain):
+    if isinstance(domain, Mapping):
+        known = table.labels if given is None else [*table.labels, *given.labels]
+        keys = resolve(domain, known, table.name)
+        domain = dict(zip(keys, domain.values(), strict=True))
+        if given is not None and not isinstance(context_domain, Domain):
+            own = {key: domain.pop(key) for key in keys if key in given.labels}
             context_domain = {**own, **(context_domain or {})}
     selection = _select_rows(table, domain, columns, [given, weighing])
 
@@ -256,7 +260,10 @@ def _is_named(given: Any) -> bool:
 
 
 def _listed(given: Named) -> list[str | int]:
-    return [given] if isinstance(given, str | int) else list(given)
+    keys = [given] if isinstance(given, str | int) else list(given)
+    if not keys:
+        raise DataError("an empty list of columns: name at least one, or leave the option out")
+    return keys
 
 
 def _select(table: Table, given: Any, what: str) -> Selection:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import re
 from collections.abc import Callable
-from csv import reader
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow  # type: ignore[import-untyped]
-from pyarrow import csv, parquet
+import pyarrow
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
 from torch import Tensor
 
-from likely.core.domain import Domain
+from likely.core.domain import Domain, integers
 from likely.core.errors import DataError
 from likely.core.target import Target
 
 MAPPED_BYTES = 1 << 28  # larger arrays stay where they are
-TARGET_ROWS = 20_000  # drawn from a Target
+TARGET_ROWS = 25_000  # drawn from a Target: 20,000 of them to train
 
 Values = np.ndarray | pd.DataFrame | list[str]
 
@@ -98,7 +99,9 @@ def read(source: Any, seed: int = 0) -> Table:
     if isinstance(source, Target):
         return from_target(source, seed)
     if isinstance(source, dict):
-        return _assemble("the data", list(source), lambda key: as_values(source[key], key))
+        return _assemble(
+            "the data", list(source), lambda key: as_values(source[key], f"the data, {key}")
+        )
     if isinstance(source, list) and source and all(isinstance(line, str) for line in source):
         return Table("the data", source)
     return Table("the data", as_values(source, "the data"))
@@ -140,7 +143,9 @@ def as_values(data: Any, name: str) -> np.ndarray | pd.DataFrame:
     except ValueError as error:
         raise DataError(f"{name}: not an array ({error}); give rows of equal length") from error
     if array.ndim == 0 and array.dtype.kind == "O":
-        raise DataError(f"{name}: cannot read a {type(data).__name__}; give a path, array or table")
+        raise DataError(
+            f"{name}: cannot read a source of type {type(data).__name__}; give a path, an array or a table"
+        )
     if array.ndim == 0:
         raise DataError(f"{name}: a single number, not an array of rows")
     if array.size == 0:
@@ -159,7 +164,7 @@ def as_frame(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
     """One-dimensional arrays as the columns of a table."""
     frame = {}
     for key, column in columns.items():
-        values = np.asarray(column)
+        values = column[:, 0] if column.shape[1:] == (1,) else column
         if values.ndim != 1:
             raise DataError(
                 f"{name}: {key!r} has shape {values.shape}; the columns of a table are one-dimensional"
@@ -184,9 +189,10 @@ SPLIT = re.compile(r"(?:(?P<stem>.+)_)?(?P<split>train|valid|val|validation|test
 MAIN = ("", "x", "X", "data")  # what the rows themselves may be called
 
 
-def _assemble(
-    name: str, keys: list[str], load: Callable[[str], np.ndarray | pd.DataFrame]
-) -> Table:
+Load = Callable[[str], np.ndarray | pd.DataFrame]
+
+
+def _assemble(name: str, keys: list[str], load: Load) -> Table:
     """A table from named arrays.
 
     The rows are `train`, `valid` and `test`, or `x_train` …, or the only array, or `x`, `X` or
@@ -270,76 +276,61 @@ def _read_path(text: str) -> Table:
         raise
     except Exception as error:  # whatever a library says of a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "pickle" in reason or "Python objects" in reason:
+            reason = "it holds pickled Python objects, which are never loaded: save numbers"
         raise DataError(
             f"{path}: not a readable {path.suffix} file ({reason}); restore it or convert it again"
         ) from error
 
 
 def _npy(path: Path, keys: list[str]) -> Table:
-    # Format and header are read here; the numbers only where they are asked for.
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(array, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: a .npz file; give it that name")
-    return Table(str(path), as_values(array, str(path)))
+    return Table(str(path), as_values(np.lib.format.open_memmap(path, mode="r"), str(path)))
 
 
 def _npz(path: Path, keys: list[str]) -> Table:
-    with np.load(path, allow_pickle=False) as file:
-
-        def load(key: str) -> np.ndarray | pd.DataFrame:
-            try:
-                return as_values(file[key], f"{path}::{key}")
-            except ValueError as error:  # objects are pickled, and nothing is ever unpickled
-                raise DataError(f"{path}::{key}: holds Python objects; save numbers") from error
-
-        return _by_keys(str(path), keys, list(file.files), load)
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        present = list(file.files)
+        return _by_keys(path, keys, present, lambda key: as_values(file[key], f"{path}::{key}"))
 
 
 def _hdf5(path: Path, keys: list[str]) -> Table:
     import h5py
 
     with h5py.File(path) as file:
-        prefix = ""
-        if len(keys) == 1 and isinstance(file.get(keys[0]), h5py.Group):
-            prefix, keys = keys[0].strip("/") + "/", []
-        group = file[prefix] if prefix else file
-        present = [key for key, node in group.items() if isinstance(node, h5py.Dataset)]
+        present: list[str] = []
+
+        def visit(key: str, node: Any) -> None:
+            if isinstance(node, h5py.Dataset):
+                present.append(key)
 
         def load(key: str) -> np.ndarray | pd.DataFrame:
-            dataset = group[key]
+            dataset = file[key]
             offset = dataset.id.get_offset()  # None unless it lies in the file in one piece
             if offset is not None and dataset.nbytes > MAPPED_BYTES:
                 array = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
             else:
                 array = dataset[()]
-            return as_values(array, f"{path}::{prefix}{key}")
+            return as_values(array, f"{path}::{key}")
 
-        if not present or any(key not in group for key in keys):
-            datasets: list[str] = []
-            file.visititems(
-                lambda key, node: datasets.append(key) if isinstance(node, h5py.Dataset) else None
-            )
-            wanted = ", ".join(repr(key) for key in keys if key not in group) or "arrays at its top"
-            raise DataError(f"{path}: has no {wanted}; it holds {', '.join(datasets) or 'none'}")
-        return _by_keys(str(path), keys, present, load)
+        file.visititems(visit)
+        return _by_keys(path, [key.strip("/") for key in keys], present, load)
 
 
-def _by_keys(
-    name: str, keys: list[str], present: list[str], load: Callable[[str], np.ndarray | pd.DataFrame]
-) -> Table:
-    """All arrays of a file, the one that was named, or several as the columns of a table."""
-    for key in keys:
-        if key not in present and "/" not in key:
-            raise DataError(f"{name}: has no {key!r}; it holds {', '.join(present)}")
+def _by_keys(path: Path, keys: list[str], present: list[str], load: Load) -> Table:
+    """All arrays of a file or of a group, the one that is named, or several as columns of a table."""
     if not keys:
-        return _assemble(name, present, load)
-    if len(keys) == 1:
-        return Table(f"{name}::{keys[0]}", load(keys[0]))
-    columns = {}
+        return _assemble(str(path), [key for key in present if "/" not in key] or present, load)
+    prefix = keys[0] + "/"
+    group = [key.removeprefix(prefix) for key in present if key.startswith(prefix)]
+    if group and len(keys) == 1:
+        return _assemble(f"{path}::{keys[0]}", group, lambda key: load(prefix + key))
     for key in keys:
-        column = np.asarray(load(key))
-        columns[key] = column[:, 0] if column.shape[1:] == (1,) else column
-    return Table(name, as_frame(columns, name))
+        if key not in present:
+            raise DataError(f"{path}: has no {key!r}; it holds {', '.join(present)}")
+    if len(keys) == 1:
+        return Table(f"{path}::{keys[0]}", load(keys[0]))
+    columns = {key: np.asarray(load(key)) for key in keys}
+    return Table(str(path), as_frame(columns, str(path)))
 
 
 def _csv(path: Path, keys: list[str]) -> Table:
@@ -348,38 +339,35 @@ def _csv(path: Path, keys: list[str]) -> Table:
     Without a header, that is when everything in the first line reads as a number, columns go by
     their position. A first column without a name is the index that pandas writes: it is left out.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         line = next((line for line in file if line.strip()), "")
+    if "\0" in line:
+        raise DataError(f"{path}: holds binary data; save it as text in UTF-8")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
-    first = [name.strip() for name in next(reader([line], delimiter=delimiter), [])]
+    first = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
     header = not all(_reads_as_number(name) for name in first)
-    ragged: list[Any] = []
-
-    def stop(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
     try:
-        table = csv.read_csv(
+        table = arrow_csv.read_csv(
             path,
-            csv.ReadOptions(use_threads=False, autogenerate_column_names=not header),
-            csv.ParseOptions(delimiter=delimiter, invalid_row_handler=stop),
-            csv.ConvertOptions(strings_can_be_null=True),
+            arrow_csv.ReadOptions(use_threads=False, autogenerate_column_names=not header),
+            arrow_csv.ParseOptions(delimiter=delimiter),
+            arrow_csv.ConvertOptions(strings_can_be_null=True),
         )
     except pyarrow.ArrowInvalid as error:
-        if not ragged:
+        ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
+        if ragged is None:
             raise
-        row = ragged[0]
+        row, expected, found = map(int, ragged.groups())
         raise DataError(
-            f"{path} (rows counted from 0): row {row.number - 1 - header} has {row.actual_columns} "
-            f"entries where {row.expected_columns} are expected; correct it"
+            f"{path} (rows counted from 0): row {row - 1 - header} has {found} entries where {expected} "
+            "are expected; correct it"
         ) from error
     for name, kind in zip(first, table.schema.types, strict=True):
         if pyarrow.types.is_binary(kind):
-            raise DataError(f"{path}: column {name!r} is not UTF-8 text; save it as UTF-8")
+            raise DataError(f"{path}: column {name!r} is not text in UTF-8; save it so")
     frame = _from_arrow(table, path)
     frame = frame.set_axis(first if header else range(len(first)), axis=1)
-    frame = frame.drop(columns="") if first.count("") == 1 else frame
+    frame = frame.drop(columns="") if header and first[0] == "" else frame
     return Table(str(path), as_values(frame, str(path)))
 
 
@@ -436,8 +424,14 @@ def _images(folder: Path) -> Table:
     """A folder of images of one size, or subfolders `train`, `valid` and `test` of them."""
     subfolders = [path.name for path in folder.iterdir() if path.is_dir()]
     if any(SPLIT.fullmatch(name) for name in subfolders):
-        return _assemble(str(folder), sorted(subfolders), lambda name: _stack(folder / name))
-    return Table(str(folder), _stack(folder))
+        table = _assemble(str(folder), sorted(subfolders), lambda name: _stack(folder / name))
+    else:
+        table = Table(str(folder), _stack(folder))
+    images = table.values
+    assert isinstance(images, np.ndarray)
+    if images.dtype == np.uint8:  # however dark they are
+        table.domain = integers(256, *images.shape[1:], layout="image")
+    return table
 
 
 def _stack(folder: Path) -> np.ndarray:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from likely.core.domain import Binary, Integer
 from likely.core.errors import DataError, LikelyError
-from likely.core.likelihood import Figure, Kind
-from likely.core.model import CHUNK, Batch, GenerativeModel, RealModel
+from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.model import Batch, GenerativeModel, RealModel
 from likely.core.registry import name_of
 from likely.core.view import Features
 from likely.evaluation.likelihood import OPPOSITE, forward_kl, held_out, reverse_kl, subset
@@ -76,6 +76,10 @@ class Evaluation:
         How many numbers were learnt.
     peak_memory : int, optional
         Of the process during the fit, in bytes.
+    held, held_train : Likelihood, optional
+        Row by row, what `log_likelihood` and `train_log_likelihood` are the means of.
+    weight : Tensor, shape (rows,), optional
+        The weights of the split's rows.
     """
 
     model: str
@@ -101,6 +105,9 @@ class Evaluation:
     scoring: Figure | None = None
     parameters: int
     peak_memory: int | None = None
+    held: Likelihood | None = field(default=None, repr=False)
+    held_train: Likelihood | None = field(default=None, repr=False)
+    weight: Tensor | None = field(default=None, repr=False)
 
     @property
     def forward_kl_kind(self) -> Kind:
@@ -108,15 +115,15 @@ class Evaluation:
         return OPPOSITE[self.density]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields; a number that is not finite becomes null."""
+        """All figures, without the rows; a number that is not finite becomes null."""
         plain: dict[str, Any] = {"forward_kl_kind": str(self.forward_kl_kind)}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in (entry.name for entry in fields(self) if entry.repr):
+            value = getattr(self, name)
             if isinstance(value, Figure):
                 value = value.to_json()
             elif isinstance(value, float) and not math.isfinite(value):
                 value = None
-            plain[field.name] = str(value) if isinstance(value, Kind) else value
+            plain[name] = str(value) if isinstance(value, Kind) else value
         return plain
 
     def summary(self) -> Table:
@@ -233,6 +240,9 @@ def _likelihoods(
     figures = {
         "log_likelihood": figure,
         "train_log_likelihood": on_train[0].mean(on_train[1]),
+        "held": likelihood,
+        "held_train": on_train[0],
+        "weight": weight,
         "outside": _part(likelihood.value == -math.inf, weight),
     }
     if model.domain.kinds <= {Integer, Binary}:
@@ -255,9 +265,8 @@ def _divergences(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any
         return {}
     if truth.sample is None or truth.log_prob is None:
         return {}
-    draws = min(KL_DRAWS, max(1, CHUNK // model.domain.size))
-    forward = forward_kl(model, truth, draws=draws, seed=_stream(seed, "truth"))
-    reverse = reverse_kl(model, truth, draws=draws, seed=_stream(seed, "model"))
+    forward = forward_kl(model, truth, draws=KL_DRAWS, seed=_stream(seed, "truth"))
+    reverse = reverse_kl(model, truth, draws=KL_DRAWS, seed=_stream(seed, "model"))
     return {
         "forward_kl": forward.mean(),
         "reverse_kl": reverse.mean(),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from likely.core import artifact
 from likely.core.errors import DivergenceError
@@ -22,7 +23,7 @@ from likely.fitting.history import History
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
 
-PREPARE_ENTRIES = 1 << 22  # numbers that data-dependent initialisation sees
+PREPARE_ENTRIES = 1 << 21  # numbers that data-dependent initialisation sees
 VALID_ENTRIES = 1 << 20  # numbers that one validation scores
 VALID_SEED = 0x5EED  # of the noise in every validation
 LEAST_BETWEEN, MOST_BETWEEN = 50, 500  # steps between validations: an epoch, within these bounds
@@ -53,7 +54,6 @@ class Loop:
     ) -> None:
         self.model, self.data, self.fabric, self.recipe = model, data, fabric, recipe
         self.seed, self.early_stopping = seed, early_stopping
-        self.batches_per_epoch = max(1, len(data.train) // recipe.batch)
         self.history = History()
         self.total: int | None = None  # advances, once known
         self.advances = 0
@@ -66,6 +66,11 @@ class Loop:
         self.valid: Batch | None = None
 
     # What a subclass writes.
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Full batches; the rows that are left over differ from epoch to epoch."""
+        return max(1, len(self.data.train) // self.recipe.batch)
 
     between = 1  # advances between validations
     reductions_left = 0
@@ -137,6 +142,8 @@ class Loop:
             self.history.seconds = time.perf_counter() - started
             if self.advances % self.between == 0 or self.advances == self.total:
                 self._validate()
+                if run is not None:
+                    run.show(self.history.rows[-1])
             self._settle_minutes(run)
             if run is not None:
                 run.save(self._state, self.history, force=False)
@@ -263,15 +270,8 @@ class Gradients(Loop):
     def begin(self) -> None:
         self.objectives = self.model.objectives()
         self.optimizers = [self._optimizer(objective) for objective in self.objectives]
-        decay = self.recipe.ema
-
-        @torch.no_grad()
-        def average(averaged: Any, current: Any, count: Tensor | int) -> None:
-            # The average of a young run forgets its start.
-            weight = max(1 - decay, 9 / (10 + int(count)))
-            torch._foreach_lerp_(averaged, current, weight)
-
-        self.average = AveragedModel(self.model, multi_avg_fn=average)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.averaged = list(self.average.parameters()), list(self.model.parameters())
         self.skipped_in_row = 0
         self.factor = 1.0
         self.reductions_left = REDUCTIONS
@@ -294,7 +294,9 @@ class Gradients(Loop):
 
     @property
     def scored(self) -> GenerativeModel:
-        return cast(GenerativeModel, self.average.module)
+        for averaged, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            averaged.copy_(current)
+        return self.average
 
     def rate(self) -> float:
         """Warm-up, then a cosine to zero over the budget, or reductions when validation stalls."""
@@ -345,7 +347,9 @@ class Gradients(Loop):
                 objective.after()
             self.note(objective.name, value)
             self.skipped_in_row = 0
-        self.average.update_parameters(self.model)
+        # The average of a young run forgets its start.
+        decay = min(self.recipe.ema, (1 + self.advances) / (10 + self.advances))
+        get_ema_multi_avg_fn(decay)(*self.averaged, None)
         history.steps += 1
         history.rows_seen += len(batch)
 
@@ -417,7 +421,11 @@ class Gradients(Loop):
 
 
 class Passes(Loop):
-    """Advances by a pass over the data, for models that have an `epoch`."""
+    """Advances by a pass over all rows, for models that have an `epoch`."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return math.ceil(len(self.data.train) / self.recipe.batch)
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         self.total, self.minutes, self.steps = epochs, minutes, steps

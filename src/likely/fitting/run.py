@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -37,8 +38,12 @@ class Run:
         self.config = json.loads(json.dumps(config))
         self.plan: dict[str, Any] = {}
         self._cost = 0.0
+        self._writer: Any = None
         self._written = -float("inf")
-        if (self.path / "config.json").exists():
+        for file in (self.config_file, self.history_file, self.model, self.checkpoint):
+            for left_by_a_kill in file.parent.glob(f".{file.name}.*{artifact.PART}"):
+                left_by_a_kill.unlink()
+        if self.config_file.exists():
             self._compare()
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ArtifactError(
@@ -46,13 +51,12 @@ class Run:
             )
 
     def _compare(self) -> None:
-        file = self.path / "config.json"
         try:
-            stored = json.loads(file.read_text())
+            stored = json.loads(self.config_file.read_text())
             self.plan = stored.pop("plan")
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ArtifactError(
-                f"{file}: cannot be read ({error}); choose another folder"
+                f"{self.config_file}: cannot be read ({error}); choose another folder"
             ) from error
         differences = list(_differences(stored, self.config))
         if differences:
@@ -60,6 +64,14 @@ class Run:
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
                 "choose another folder or remove this one"
             )
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / "history.csv"
 
     @property
     def model(self) -> Path:
@@ -72,11 +84,24 @@ class Run:
     def write_plan(self, **plan: Any) -> None:
         """Note a decision that a resumed run must not take anew."""
         self.plan |= plan
-        artifact.write_json(self.path / "config.json", self.config | {"plan": self.plan})
+        artifact.write_json(self.config_file, self.config | {"plan": self.plan})
 
     def read_state(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one."""
         return artifact.read_tree(self.checkpoint) if self.checkpoint.exists() else None
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Send a row of the history to TensorBoard, where it is installed."""
+        if importlib.util.find_spec("tensorboard") is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            # What a killed run showed beyond its last checkpoint is shown anew.
+            self._writer = SummaryWriter(self.path / "tensorboard", purge_step=row["step"])
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(name, value, row["step"])
 
     def read_result(self, model: GenerativeModel) -> History:
         """Load the weights of a complete run; its history."""
@@ -89,7 +114,7 @@ class Run:
         if not force and now - self._written < max(LEAST_INTERVAL, self._cost / OVERHEAD):
             return
         artifact.write_tree(self.checkpoint, state())
-        artifact.write_text(self.path / "history.csv", history.to_csv())
+        artifact.write_text(self.history_file, history.to_csv())
         self._written = time.monotonic()
         self._cost = self._written - now
 

@@ -45,7 +45,7 @@ class Flow(RealModel):
 
     def loss(self, batch: Batch) -> Tensor:
         z, log_det = self.view(batch.x)
-        z = z + self.jitter * (1 - batch.progress) * torch.randn_like(z)
+        z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
         return -self._log_prob_real(z, self._context(batch.context, len(batch))) - log_det
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:

@@ -71,7 +71,7 @@ class NSF(Flow):
     torch.Size([5])
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=512, rate=2e-3, weight_decay=0.01)
+    recipe: ClassVar[Recipe] = Recipe(batch=1024, rate=4e-3, weight_decay=0.01, ema=0.9995)
 
     def __init__(
         self,
@@ -82,7 +82,8 @@ class NSF(Flow):
         bins: int = 8,
         hidden: Sequence[int] = (128, 128),
         bound: float = 5.0,
-        jitter: float = 0.02,
+        jitter: float = 0.03,
+        dropout: float = 0.0,
         coupling: bool = False,
     ) -> None:
         super().__init__(
@@ -93,6 +94,7 @@ class NSF(Flow):
             hidden=tuple(hidden),
             bound=bound,
             jitter=jitter,
+            dropout=dropout,
             coupling=coupling,
         )
         self.jitter = jitter
@@ -106,7 +108,7 @@ class NSF(Flow):
                 layers.append(Coupling(spline, periodic, moves, hidden, self.context_size))
             else:
                 spline = RationalQuadraticSpline(periodic, bins, bound)
-                layers.append(Autoregressive(spline, order, hidden, self.context_size))
+                layers.append(Autoregressive(spline, order, hidden, self.context_size, dropout))
                 order = order[::-1]
         self.transforms = nn.ModuleList(layers)
 

@@ -60,7 +60,12 @@ class Autoregressive(nn.Module):
     """
 
     def __init__(
-        self, bijection: Bijection, order: Sequence[int], hidden: Sequence[int], context: int
+        self,
+        bijection: Bijection,
+        order: Sequence[int],
+        hidden: Sequence[int],
+        context: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bijection = bijection
@@ -71,6 +76,7 @@ class Autoregressive(nn.Module):
             order=order,
             hidden=hidden,
             context=context,
+            dropout=dropout,
         )
         start_at_identity(self.net.layers[-1])
 

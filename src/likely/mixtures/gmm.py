@@ -32,12 +32,12 @@ from likely.core.errors import DataError, LikelyError
 from likely.core.model import Batch, RealModel, Recipe
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
+from likely.mixtures.k_means import k_means
 
 Covariance = Literal["full", "diagonal", "tied"]
 
 BLOCK = 1 << 19  # numbers y_nk at a time: they stay in the cache
 START_ROWS = 1 << 16  # rows that the start looks at
-START_PASSES = 10  # of k-means
 PATIENCE = 5  # passes without a gain that end EM where dequantisation makes each pass noisy
 
 
@@ -128,6 +128,11 @@ class GaussianMixture(RealModel):
 
     # Density and samples.
 
+    @property
+    def _block(self) -> int:
+        """Rows at a time."""
+        return max(256, BLOCK // self.means.numel())
+
     def _whitening(self) -> Float[Tensor, "factors d d"]:
         """W of each component, or the one that all share."""
         d = self.view.dim
@@ -149,7 +154,8 @@ class GaussianMixture(RealModel):
         return constant[:, None] - y.square().sum(1) / 2
 
     def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
-        return self._log_joint(self._whitened(z)).logsumexp(0)
+        blocks = z.split(self._block)
+        return torch.cat([self._log_joint(self._whitened(z)).logsumexp(0) for z in blocks])
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
         drawn = torch.multinomial(self.logits.softmax(0), n, replacement=True)
@@ -192,7 +198,7 @@ class GaussianMixture(RealModel):
         super().prepare(batch)
         z, _ = self.view(batch.x[:START_ROWS])
         weight = z.new_ones(len(z)) if batch.weight is None else batch.weight[:START_ROWS].to(z)
-        centres, distance = _k_means(z, weight, self.components)
+        centres, distance = k_means(z, weight, self.components)
         variance = (weight @ distance / weight.sum() / self.view.dim).clamp_min(self.floor)
         self.means.copy_(centres)
         self.factor.copy_((self.rows == self.columns) * variance.rsqrt())
@@ -216,11 +222,10 @@ class GaussianMixture(RealModel):
         DataError
             If no row has a weight above zero.
         """
-        size = max(256, BLOCK // self.means.numel())
         sums: list[Tensor] = []
         for batch in batches:
             weight = self.means.new_ones(len(batch)) if batch.weight is None else batch.weight
-            for x, w in zip(batch.x.split(size), weight.split(size), strict=True):
+            for x, w in zip(batch.x.split(self._block), weight.split(self._block), strict=True):
                 terms = self._expectation(x, w)
                 sums = [a + b for a, b in zip(sums, terms, strict=True)] if sums else terms
         if not sums or not sums[0] > 0:
@@ -287,26 +292,3 @@ class GaussianMixture(RealModel):
         self.logits.copy_((count / count.sum()).log())
         self.means.copy_(means)
         self.factor.copy_(factor)
-
-
-def _k_means(
-    z: Float[Tensor, "n d"], weight: Float[Tensor, " n"], k: int
-) -> tuple[Float[Tensor, "k d"], Float[Tensor, " n"]]:
-    """Centres, and each row's squared distance to the nearest.
-
-    Greedy k-means++ (each centre the best of a few draws), then some passes of k-means
-    (Arthur & Vassilvitskii 2007, "k-means++: the advantages of careful seeding").
-    """
-    centres = z[torch.multinomial(weight, 1)]
-    nearest = torch.cdist(centres, z)[0].square()
-    for _ in range(k - 1):
-        chance = weight * nearest.clamp_min(1e-12)  # above 0 if centres outnumber different rows
-        draws = z[torch.multinomial(chance, 2 + int(math.log(k)), replacement=True)]
-        distance = torch.cdist(draws, z).square().minimum(nearest)
-        best = (distance @ weight).argmin()
-        centres, nearest = torch.cat([centres, draws[best, None]]), distance[best]
-    for _ in range(START_PASSES):
-        member = nn.functional.one_hot(torch.cdist(z, centres).argmin(1), k).mT * weight
-        count = member.sum(1, keepdim=True)
-        centres = torch.where(count > 0, member @ z / count, centres)
-    return centres, torch.cdist(z, centres).amin(1).square()

@@ -2,12 +2,13 @@
 
 =====================================  ===================================================
 binary, spin                           Bernoulli: one output, a logit
-categorical, integer up to 64 levels   softmax: one output for each level
+categorical                            softmax: k logits
+integer of at most 64 levels           softmax: k − 1 coefficients of `cosine_basis`
 wider integer                          K discretised logistics: 3 K outputs
 count                                  the same on the scale log(1 + x)
 real                                   K logistics: 3 K outputs
 positive, interval                     the same of log x, of log (x − a)/(b − x)
-periodic                               K wrapped Cauchy distributions: 3 K outputs
+periodic                               K von Mises distributions: 3 K outputs
 constant, single level                 nothing
 =====================================  ===================================================
 
@@ -38,7 +39,7 @@ from likely.core.domain import (
     Positive,
 )
 from likely.core.errors import DomainError, LikelyError
-from likely.core.view import ONE_HOT_LEVELS, weighted_moments
+from likely.core.view import cosine_basis, has_few_levels, weighted_moments
 
 ALL = slice(None)
 PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
@@ -46,21 +47,21 @@ NARROWEST = 1e-4  # least width of a component: without one, a density could gro
 
 
 class Head(nn.Module):
-    """Distributions of several columns of one kind.
+    """Distributions of several columns of one kind, each with the same number of outputs.
 
-    Outputs have the shape (n, columns, outputs of a column), and entries x the shape (n, columns);
-    `at` says which of the columns they are.
+    Outputs have the shape (n, columns, size), and entries x the shape (n, columns); `at` says which
+    of the columns they are.
     """
 
-    sizes: list[int]  # outputs of each column
+    size: int  # outputs of a column
     entries: Tensor  # which entries of the domain the columns are, shape (columns,)
-    slots: Tensor  # where their outputs stand, shape (columns, largest size)
+    slots: Tensor  # where their outputs stand, shape (columns, size)
 
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         """Take scales from rows of the training split."""
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Outputs that give the marginals of these rows, shape (columns, largest size)."""
+        """Outputs that give about the marginals of these rows, shape (columns, size)."""
         raise NotImplementedError
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
@@ -80,7 +81,7 @@ class Bernoulli(Head):
 
     def __init__(self, columns: Sequence[Binary], components: int) -> None:
         super().__init__()
-        self.sizes = [1] * len(columns)
+        self.size = 1
         low_and_step = torch.tensor([[float(c.low), float(c.step)] for c in columns])
         self.register_buffer("low", low_and_step[:, 0], persistent=False)
         self.register_buffer("step", low_and_step[:, 1], persistent=False)
@@ -101,22 +102,44 @@ class Bernoulli(Head):
 
 
 class Softmax(Head):
-    """Levels 0 … k − 1, k not the same for all columns; the outputs are their logits."""
+    """Levels 0 … k − 1; the outputs are their logits."""
 
     def __init__(self, columns: Sequence[Discrete], components: int) -> None:
         super().__init__()
-        self.sizes = [column.levels or 0 for column in columns]
+        self.levels = self.size = columns[0].levels or 0
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Logits of all levels."""
+        return outputs
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
-        counts = weight.new_full((x.shape[1], max(self.sizes)), PSEUDOCOUNT)
+        counts = weight.new_full((x.shape[1], self.levels), PSEUDOCOUNT)
         return counts.scatter_add_(1, x.long().T, weight.expand(x.shape[1], -1)).log()
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
-        code = x.long().flatten()
-        return -F.cross_entropy(outputs.flatten(0, 1), code, reduction="none").view(x.shape)
+        logits, code = self.logits(outputs).flatten(0, 1), x.long().flatten()
+        return -F.cross_entropy(logits, code, reduction="none").view(x.shape)
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
-        return choose(outputs).to(outputs)
+        return choose(self.logits(outputs)).to(outputs)
+
+
+class OrderedSoftmax(Softmax):
+    """The same for ordered levels; the outputs are the logits' coefficients in `cosine_basis`."""
+
+    basis: Tensor
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__(columns, components)
+        self.size = self.levels - 1
+        self.register_buffer("basis", cosine_basis(self.levels), persistent=False)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs @ self.basis.T
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        # The basis is orthogonal, and also to the constant, which has no effect.
+        return super().initial(x, weight) @ (self.basis / self.basis.square().sum(0)).to(weight)
 
 
 class Mixture(Head):
@@ -125,7 +148,7 @@ class Mixture(Head):
     def __init__(self, columns: Sequence[Column], components: int) -> None:
         super().__init__()
         self.components = components
-        self.sizes = [3 * components] * len(columns)
+        self.size = 3 * components
 
     def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and the two parameters, shape (n, columns, components) each."""
@@ -294,15 +317,14 @@ class DiscretisedLogLogistics(DiscretisedLogistics):
         return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
 
 
-class WrappedCauchys(Mixture):
-    """Mixtures of wrapped Cauchy distributions of the angle θ = 2π (x − a)/(b − a).
+class VonMises(Mixture):
+    """Mixtures of von Mises distributions of the angle θ = 2π (x − a)/(b − a).
 
-        p(θ) = Σ_k π_k (1 − |w_k|²) / (2π |e^{iθ} − w_k|²)
+        p(θ) = Σ_k π_k exp(κ_k cos(θ − μ_k)) / (2π I₀(κ_k))
 
-    The parameter w is a point of the unit disc: its argument is the location, its distance from
-    the circle the width (McCullagh, Möbius transformation and Cauchy parameter estimation, Annals
-    of Statistics 24 (1996) 787). It is ρ v/√(1 + |v|²) for the outputs v, a point of the plane, and
-    a ρ just below 1: a location can turn around the circle without a jump in the outputs.
+    The outputs of a component are a point v of the plane in the direction μ, with κ = |v|²: a
+    location can turn around the circle without a jump, v = 0 is uniform, and the width is about
+    1/|v| (bounded from below).
     """
 
     low: Tensor
@@ -314,34 +336,36 @@ class WrappedCauchys(Mixture):
         self.register_buffer("low", bounds[:, 0], persistent=False)
         self.register_buffer("high", bounds[:, 1], persistent=False)
 
+    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and the two coordinates of v."""
+        logits, v1, v2 = super().parameters_of(outputs)
+        shrink = (1 + NARROWEST**2 * (v1.square() + v2.square())).rsqrt()
+        return logits, shrink * v1, shrink * v2
+
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         angle = 2 * math.pi * (x - self.low) / (self.high - self.low)
         w = weight[:, None]
         centre = torch.atan2((w * angle.sin()).sum(0), (w * angle.cos()).sum(0))
         turned = (angle - centre + math.pi).remainder(2 * math.pi) - math.pi
         means, widths = kernels(turned, weight, self.components)
-        length = (-widths).exp().clamp_max(1 - 2 * NARROWEST)
-        radius = length / ((1 - NARROWEST) ** 2 - length.square()).sqrt()
-        at = means + centre[:, None]
-        return torch.cat([torch.zeros_like(at), radius * at.cos(), radius * at.sin()], 1)
+        means, lengths = means + centre[:, None], 1 / (2 * widths)
+        return torch.cat([torch.zeros_like(means), lengths * means.cos(), lengths * means.sin()], 1)
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
         logits, v1, v2 = self.parameters_of(outputs)
         width = self.high[at] - self.low[at]
         angle = (2 * math.pi * (x - self.low[at]) / width).to(outputs)[..., None]
-        r2 = v1.square() + v2.square()
-        shrink = (1 - NARROWEST) * (1 + r2).rsqrt()
-        distance2 = (angle.cos() - shrink * v1).square() + (angle.sin() - shrink * v2).square()
-        terms = _one_minus_length2(r2).log() - distance2.log()
-        return self.mixed(logits, terms) - width.log()
+        kappa = v1.square() + v2.square()
+        length = (kappa + torch.finfo(kappa.dtype).tiny).sqrt()
+        # κ (cos(θ − μ) − 1) without cancellation, and I₀ scaled to match.
+        distance2 = (length * angle.cos() - v1).square() + (length * angle.sin() - v2).square()
+        return self.mixed(logits, -distance2 / 2 - torch.special.i0e(kappa).log()) - width.log()
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         v1, v2 = self.chosen(outputs)
-        r2 = v1.square() + v2.square()
-        length = (1 - NARROWEST) * (r2 / (1 + r2)).sqrt()
-        narrowing = _one_minus_length2(r2) / (1 + length).square()  # (1 − |w|)/(1 + |w|)
-        uniform = (torch.rand_like(v1) - 0.5) * math.pi
-        turns = (torch.atan2(v2, v1) + 2 * (narrowing * uniform.tan()).atan()) / (2 * math.pi)
+        kappa = (v1.square() + v2.square()).clamp_min(1e-6)
+        angle = torch.distributions.VonMises(torch.atan2(v2, v1), kappa).sample()
+        turns = angle / (2 * math.pi)
         low, high = self.low[at], self.high[at]
         return torch.lerp(low, high, turns - turns.floor()).clamp(low, high)
 
@@ -358,23 +382,16 @@ def kernels(
     """Means and widths of equally weighted kernels that together resemble a sample."""
     z, order = z.sort(0)
     mass = weight[order].cumsum(0).T
-    levels = torch.arange(2 * components + 1, device=z.device) / (2 * components)
-    # The outer cells begin inside the sample, so that an outlier does not widen their kernels.
-    levels = levels.clamp(0.1 / components, 1 - 0.1 / components)
+    levels = torch.arange(1, 4 * components, device=z.device) / (4 * components)
     index = torch.searchsorted(mass.contiguous(), mass[:, -1:] * levels)
     quantiles = z.T.gather(1, index.clamp_max(len(z) - 1))
-    widths = quantiles[:, 2::2] - quantiles[:, :-1:2]
-    return quantiles[:, 1::2], (0.4 * widths).clamp_min(0.01)
+    widths = quantiles[:, 2::4] - quantiles[:, ::4]
+    return quantiles[:, 1::4], (0.7 * widths).clamp_min(0.01)
 
 
 def _spread(x: Tensor) -> Tensor:
     """Whole numbers spread over their cells."""
     return x + torch.rand(x.shape, device=x.device) - 0.5
-
-
-def _one_minus_length2(r2: Tensor) -> Tensor:
-    """1 − ρ² r²/(1 + r²) without cancellation."""
-    return (1 + NARROWEST * (2 - NARROWEST) * r2) / (1 + r2)
 
 
 def _head_of(column: Column) -> type[Head] | None:
@@ -385,12 +402,12 @@ def _head_of(column: Column) -> type[Head] | None:
             return Bernoulli
         case Count():
             return DiscretisedLogLogistics
-        case Integer() if (column.levels or 0) > ONE_HOT_LEVELS:
-            return DiscretisedLogistics
+        case Integer():
+            return OrderedSoftmax if has_few_levels(column) else DiscretisedLogistics
         case Discrete():
             return Softmax
         case Periodic():
-            return WrappedCauchys
+            return VonMises
         case Interval():
             return LogitLogistics
         case Positive():
@@ -424,37 +441,29 @@ class ColumnHeads(nn.Module):
             raise LikelyError(f"components must be at least 1, not {components}")
         self.domain = domain
         self.register_buffer("anchor", domain.anchor.flatten().float(), persistent=False)
-        members: dict[type[Head], list[int]] = {}
+        members: dict[tuple[type[Head], int | None], list[int]] = {}
         for column, index in domain.groups:
             if (kind := _head_of(column)) is not None:
-                members.setdefault(kind, []).extend(index)
+                levels = getattr(column, "levels", None) if issubclass(kind, Softmax) else None
+                members.setdefault((kind, levels), []).extend(index)
         if not members:
             raise DomainError("every column of the data is constant: there is nothing to learn")
         self.heads: Sequence[Head] = nn.ModuleList(  # type: ignore[assignment]
             kind([domain.column(i) for i in entries], components)
-            for kind, entries in members.items()
+            for (kind, _), entries in members.items()
         )
         self.sizes = [0] * domain.size
         self._place: dict[int, tuple[int, slice]] = {}  # head and column of an entry
         for h, (head, entries) in enumerate(zip(self.heads, members.values(), strict=True)):
-            for j, (i, size) in enumerate(zip(entries, head.sizes, strict=True)):
-                self.sizes[i] = size
+            for j, i in enumerate(entries):
+                self.sizes[i] = head.size
                 self._place[i] = h, slice(j, j + 1)
             head.register_buffer("entries", torch.tensor(entries), persistent=False)
-        starts = [0, *accumulate(self.sizes)]
+        starts = torch.tensor([0, *accumulate(self.sizes)])
         for head in self.heads:
-            # Columns with fewer outputs than others point to one more output behind the last.
-            slots = torch.full((len(head.sizes), max(head.sizes)), starts[-1])
-            for row, i in zip(slots, head.entries.tolist(), strict=True):
-                row[: self.sizes[i]] = torch.arange(starts[i], starts[i + 1])
+            slots = starts[head.entries][:, None] + torch.arange(head.size)
             head.register_buffer("slots", slots, persistent=False)
-        self._uniform = len(members) == 1 and len(set(self.sizes)) == 1
-
-    def _outputs_of(self, head: Head, outputs: Tensor) -> Tensor:
-        """Outputs of a head's columns, shape (n, columns, largest size), filled up with −inf."""
-        if self._uniform:
-            return outputs.unflatten(1, head.slots.shape)
-        return F.pad(outputs, (0, 1), value=-math.inf)[:, head.slots]
+        self._uniform = len(members) == 1 and 0 not in self.sizes
 
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take scales from rows of the training split."""
@@ -470,30 +479,29 @@ class ColumnHeads(nn.Module):
         Call it after `prepare`.
         """
         flat, weight = x.flatten(1), _weights(x, weight)
-        outputs = self.anchor.new_zeros(sum(self.sizes) + 1)
+        outputs = self.anchor.new_zeros(sum(self.sizes))
         for head in self.heads:
             outputs[head.slots] = head.initial(flat[:, head.entries], weight).to(outputs)
-        return outputs[:-1]
+        return outputs
 
     def log_prob(
         self, outputs: Float[Tensor, "n outputs"], x: Shaped[Tensor, "n *shape"]
     ) -> Float[Tensor, "n entries"]:
         """Log-probability or log-density (nats) of each entry."""
-        flat = x.flatten(1)
-        if self._uniform:
-            return self.heads[0].log_prob(self._outputs_of(self.heads[0], outputs), flat)
+        flat, outputs = x.flatten(1), outputs.to(self.anchor)  # autocast may have shortened them
+        if self._uniform:  # the same without copies
+            return self.heads[0].log_prob(outputs.unflatten(1, (len(self.sizes), -1)), flat)
         result = outputs.new_zeros(flat.shape)
         for head in self.heads:
-            result[:, head.entries] = head.log_prob(
-                self._outputs_of(head, outputs), flat[:, head.entries]
-            )
+            part = head.log_prob(outputs[:, head.slots], flat[:, head.entries])
+            result[:, head.entries] = part
         return result
 
     def sample(self, outputs: Float[Tensor, "n outputs"]) -> Shaped[Tensor, "n *shape"]:
         """A draw of all entries, independent given the outputs."""
         x = self.anchor.repeat(len(outputs), 1)
         for head in self.heads:
-            x[:, head.entries] = head.sample(self._outputs_of(head, outputs))
+            x[:, head.entries] = head.sample(outputs[:, head.slots])
         return self.shaped(x)
 
     def shaped(self, x: Float[Tensor, "n entries"]) -> Shaped[Tensor, "n *shape"]:

@@ -40,7 +40,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, and pictures side by side; their `size` is small, medium or wide."""
+    """A heading, a paragraph, and pictures side by side; `size` is small, medium, large or wide."""
 
     title: str
     text: str

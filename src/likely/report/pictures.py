@@ -59,6 +59,9 @@ STYLE: Any = {
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
 }
+NO_METADATA = dict.fromkeys(
+    ("Creator", "Date", "Format", "Type")
+)  # the same picture, the same bytes
 THEME = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d5dbe3}}</style>"
 
 
@@ -66,7 +69,7 @@ def to_uri(figure: Figure) -> str:
     """The figure as an SVG data URI whose text is dark on light pages and light on dark ones."""
     stream = io.StringIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(stream, format="svg", transparent=True, metadata=NO_METADATA)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = svg.replace("<defs>", f"<defs>{THEME}", 1)
@@ -91,13 +94,29 @@ def _figure(width: float, height: float) -> Figure:
 # Samples.
 
 
+def form(domain: Domain) -> str:
+    """In which form `draw_samples` shows a domain: "images", "sequences", "density" or "corner"."""
+    if domain.layout in ("image", "lattice") and len(domain.shape) > 1:
+        return "images"
+    if domain.layout != "vector" and domain.size > CORNER:
+        return "sequences"
+    kinds = [domain.column(i) for i in _moving(domain)]
+    return "density" if len(kinds) == 2 and not any(k.discrete for k in kinds) else "corner"
+
+
+def _moving(domain: Domain) -> list[int]:
+    """The entries that are not constant."""
+    return [i for i in range(domain.size) if not isinstance(domain.column(i), Constant)]
+
+
 def draw_samples(
     x: Tensor, domain: Domain, *, reference: Tensor | None = None, color: str = PALETTE[0]
 ) -> Figure:
     """Rows of a domain in the form that suits it.
 
-    Images and 2-D lattices become a grid, sequences a heat map with one row a sample, one column a
-    histogram, two continuous columns a density map, and tables a corner plot.
+    Images and 2-D lattices become a grid, sequences a heat map with a row for each sample, two
+    continuous columns a density map, and other tables a corner plot of at most five columns with
+    the real rows behind the samples (one column: a histogram).
 
     Parameters
     ----------
@@ -105,35 +124,45 @@ def draw_samples(
         Samples of a model, or real rows.
     domain : Domain
     reference : Tensor, shape (m, *domain.shape), optional
-        Real rows: they set the range of the axes, and are drawn behind the samples where both fit.
+        Real rows: they set the range of axes and colours.
     color : str
         Of the samples, where they are not coloured by their values.
     """
+    draw = {"images": _image_grid, "sequences": _heat_map, "density": _density_map}
+    real = None if reference is None else _array(reference)
     with mpl.rc_context(STYLE):
-        if domain.layout in ("image", "lattice") and len(domain.shape) > 1:
-            return _image_grid(_array(x, domain), domain, _array(reference, domain))
-        if domain.layout != "vector" and domain.size > CORNER:
-            return _heat_map(_array(x, domain), domain, _array(reference, domain))
-        shown = [i for i in range(domain.size) if not isinstance(domain.column(i), Constant)]
-        columns = [domain.column(i) for i in shown[:CORNER]]
-        names = [_label(domain, i) for i in shown[:CORNER]]
-        rows = _array(x, domain).reshape(len(x), -1)[:, shown[:CORNER]]
-        real = None
-        if reference is not None:
-            real = _array(reference, domain).reshape(len(reference), -1)[:, shown[:CORNER]]
-        if len(columns) == 2 and not any(column.discrete for column in columns):
-            return _density_map(rows, real, columns, names)
-        return _corner(rows, real, columns, names, color)
+        shape = form(domain)
+        if shape == "corner":
+            return _corner(_array(x), domain, real, color)
+        return draw[shape](_array(x), domain, real)
 
 
-def _array(x: Tensor | None, domain: Domain) -> np.ndarray:
-    rows = np.empty((0, *domain.shape)) if x is None else x.numpy(force=True)
-    return rows.astype(float)
+def _array(x: Tensor) -> np.ndarray:
+    return x.numpy(force=True).astype(float)
+
+
+def _table(x: np.ndarray, index: list[int]) -> np.ndarray:
+    """Some entries of each row, as the columns of a matrix."""
+    return x.reshape(len(x), -1)[:, index]
 
 
 def _label(domain: Domain, index: int) -> str:
     name = domain.names[index] if domain.names else f"column {index}"
     return name if len(name) <= 14 else name[:13] + "…"
+
+
+def _span(values: np.ndarray, tail: float) -> tuple[float, float]:
+    """What lies between two quantiles, whatever a broken model may have put among the values."""
+    usable = values[np.isfinite(values) & (np.abs(values) < 1e15)]
+    if not len(usable):
+        return 0.0, 1.0
+    low, high = np.quantile(usable, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _parts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Part of all values that lies in each bin."""
+    return np.histogram(values[np.isfinite(values)], edges)[0] / max(len(values), 1)
 
 
 def _value_range(domain: Domain, values: np.ndarray) -> tuple[float, float]:
@@ -143,8 +172,8 @@ def _value_range(domain: Domain, values: np.ndarray) -> tuple[float, float]:
         return float(column.low), float(column.low + column.step * (column.levels - 1))
     if isinstance(column, Interval):
         return column.low, column.high
-    low, high = np.quantile(values[np.isfinite(values)], [0.005, 0.995])
-    return float(low), float(max(high, low + 1e-12))
+    low, high = _span(values, 0.005)
+    return low, high if high > low else low + 1
 
 
 def _color_map(domain: Domain) -> Colormap:
@@ -155,9 +184,9 @@ def _color_map(domain: Domain) -> Colormap:
     return mpl.colormaps["gray" if isinstance(column, Integer | Binary) else "viridis"]
 
 
-def _image_grid(x: np.ndarray, domain: Domain, reference: np.ndarray) -> Figure:
+def _image_grid(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     """Up to 36 images side by side; channels first where there are three axes."""
-    low, high = _value_range(domain, reference if len(reference) else x)
+    low, high = _value_range(domain, x if real is None else real)
     side = max(1, min(6, math.isqrt(len(x))))
     rows = max(1, min(6, len(x) // side))
     images = x[: side * rows]
@@ -187,10 +216,10 @@ def _image_grid(x: np.ndarray, domain: Domain, reference: np.ndarray) -> Figure:
     return figure
 
 
-def _heat_map(x: np.ndarray, domain: Domain, reference: np.ndarray) -> Figure:
+def _heat_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     """One row a sample, one column a position."""
     rows = x[:40].reshape(min(len(x), 40), -1)
-    low, high = _value_range(domain, reference if len(reference) else x)
+    low, high = _value_range(domain, x if real is None else real)
     figure = _figure(3.2, 3.0)
     axes = figure.add_subplot(xlabel="position", ylabel="sample")
     column = domain.column(0)
@@ -217,33 +246,38 @@ def _bins(n: int) -> int:
 
 def _edges(column: Column, values: np.ndarray, bins: int) -> tuple[np.ndarray, bool]:
     """Histogram edges that cover the values of one column, and whether they are logarithmic."""
-    values = values[np.isfinite(values)]
     if isinstance(column, Interval):
         return np.linspace(column.low, column.high, bins + 1), False
     if isinstance(column, Discrete) and column.levels is not None and column.levels <= 2 * bins:
         return column.low + column.step * (np.arange(column.levels + 1) - 0.5), False
-    low, high = np.quantile(values, [0.002, 0.998]) if len(values) else (0.0, 1.0)
+    low, high = _span(values, 0.002)
     if column.discrete:
         width = max(1, math.ceil((high - low + 1) / bins))
         return np.arange(math.floor(low), high + width + 1, width) - 0.5, False
-    if isinstance(column, Positive) and high > 50 * low:
+    if isinstance(column, Positive) and 0 < 50 * low < high:
         return np.geomspace(low / 1.2, high * 1.2, bins + 1), True
-    margin = 0.08 * (high - low) or 0.5
+    margin = 0.08 * (high - low) or 0.5 + 0.001 * abs(low)
     return np.linspace(low - margin, high + margin, bins + 1), False
 
 
-def _density_map(
-    x: np.ndarray, real: np.ndarray | None, columns: list[Column], names: list[str]
-) -> Figure:
+def _density_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     """Two continuous columns: density of the rows in the plane."""
-    base = x if real is None else real
+    index = _moving(domain)
+    columns, names = [domain.column(i) for i in index], [_label(domain, i) for i in index]
+    x = _table(x, index)
+    base = x if real is None else _table(real, index)
     bins = int(np.clip(2 * math.isqrt(len(base)) // 3, 16, 80))
     (xs, x_log), (ys, y_log) = (_edges(columns[i], base[:, i], bins) for i in range(2))
     figure = _figure(3.4, 2.8)
     axes = figure.add_subplot(xlabel=names[0], ylabel=names[1])
-    count, _, _ = np.histogram2d(x[:, 0], x[:, 1], bins=(xs, ys), density=True)
-    top = np.histogram2d(base[:, 0], base[:, 1], bins=(xs, ys), density=True)[0].max()
-    mesh = axes.pcolormesh(xs, ys, count.T, cmap="viridis", vmin=0, vmax=top, rasterized=True)
+    area = np.outer(np.diff(xs), np.diff(ys))
+    density, top = (
+        np.histogram2d(rows[:, 0], rows[:, 1], bins=(xs, ys))[0] / area / max(len(rows), 1)
+        for rows in (x, base)
+    )
+    mesh = axes.pcolormesh(
+        xs, ys, density.T, cmap="viridis", vmin=0, vmax=top.max() or 1, rasterized=True
+    )
     _scales(axes, x_log, y_log)
     if not (x_log or y_log) and 0.67 < np.ptp(xs) / np.ptp(ys) < 1.5:
         axes.set_aspect("equal")
@@ -252,15 +286,13 @@ def _density_map(
     return figure
 
 
-def _corner(
-    x: np.ndarray,
-    real: np.ndarray | None,
-    columns: list[Column],
-    names: list[str],
-    color: str,
-) -> Figure:
+def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) -> Figure:
     """Every pair of columns: real rows as dots over the density of the samples."""
+    index = _moving(domain)[:CORNER]
+    columns, names = [domain.column(i) for i in index], [_label(domain, i) for i in index]
     size = len(columns)
+    x = _table(x, index)
+    real = None if real is None else _table(real, index)
     base = x if real is None else real
     edges = [_edges(column, base[:, i], BINS) for i, column in enumerate(columns)]
     inch = max(1.15, 3.6 / size)
@@ -312,12 +344,9 @@ def _marginal(
     axes: Axes, x: np.ndarray, real: np.ndarray | None, edges: np.ndarray, color: str
 ) -> None:
     """Parts of the rows in each bin: real ones filled, samples as a line."""
-    bins = edges.tolist()
     if real is not None:
-        part = np.full(len(real), 1 / len(real))
-        axes.hist(real, bins=bins, weights=part, color=REAL, alpha=0.45, label="real")
-    part = np.full(len(x), 1 / max(len(x), 1))
-    axes.hist(x, bins=bins, weights=part, histtype="step", color=color, label="samples")
+        axes.stairs(_parts(real, edges), edges, fill=True, color=REAL, alpha=0.45)
+    axes.stairs(_parts(x, edges), edges, color=color, linewidth=1.2)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
@@ -364,30 +393,35 @@ def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:
     """
     with mpl.rc_context(STYLE):
         figure = _figure(3.2, 2.4)
-        scored = any("valid" in history for history in histories)
-        label = "−log-likelihood (nats)" if scored else "loss"
-        axes = figure.add_subplot(xlabel="step", ylabel=label)
+        axes = figure.add_subplot(xlabel="step")
+        scored = False
         lows, highs = [], []
         for seed, history in enumerate(histories):
-            curves = {key: history[key] for key in history.columns if key not in BOOKKEEPING}
-            if "valid" in history:
-                curves["validation"] = -history["valid"]
+            numbers = history.astype(float)  # None becomes NaN
+            curves = {str(key): numbers[key] for key in numbers if key not in BOOKKEEPING}
+            if "valid" in numbers:
+                curves["validation"] = -numbers["valid"]
             for index, (name, values) in enumerate(curves.items()):
-                curve = values[np.isfinite(values.astype(float))]
+                curve = values[np.isfinite(values)]
+                if curve.empty:
+                    continue
+                scored |= name == "validation"
                 axes.plot(
                     history["step"][curve.index], curve, color=PALETTE[index], alpha=0.8,
                     linestyle="-" if name == "validation" else (0, (4, 1.5)), linewidth=1.2,
                     label={"loss": "training"}.get(name, name) if seed == 0 else None,
                     marker="o" if len(curve) < 3 else None, markersize=4,
                 )  # fmt: skip
-                if len(curve):
-                    lows.append(curve.min())
-                    highs.append(curve.quantile(0.9))
-        if lows and len(histories[0]) > 2:  # the first steps would flatten all that follows
-            low, high = min(lows), max(highs)
-            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low) or None)
+                lows.append(curve.min())
+                highs.append(curve.quantile(0.9))
+        axes.set_ylabel("−log-likelihood (nats)" if scored else "loss")
+        if lows and len(histories[0]) > 2 and max(highs) > min(lows):
+            # The first steps would flatten all that follows.
+            low, height = min(lows), max(highs) - min(lows)
+            axes.set_ylim(low - 0.1 * height, low + 1.3 * height)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(loc="upper right")
+        if lows:
+            axes.legend(loc="upper right")
         return figure
 
 
@@ -396,15 +430,14 @@ def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
     with mpl.rc_context(STYLE):
         figure = _figure(3.2, 2.2)
         axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)")
-        finite = np.concatenate([train[np.isfinite(train)], test[np.isfinite(test)]])
-        if len(finite):
-            low, high = np.quantile(finite, [0.005, 0.995])
-            bins = np.linspace(low, max(high, low + 1e-9), 31).tolist()
-            axes.hist(train, bins=bins, density=True, color=REAL, alpha=0.45, label="training")
-            axes.hist(
-                test, bins=bins, density=True, histtype="step", color=PALETTE[0], label="test"
-            )
-            axes.legend(loc="upper left")
+        low, high = _span(np.concatenate([train, test]), 0.005)
+        margin = 0.02 * (high - low) or 0.5
+        edges = np.linspace(low - margin, high + margin, _bins(min(len(train), len(test))) + 1)
+        axes.stairs(
+            _parts(train, edges), edges, fill=True, color=REAL, alpha=0.45, label="training"
+        )
+        axes.stairs(_parts(test, edges), edges, color=PALETTE[0], linewidth=1.4, label="test")
+        axes.legend(loc="upper left")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         return figure
@@ -436,6 +469,7 @@ def draw_scores(
                 value, at, xerr=error if math.isfinite(error) else None, fmt=mark,
                 color=PALETTE[at % len(PALETTE)], markersize=5, capsize=2,
             )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_yticks(range(len(names)), labels=list(names))
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)

@@ -24,6 +24,8 @@ from likely.fitting.loop import Gradients, Passes
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
 
+BATCH_ENTRIES = 1 << 18  # numbers in a batch, unless its size is given
+
 
 def fit(
     model: GenerativeModel,
@@ -69,7 +71,8 @@ def fit(
         Keep the best weights, and stop when the score has not risen for 30 % of the budget.
         Otherwise the whole budget is used and the last weights are kept.
     batch : int, optional
-        Rows of a batch; by default the family's, and at most an eighth of the training rows.
+        Rows of a batch; by default the family's, and at most an eighth of the
+        training rows and about a quarter of a million numbers.
     rate, weight_decay, clip, ema : float, optional
         Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
         averaged weights; by default the family's `recipe`.
@@ -109,7 +112,11 @@ def fit(
             raise LikelyError(f"{option} must be above 0, not {value}")
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if batch is None:
-        changes["batch"] = min(model.recipe.batch, max(32, len(data.train) // 8))
+        changes["batch"] = min(
+            model.recipe.batch,
+            max(32, len(data.train) // 8),
+            max(16, BATCH_ENTRIES // model.domain.size),
+        )
     recipe = dataclasses.replace(model.recipe, **changes)
     fabric = Fabric(accelerator=device, devices=1, precision=precision)
     folder = None

@@ -1,0 +1,286 @@
+"""The command end to end: what it writes, what it says, and how it ends."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import likely as lk
+from likely.cli import main
+
+COLUMNS = "--columns phi,e,n,kind --column 'phi=periodic(-pi,pi)' --column e=positive"
+SMALL = "--set hidden=16,16 --steps 5"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, and runs of a model with and without a context."""
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    rows = 200
+    table = pd.DataFrame(
+        {
+            "phi": rng.uniform(-3, 3, rows),
+            "e": rng.lognormal(size=rows),
+            "n": rng.integers(0, 5, rows),
+            "kind": rng.choice(["el", "mu"], rows),
+            "w": rng.uniform(0.5, 1, rows),
+        }
+    )
+    table.to_csv(folder / "events.csv", index=False)
+    outside = table.astype({"n": float})
+    outside.loc[3, "phi"] = 7.0
+    outside.loc[5, "n"] = 9.0
+    outside.loc[6, "n"] = 2.5
+    outside.to_csv(folder / "outside.csv", index=False)
+    (folder / "empty.csv").write_text("")
+    np.save(folder / "rows.npy", rng.normal(size=(100, 2)).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(f"fit events.csv --model made {COLUMNS} --weight w {SMALL} --out run") == 0
+        assert run(f"fit events.csv --model made --context kind,n {SMALL} --out given") == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def run(command: str) -> int:
+    return main(shlex.split(command))
+
+
+def test_a_run_holds_what_the_other_commands_need(folder: Path) -> None:
+    files = {path.name for path in (folder / "run").iterdir()}
+    assert {"model.safetensors", "config.json", "history.csv", "checkpoint"} <= files
+
+
+def test_fit_again_has_nothing_left_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("run/model.safetensors").read_bytes()
+    assert run(f"fit events.csv --model made {COLUMNS} --weight w {SMALL} --out run") == 0
+    assert "nothing left to do" in capsys.readouterr().err
+    assert Path("run/model.safetensors").read_bytes() == before
+
+
+def test_the_seed_decides_the_weights() -> None:
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(seed + len(out))
+        assert run(f"fit rows.npy --model made {SMALL} --seed {seed} --out seeds/{out}") == 0
+    a, b, c = (lk.load(f"seeds/{name}").state_dict() for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet"])
+def test_samples_keep_names_kinds_and_labels(suffix: str) -> None:
+    out = f"samples.{suffix}"
+    assert run(f"sample run -n 50 --seed 3 --out {out}") == 0
+    expected = lk.load("run").sample(50, seed=3).numpy()
+    if suffix in ("npy", "npz"):
+        found = np.load(out)
+        np.testing.assert_array_equal(found if suffix == "npy" else found["x"], expected)
+        return
+    table = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
+    assert list(table) == ["phi", "e", "n", "kind"]
+    np.testing.assert_array_equal(table["n"], expected[:, 2])
+    assert table["n"].dtype == np.int64
+    np.testing.assert_array_equal(table["kind"] == "mu", expected[:, 3] == 1)
+    np.testing.assert_allclose(table["phi"], expected[:, 0], rtol=1e-6)
+
+
+def test_samples_as_a_picture() -> None:
+    assert run("sample run -n 50 --out samples.png") == 0
+    assert Path("samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_samples_given_a_context() -> None:
+    pd.DataFrame({"kind": ["mu"], "n": [3]}).to_csv("one.csv", index=False)
+    for context in ("kind=mu,n=3", "n=3,kind=mu", "mu,3", "one.csv"):
+        assert run(f"sample given -n 20 --seed 1 --context {context} --out given.npy") == 0
+        model = lk.load("given")
+        expected = model.sample(20, context=torch.tensor([1, 3]), seed=1)
+        np.testing.assert_array_equal(np.load("given.npy"), expected.numpy())
+
+
+def test_scores_are_in_the_order_of_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score run outside.csv --out scores.npy --json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["outside"], report["kind"]) == (200, 3, "exact")
+    scores = np.load("scores.npy")
+    table = pd.read_csv("outside.csv")
+    table["kind"] = (table["kind"] == "mu").astype(float)
+    x = torch.tensor(table[["phi", "e", "n", "kind"]].to_numpy(), dtype=torch.float32)
+    expected = lk.load("run").log_prob(x).detach().numpy()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert np.flatnonzero(np.isneginf(scores)).tolist() == [3, 5, 6]
+    assert run("score run/model.safetensors outside.csv --out scores.csv") == 0
+    np.testing.assert_allclose(pd.read_csv("scores.csv")["log_likelihood"], expected, rtol=1e-5)
+    assert "3 of them outside" in capsys.readouterr().out
+
+
+def test_scores_of_a_conditional_model() -> None:
+    assert run("score given events.csv --out given-scores.npy") == 0
+    data = lk.data.load_rows("events.csv", context=["kind", "n"])
+    batch = data.rows(slice(None))
+    expected = lk.load("given").log_prob(batch.x, batch.context).detach().numpy()
+    np.testing.assert_allclose(np.load("given-scores.npy"), expected, rtol=1e-5)
+
+
+def test_evaluate_uses_the_split_and_the_weights_of_the_fit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("evaluate run events.csv --json") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert "warning" not in captured.err
+    domain = lk.load("run").domain
+    data = lk.load_data("events.csv", domain=domain, weight="w")
+    batch = data.test.rows(slice(None))
+    expected = lk.load("run").log_likelihood(batch.x).mean(batch.weight)
+    assert report["log_likelihood"]["value"] == pytest.approx(expected.value, rel=1e-6)
+    events = pd.read_csv("events.csv")
+    events.iloc[::-1].to_csv("other.csv", index=False)
+    assert run("evaluate run other.csv") == 0
+    assert "not the data of run" in capsys.readouterr().err
+
+
+def test_compare_writes_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "compare rows.npy --models gaussian,made --steps 3 --seeds 1 --out report"
+    assert run(command) == 0
+    captured = capsys.readouterr()
+    assert str(Path("report/index.html")) in captured.out
+    assert "gaussian" in captured.out
+    assert {path.name for path in Path("report").iterdir()} == {
+        *("index.html", "comparison.json", "comparison.csv"),
+    }
+    assert len(json.loads(Path("report/comparison.json").read_text())["rows"]) == 2
+
+
+def test_models_for_people_and_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models --json") == 0
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+    assert run("models") == 0
+    text = capsys.readouterr().out
+    assert {"gaussian", "nsf", "made"} <= set(names)
+    assert all(name in text for name in names)
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"likely {lk.__version__}\n"
+    for command in ("", "--help", "fit --help", "compare -h"):
+        assert run(command) == 0
+        assert "Usage: likely" in capsys.readouterr().out
+
+
+MISTAKES = {
+    "fit nope.csv --model made --out new": "nope.csv",
+    "fit empty.csv --model made --out new": "empty",
+    "fit events.csv --model mad --out new": "made",
+    "fit events.csv --model nsf --out new": "categorical",
+    "fit events.csv --model made --set hiden=3 --out new": "hidden",
+    "fit events.csv --model made --set hidden --out new": "name=value",
+    "fit events.csv --model made --columns phi,zz --out new": "'zz'",
+    "fit events.csv --model made --context zz --out new": "'zz'",
+    "fit events.csv --model made --weight phi --out new": "negative",
+    "fit events.csv --model made --column phi=periodc --out new": "periodc",
+    "fit events.csv --model made --column 'phi=interval(0,1)' --out new": "row 1, column 'phi'",
+    "fit events.csv --model made --steps 3 --epochs 2 --out new": "one budget",
+    "fit events.csv --model made --steps 0 --out new": "steps",
+    "fit events.csv --model made --missing no --out new": "--missing",
+    "fit events.csv --modle made --out new": "--model",
+    "fit events.csv --model made": "--out",
+    "fit events.csv --model made --steps 1 --out events.csv": "events.csv",
+    "fit events.csv --model made --columns e,n --steps 1 --out run": "another configuration",
+    "frobnicate": "frobnicate",
+    "sample nope --out new.csv": "nope",
+    "sample events.csv --out new.csv": "events.csv",
+    "sample run -n 0 --out new.csv": "-n",
+    "sample run --out new.xyz": ".npy",
+    "sample run --out events.csv/new.csv": "cannot be written",
+    "sample run --context 3 --out new.csv": "no context",
+    "sample given --out new.csv": "kind=…",
+    "sample given --context kind=mu --out new.csv": "n",
+    "sample given --context kind=tau,n=3 --out new.csv": "el, mu",
+    "sample given --context kind=mu,n=9 --out new.csv": "9",
+    "score run digits --out new.npy": "phi",
+    "score run events.csv --out new.png": ".npy",
+    "evaluate run outside.csv": "row 3, column 'phi'",
+    "compare events.csv --models made,mad --out new": "made",
+    "compare events.csv --models nsf --out new": "categorical",
+    "compare events.csv --out events.csv": "cannot be written",
+}
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    assert run(command) == 2
+    error = capsys.readouterr().err
+    assert MISTAKES[command] in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_a_fit_that_diverges_ends_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise lk.DivergenceError("the loss is not finite")
+
+    monkeypatch.setattr(lk, "fit", diverge, raising=False)
+    assert run("fit rows.npy --model made --out diverged") == 1
+    assert capsys.readouterr().err == "error: the loss is not finite\n"
+
+
+def test_a_reader_that_goes_away_is_no_failure_to_report() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from likely.cli import main; main(['models', '--json'])"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    _, error = process.communicate(timeout=60)
+    assert error == ""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from likely.cli import main; main(['--help']); "
+        "print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
+def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
+    command = "fit rows.npy --model made --steps 100000 --out interrupted"
+    arguments = [sys.executable, "-c", "import sys; from likely.cli import main; sys.exit(main())"]
+    process = subprocess.Popen(
+        [*arguments, *command.split()],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not Path("interrupted/history.csv").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from the last checkpoint" in error
+    assert "Traceback" not in error
+    assert Path("interrupted/checkpoint").exists()

@@ -1,0 +1,257 @@
+"""Errors of a comparison are those of drawing rows and seeds anew; its table and files tell all."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import likely as lk
+from likely.comparison import Comparison, Run
+from likely.comparison import run as comparing
+from likely.core.likelihood import Kind, Likelihood
+
+
+@pytest.fixture(scope="module")
+def data() -> lk.Data:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    frame = {"x": x, "y": x**2 + 0.1 * rng.normal(size=400), "n": rng.integers(0, 5, 400)}
+    return lk.load_data(pd.DataFrame(frame))
+
+
+def _comparison(
+    data: lk.Data,
+    values: dict[str, np.ndarray],
+    kinds: dict[str, Kind] | None = None,
+    **common: Any,
+) -> Comparison:
+    """A comparison with given log-likelihoods of shape (seeds, rows)."""
+    runs = []
+    for name, of_seeds in values.items():
+        kind = (kinds or {}).get(name, Kind.EXACT)
+        for seed, rows in enumerate(of_seeds):
+            test = Likelihood(torch.from_numpy(rows), kind, **common)
+            runs.append(Run(name, seed, kind, test=test, train=test))
+    return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "seconds": 0.0})
+
+
+def test_the_error_is_that_of_drawing_rows_and_seeds_anew(data: lk.Data) -> None:
+    rng = np.random.default_rng(1)
+    seeds, rows, repeats = 4, 50, 1500
+    found, claimed, gaps, claimed_gaps = [], [], [], []
+    for _ in range(repeats):
+        easy = 2.0 * rng.normal(size=rows)  # shared by the models: rows are easy or hard
+        values = {
+            name: easy
+            + 0.2 * rng.normal(size=(seeds, 1))
+            + 0.3 * rng.normal(size=rows)
+            + 0.1 * rng.normal(size=(seeds, rows))
+            for name in ("gaussian", "gmm")
+        }
+        comparison = _comparison(data, values)
+        figure, gap = comparison.log_likelihood("gmm"), comparison.difference("gmm", "gaussian")
+        found.append(figure.value)
+        claimed.append(figure.stderr)
+        gaps.append(gap.value)
+        claimed_gaps.append(gap.stderr)
+    # Variances over the repeats have a relative error of √(2/1500) = 3.7 %.
+    assert np.mean(np.square(claimed)) == pytest.approx(np.var(found), rel=0.15)
+    assert np.mean(np.square(claimed_gaps)) == pytest.approx(np.var(gaps), rel=0.15)
+    assert np.mean(claimed_gaps) < 0.6 * np.mean(claimed)
+
+
+def test_one_seed_has_the_error_of_its_rows(data: lk.Data) -> None:
+    rows = np.random.default_rng(2).normal(size=30)
+    figure = _comparison(data, {"gmm": rows[None]}).log_likelihood("gmm")
+    assert figure.value == pytest.approx(rows.mean())
+    assert figure.stderr == pytest.approx(rows.std(ddof=1) / math.sqrt(30))
+    with_log_z = _comparison(data, {"gmm": rows[None]}, common_stderr=3.0).log_likelihood("gmm")
+    assert with_log_z.stderr == pytest.approx(math.hypot(figure.stderr or 0, 3.0))
+
+
+def test_weights_count_rows(data: lk.Data) -> None:
+    rows = np.random.default_rng(3).normal(size=30)
+    comparison = _comparison(data, {"gmm": rows[None]})
+    comparison.runs[0].weight = torch.tensor([1.0] * 10 + [0.0] * 20)
+    plain = _comparison(data, {"gmm": rows[None, :10]}).log_likelihood("gmm")
+    weighted = comparison.log_likelihood("gmm")
+    assert (weighted.value, weighted.stderr) == pytest.approx((plain.value, plain.stderr))
+
+
+def test_ranking_by_likelihood_also_with_bounds(data: lk.Data) -> None:
+    rows = np.random.default_rng(4).normal(size=(2, 40))
+    values = {"independent": rows - 3, "nsf": rows, "gaussian": rows - 2, "made": rows * math.nan}
+    comparison = _comparison(data, values, {"nsf": Kind.LOWER})
+    assert comparison.ranked_by == "log_likelihood"
+    assert comparison.baseline == "gaussian"
+    assert [row.model for row in comparison.rows] == ["nsf", "gaussian", "independent", "made"]
+    gains = {row.model: row.gain for row in comparison.rows}
+    assert gains["nsf"] is not None
+    assert gains["nsf"].value == pytest.approx(2)
+    assert gains["gaussian"] is None
+    text = " ".join(comparison.summary())
+    assert "nsf explains held-out rows best: at least" in text
+    assert "gaussian follows, 2.0" in text
+
+
+def test_without_comparable_likelihoods_the_energy_distance_ranks(data: lk.Data) -> None:
+    rows = np.random.default_rng(5).normal(size=(1, 40))
+    for kind in (Kind.NONE, Kind.UPPER, Kind.ESTIMATE):
+        comparison = _comparison(data, {"gaussian": rows, "gmm": rows}, {"gmm": kind})
+        assert comparison.ranked_by == "energy_distance"
+    x = torch.randn(200, 2)
+    x[:50, 1] = 0.5
+    with pytest.warns(UserWarning, match="one value"):
+        atoms = lk.load_data(x)
+    comparison = _comparison(atoms, {"gaussian": rows})
+    assert comparison.atoms == ["1"]
+    assert comparison.ranked_by == "energy_distance"
+
+
+def test_rows_without_density_are_named(data: lk.Data) -> None:
+    rows = np.random.default_rng(6).normal(size=(2, 40))
+    outside = rows.copy()
+    outside[0, 3] = -math.inf
+    comparison = _comparison(data, {"gaussian": rows, "made": outside})
+    assert [row.model for row in comparison.rows] == ["gaussian", "made"]
+    assert any("made gives 1 test rows no density" in note for note in comparison.notes)
+    assert comparison.log_likelihood("made").value == -math.inf
+    assert json.dumps(comparison.to_json(), allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def compared(data: lk.Data) -> Comparison:
+    return lk.compare(["gaussian", "independent", "made"], data, steps=5, seeds=2)
+
+
+def test_every_model_is_fitted_with_every_seed(compared: Comparison, data: lk.Data) -> None:
+    assert [(run.name, run.seed) for run in compared.runs] == [
+        (name, seed) for name in ("gaussian", "independent", "made") for seed in (0, 1)
+    ]
+    for row in compared.rows:
+        assert row.seeds == 2
+        assert row.diverged == 0
+        scores = [run.test.value.mean().item() for run in compared.finished(row.model) if run.test]
+        assert row.log_likelihood is not None
+        assert row.log_likelihood.value == pytest.approx(np.mean(scores), rel=1e-5)
+        assert row.seed_spread == pytest.approx(np.std(scores, ddof=1), rel=1e-3, abs=1e-6)
+        assert row.energy_distance is not None
+        for speed in ("fit", "sample", "score"):
+            assert getattr(row, f"{speed}_rows_per_second") > 0
+    best = [run for run in compared.finished("made") if run is compared.best_run("made")]
+    assert len(best) == 1
+    again = lk.compare(["made"], data, steps=5, seeds=1, seed=1)
+    (run,) = (run for run in compared.runs if (run.name, run.seed) == ("made", 1))
+    assert run.test is not None
+    assert again.runs[0].test is not None
+    assert torch.equal(run.test.value, again.runs[0].test.value)
+
+
+def test_files(compared: Comparison, tmp_path: Path) -> None:
+    compared.to_html(tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert "<title>likely compare: " in page
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    for row in compared.rows:
+        assert row.model in page
+        assert row.constraint in page
+    written = compared.to_json(tmp_path / "comparison.json")
+    assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(written))
+    assert [row["model"] for row in written["rows"]] == [row.model for row in compared.rows]
+    assert len(written["runs"]) == 6
+    compared.to_csv(tmp_path / "comparison.csv")
+    with (tmp_path / "comparison.csv").open() as file:
+        first = next(csv.DictReader(file))
+    row = compared.rows[0]
+    assert row.log_likelihood is not None
+    assert first["model"] == row.model
+    assert float(first["log_likelihood"]) == pytest.approx(row.log_likelihood.value)
+    assert float(first["log_likelihood_stderr"]) == pytest.approx(row.log_likelihood.stderr)
+    assert compared.table.loc["made", "seeds"] == 2
+    text = str(compared)
+    assert max(map(len, text.splitlines())) <= 120
+    assert all(row.model in text for row in compared.rows)
+
+
+def test_a_model_that_does_not_take_the_data_is_refused_with_the_reason() -> None:
+    rng = np.random.default_rng(0)
+    frame = {"kind": rng.choice(["e", "mu"], 200), "x": rng.normal(size=200)}
+    data = lk.load_data(pd.DataFrame(frame))
+    comparison = lk.compare(["nsf", "made"], data, steps=2, seeds=1)
+    assert list(comparison.refused) == ["nsf"]
+    assert "categorical" in comparison.refused["nsf"]
+    assert [row.model for row in comparison.rows] == ["made"]
+    assert any("nsf" in note for note in comparison.notes)
+    with pytest.raises(lk.DomainError, match="categorical"):
+        lk.compare(["nsf"], data)
+
+
+def test_by_default_all_models_that_take_the_data(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise lk.DivergenceError("at once")
+
+    monkeypatch.setattr(comparing, "fit", diverge)
+    names = {run.name for run in lk.compare(None, data, seeds=1).runs}
+    assert {"gaussian", "gmm", "independent", "made", "nsf"} <= names
+    conditional = lk.load_data("digits", context="label")
+    names = {run.name for run in lk.compare(None, conditional, seeds=1).runs}
+    assert "made" in names
+    assert "gmm" not in names
+
+
+def test_a_run_that_diverges_is_counted(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fit = comparing.fit
+
+    def sometimes(model: lk.GenerativeModel, data: lk.Data, *, seed: int, **options: Any) -> Any:
+        if seed == 1 or isinstance(model, type(lk.make("independent", data.domain))):
+            raise lk.DivergenceError("the loss is no longer finite")
+        return fit(model, data, seed=seed, **options)
+
+    monkeypatch.setattr(comparing, "fit", sometimes)
+    comparison = lk.compare(["gaussian", "independent"], data, steps=2, seeds=2)
+    gaussian, independent = comparison.rows
+    assert (gaussian.model, gaussian.diverged, gaussian.seeds) == ("gaussian", 1, 2)
+    assert (independent.diverged, independent.log_likelihood) == (2, None)
+    assert sum("no longer finite" in note for note in comparison.notes) == 3
+    comparison.to_html(tmp_path / "index.html")
+    assert "2 of 2 diverged" in (tmp_path / "index.html").read_text()
+    assert comparison.to_json()["runs"][1]["error"] == "the loss is no longer finite"
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        (["nfs"], {}, "nsf"),
+        (["made"], {"hyperparameters": {"mad": {}}}, "made"),
+        (["made"], {"hyperparameters": {"made": {"hiden": 3}}}, "hidden"),
+        (["made"], {"seeds": 0}, "at least 1"),
+        (["made"], {"steps": 1, "epochs": 1}, "one budget"),
+        ([], {}, "none"),
+    ],
+)
+def test_mistakes_are_found_before_any_fit(
+    data: lk.Data, models: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(lk.LikelyError, match=message):
+        lk.compare(models, data, **options)
+
+
+def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    c = rng.normal(size=300)
+    frame = pd.DataFrame({"x": c + 0.1 * rng.normal(size=300), "c": c})
+    data = lk.load_data(frame, context="c")
+    comparison = lk.compare(["made"], data, steps=2, seeds=1)
+    comparison.to_html(tmp_path / "index.html")
+    assert "given" in (tmp_path / "index.html").read_text()

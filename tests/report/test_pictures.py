@@ -1,0 +1,180 @@
+"""Pictures show the numbers they were given, follow the page's colours and change nothing global."""
+
+import base64
+import io
+import math
+import re
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import likely as lk
+from likely.report import pictures
+
+ROWS = 300
+
+
+def _rows(domain: lk.Domain, n: int = ROWS) -> torch.Tensor:
+    """Random rows of any domain."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.empty(n, domain.size, dtype=torch.float64)
+    for index in range(domain.size):
+        column = domain.column(index)
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        if isinstance(column, lk.Constant):
+            x[:, index] = column.value
+        elif column.discrete:
+            levels = getattr(column, "levels", None) or 200
+            x[:, index] = column.low + column.step * (u * levels).floor()
+        elif isinstance(column, lk.Interval):
+            x[:, index] = column.low + (column.high - column.low) * u
+        elif isinstance(column, lk.Positive):
+            x[:, index] = (6 * u - 3).exp()
+        else:
+            x[:, index] = u - 0.5
+    x = x.reshape(n, *domain.shape)
+    return x.long() if domain.discrete else x.float()
+
+
+TABLE = lk.table(
+    phi=lk.Periodic(-math.pi, math.pi),
+    e=lk.Positive(),
+    n=lk.Count(),
+    k=lk.Constant(3.0),
+    kind=lk.Categorical(["e", "mu"]),
+    a_name_that_is_much_too_long=lk.Integer(17),
+    z=lk.Real(),
+)
+TWO = lk.table(phi=lk.Real(), n=lk.Integer(4))
+DOMAINS = {
+    "images": [
+        lk.integers(17, 8, 8, layout="image"),
+        lk.integers(256, 3, 6, 5, layout="image"),
+        lk.reals(2, 6, 5, layout="image"),
+        lk.spins(8, 8),
+        lk.categories(3, 8, 8, layout="lattice"),
+    ],
+    "sequences": [
+        lk.categories(4, 50),
+        lk.categories(30, 12),
+        lk.binary(12, layout="sequence"),
+        lk.text("abc", 9),
+    ],
+    "density": [lk.reals(2), lk.table(x=lk.Positive(), c=lk.Constant(1.0), y=lk.Interval(0, 1))],
+    "corner": [TABLE, lk.reals(1), lk.reals(30), lk.binary(2), lk.table(n=lk.Integer(1000))],
+}
+CASES = [(form, domain) for form, domains in DOMAINS.items() for domain in domains]
+
+
+@pytest.mark.parametrize(("form", "domain"), CASES, ids=[f"{f}-{d}" for f, d in CASES])
+def test_every_domain_has_a_picture_that_embeds(form: str, domain: lk.Domain) -> None:
+    before = dict(mpl.rcParams)
+    assert pictures.form(domain) == form
+    x = _rows(domain)
+    figure = pictures.draw_samples(x, domain, reference=x[: ROWS // 2])
+    uri = pictures.to_uri(figure)
+    assert dict(mpl.rcParams) == before
+    kind, _, content = uri.partition("base64,")
+    assert kind == "data:image/svg+xml;"
+    svg = base64.b64decode(content).decode()
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert "prefers-color-scheme" in svg
+    assert not re.search(r"http(?!://www\.w3\.org/)", svg)
+    assert pictures.INK not in svg
+
+
+def test_the_same_picture_is_the_same_bytes() -> None:
+    x = _rows(TWO)
+    first, second = (pictures.to_uri(pictures.draw_samples(x, TWO, reference=x)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("domain", [lk.reals(1), lk.reals(2), lk.reals(3), lk.reals(4, 4)])
+@pytest.mark.parametrize("value", [0.0, 1e30, math.nan, math.inf])
+def test_samples_of_a_broken_model_are_drawn(domain: lk.Domain, value: float) -> None:
+    broken = torch.full((5, *domain.shape), value)
+    real = _rows(domain)
+    for reference in (None, real):
+        assert pictures.draw_samples(broken, domain, reference=reference)
+    assert pictures.to_png(pictures.draw_samples(broken, domain, reference=real), dpi=50)
+
+
+def test_an_image_grid_holds_the_images_in_order() -> None:
+    domain = lk.binary(2, 3, layout="image")
+    x = _rows(domain, 4)
+    (axes,) = pictures.draw_samples(x, domain).axes
+    pixels = np.asarray(axes.images[0].get_array())
+    tiles = [pixels[top : top + 2, left : left + 3] for top in (0, 3) for left in (0, 4)]
+    np.testing.assert_array_equal(np.stack(tiles)[..., 0], x.numpy().astype(float))
+    assert (pixels[2, :, 3] == 0).all()  # gaps are transparent
+    assert (np.stack(tiles)[..., 3] == 1).all()
+
+
+def test_a_density_map_integrates_to_the_part_inside() -> None:
+    x = _rows(lk.reals(2), 2000)
+    x[:500] += 100
+    axes, *_ = pictures.draw_samples(x, lk.reals(2), reference=x[500:]).axes
+    (mesh,) = axes.collections
+    across, up = mesh.get_coordinates()[0, :, 0], mesh.get_coordinates()[:, 0, 1]
+    cells = np.asarray(mesh.get_array()).reshape(len(up) - 1, len(across) - 1)
+    total = (cells * np.diff(across) * np.diff(up)[:, None]).sum()
+    inside = (x[500:] < torch.tensor([across[-1], up[-1]])) & (
+        x[500:] > torch.tensor([across[0], up[0]])
+    )
+    assert total == pytest.approx(inside.all(1).sum().item() / 2000)
+
+
+def test_a_frame_that_cuts_off_samples_says_so() -> None:
+    x = _rows(lk.reals(2))
+    far = torch.where(torch.arange(ROWS)[:, None] < ROWS // 4, x + 100, x)
+    figure = pictures.draw_samples(far, lk.reals(2), reference=x)
+    assert "25% of the samples" in figure.get_supxlabel()
+    assert pictures.draw_samples(x, lk.reals(2), reference=x).get_supxlabel() == ""
+
+
+def test_png_is_an_image_on_white() -> None:
+    image = Image.open(io.BytesIO(pictures.to_png(pictures.draw_samples(_rows(TABLE), TABLE))))
+    assert image.format == "PNG"
+    assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def _history(valid: list[float] | None, loss: list[float]) -> pd.DataFrame:
+    steps = range(50, 50 * len(loss) + 1, 50)
+    rows = {"step": steps, "epoch": 1.0, "seconds": 1.0, "loss": loss, "rate": 1e-3, "skipped": 0}
+    return pd.DataFrame(rows | {"valid": [None] * len(loss) if valid is None else valid})
+
+
+def test_training_shows_what_was_recorded() -> None:
+    history = _history([-3.0, -2.0, -1.5], [4.0, 2.5, 1.0])
+    (axes,) = pictures.draw_training([history, history]).axes
+    curves = {line.get_label(): line for line in axes.lines[:2]}
+    np.testing.assert_array_equal(curves["training"].get_ydata(), [4.0, 2.5, 1.0])
+    np.testing.assert_array_equal(curves["validation"].get_ydata(), [3.0, 2.0, 1.5])
+    np.testing.assert_array_equal(curves["validation"].get_xdata(), [50, 100, 150])
+    assert "nats" in axes.get_ylabel()
+
+
+@pytest.mark.parametrize("loss", [[1.0], [1.0, 1.0, 1.0], [math.inf, 2.0, 1.0], [math.nan]])
+def test_training_without_a_likelihood_has_no_nats(loss: list[float]) -> None:
+    (axes,) = pictures.draw_training([_history(None, loss)]).axes
+    assert axes.get_ylabel() == "loss"
+    assert len(axes.lines) == (0 if math.isnan(loss[0]) else 1)
+
+
+def test_likelihoods_and_scores() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=100)
+    values[3] = -math.inf
+    assert pictures.to_uri(pictures.draw_likelihoods(values, values[:10]))
+    assert pictures.to_uri(pictures.draw_likelihoods(np.full(3, -math.inf), np.full(3, 1.0)))
+    figure = pictures.draw_scores(
+        ["a", "b"], [-1.0, -2.0], [0.1, math.nan], marks=["o", ">"], label="nats"
+    )
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first one is on top
