@@ -117,26 +117,26 @@ def test_draws_fit_for_each_context():
 
 
 ALL_KINDS = table(
-    Real(), Positive(), Interval(0.0, 1.0), Periodic(0.0, 1.0), Constant(3.0),
+    Real(), Positive(), Interval(0.0, 1.0), Periodic(0.0, 1.0), Constant(3.1),
     Integer(5), Integer(100), Count(), Categorical(3), Binary(), Spin(),
 )  # fmt: skip
 
 
-def rows(n):
+def rows(n, dtype=torch.float32):
     g = np.random.default_rng(0)
     base = g.normal(size=n)
     columns = [
-        base, np.exp(base + g.normal(size=n)), g.uniform(size=n), (0.05 * base) % 1, 3 + 0 * base,
+        base, np.exp(base + g.normal(size=n)), g.uniform(size=n), (0.05 * base) % 1, np.full(n, 3.1),
         g.integers(0, 5, n), g.binomial(99, 0.3, n), g.poisson(20, n), g.integers(0, 3, n),
         g.integers(0, 2, n), g.choice([-1, 1], n),
     ]  # fmt: skip
-    return torch.tensor(np.stack(columns, 1), dtype=torch.float32)
+    return torch.tensor(np.stack(columns, 1)).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_draws_of_all_kinds_of_columns_fit(dtype):
     # E_model[q/p] = 1 for any q that the model covers; here q is the start, p a changed model.
-    x = rows(2000).to(dtype)
+    x = rows(2000, dtype)
     reference, model = (made(ALL_KINDS, dtype, order=range(10, -1, -1)) for _ in range(2))
     reference.prepare(Batch(x))
     model.prepare(Batch(x))
@@ -207,7 +207,7 @@ def test_a_long_row_is_completed_from_its_end():
 
 
 def test_completion_takes_floats_contexts_and_single_rows():
-    x = rows(200).double()
+    x = rows(200, torch.float64)
     model = made(ALL_KINDS, context=table(Real()), orders=2)
     context = torch.randn(200, 1)
     model.prepare(Batch(x.float(), context))
@@ -254,11 +254,11 @@ def test_training_starts_at_independent_marginals():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_finite_with_rows_outside_the_support(dtype):
-    x = rows(50).to(dtype)
+    x = rows(50, dtype)
     x[0, 1], x[1, 2], x[2, 5], x[3, 7], x[4, 0] = -1, 2, 9, 0.5, math.inf
     x[5, 2], x[6, 2], x[7, 6], x[8, 7], x[9, 0] = 0, 1, 99, 0, 1e6
     model = made(ALL_KINDS, dtype)
-    model.prepare(Batch(rows(50).to(dtype)))
+    model.prepare(Batch(rows(50, dtype)))
     value = model.log_prob(x)
     assert (value[:5] == -math.inf).all()
     assert value[5:].isfinite().all()

@@ -76,7 +76,8 @@ class Independent(GenerativeModel):
         last.bias.copy_(self.heads.initial(batch.x, batch.weight))
 
     def _outputs(self, n: int, context: Tensor | None) -> Tensor:
-        return self.net(self.heads.anchor.new_empty(n, 0) if context is None else context)
+        nothing = self.net.layers[0].weight.new_empty(n, 0)
+        return self.net(nothing if context is None else context)
 
     def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
         return self.heads.log_prob(self._outputs(len(x), context), x).sum(1)

@@ -50,13 +50,13 @@ class MADE(GenerativeModel):
     hidden : sequence of int
         Widths of the hidden layers.
     components : int
-        Components of the mixtures that describe the columns that are neither categorical nor
-        integers of at most 64 levels.
+        Components of the mixtures that describe continuous columns, counts and wide integers.
     order : sequence of int, optional
         The entries, counted in row-major order, in the order in which they are generated; by
         default as they stand.
     orders : int
-        Number of orderings; those after the first are random permutations.
+        Number of orderings; those after the first are random permutations. A score takes that many
+        passes.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class MADE(GenerativeModel):
         last.bias.copy_(self.heads.initial(batch.x, batch.weight))
 
     def _log_prob_in_order(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, " n"]:
-        masks = self.net.masks(self.orderings[k].tolist()) if k else None
+        masks = self.net.masks(self.orderings[k].tolist()) if k else None  # its own are the first
         outputs = self.net(self.features(x), context, masks)
         return self.heads.log_prob(outputs, x).sum(1)
 
@@ -231,7 +231,7 @@ class MADE(GenerativeModel):
         some_known, all_known = known.any(0).tolist(), known.all(0).tolist()
         for i in order:
             outputs = net.outputs()
-            if not all_known[i]:
+            if not all_known[i] and self.heads.sizes[i]:  # x holds the constants
                 draw = self.heads.sample_entry(i, outputs).to(x)
                 x[:, i] = torch.where(known[:, i], x[:, i], draw)
             net.feed(self.features.entry(i, x[:, i]))
@@ -261,7 +261,6 @@ def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:
     own = torch.arange(particles, device=weight.device)
     spaced = (own + torch.rand_like(total)) / particles
     picked = torch.searchsorted(weight.cumsum(1), spaced).clamp_max(particles - 1)
-    rows = (
-        torch.where(uneven, picked, own) + particles * torch.arange(n, device=own.device)[:, None]
-    )
+    first = particles * torch.arange(n, device=own.device)[:, None]
+    rows = first + torch.where(uneven, picked, own)
     return rows.flatten(), torch.where(uneven, total - math.log(particles), log_weight)

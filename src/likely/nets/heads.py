@@ -82,9 +82,9 @@ class Bernoulli(Head):
     def __init__(self, columns: Sequence[Binary], components: int) -> None:
         super().__init__()
         self.size = 1
-        low_and_step = torch.tensor([[float(c.low), float(c.step)] for c in columns])
-        self.register_buffer("low", low_and_step[:, 0], persistent=False)
-        self.register_buffer("step", low_and_step[:, 1], persistent=False)
+        low, step = [float(c.low) for c in columns], [float(c.step) for c in columns]
+        self.register_buffer("low", torch.tensor(low), persistent=False)
+        self.register_buffer("step", torch.tensor(step), persistent=False)
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         upper = weight @ (x > self.low).to(weight)
@@ -433,14 +433,12 @@ class ColumnHeads(nn.Module):
         Number of outputs of each entry.
     """
 
-    anchor: Tensor
-
     def __init__(self, domain: Domain, components: int = 10) -> None:
         super().__init__()
         if components < 1:
             raise LikelyError(f"components must be at least 1, not {components}")
         self.domain = domain
-        self.register_buffer("anchor", domain.anchor.flatten().float(), persistent=False)
+        self._anchor: list[float] = domain.anchor.flatten().tolist()  # holds the constants
         members: dict[tuple[type[Head], int | None], list[int]] = {}
         for column, index in domain.groups:
             if (kind := _head_of(column)) is not None:
@@ -474,12 +472,12 @@ class ColumnHeads(nn.Module):
     def initial(
         self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None
     ) -> Float[Tensor, " outputs"]:
-        """Outputs that give about the marginals of these rows: where biases should start.
+        """Outputs that give about the marginals of these rows, for biases to start at, in float64.
 
         Call it after `prepare`.
         """
         flat, weight = x.flatten(1), _weights(x, weight)
-        outputs = self.anchor.new_zeros(sum(self.sizes))
+        outputs = weight.new_zeros(sum(self.sizes))
         for head in self.heads:
             outputs[head.slots] = head.initial(flat[:, head.entries], weight).to(outputs)
         return outputs
@@ -488,7 +486,8 @@ class ColumnHeads(nn.Module):
         self, outputs: Float[Tensor, "n outputs"], x: Shaped[Tensor, "n *shape"]
     ) -> Float[Tensor, "n entries"]:
         """Log-probability or log-density (nats) of each entry."""
-        flat, outputs = x.flatten(1), outputs.to(self.anchor)  # autocast may have shortened them
+        flat = x.flatten(1)
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # after autocast
         if self._uniform:  # the same without copies
             return self.heads[0].log_prob(outputs.unflatten(1, (len(self.sizes), -1)), flat)
         result = outputs.new_zeros(flat.shape)
@@ -499,20 +498,16 @@ class ColumnHeads(nn.Module):
 
     def sample(self, outputs: Float[Tensor, "n outputs"]) -> Shaped[Tensor, "n *shape"]:
         """A draw of all entries, independent given the outputs."""
-        x = self.anchor.repeat(len(outputs), 1)
+        x = outputs.new_tensor(self._anchor).repeat(len(outputs), 1)
         for head in self.heads:
             x[:, head.entries] = head.sample(outputs[:, head.slots])
-        return self.shaped(x)
-
-    def shaped(self, x: Float[Tensor, "n entries"]) -> Shaped[Tensor, "n *shape"]:
-        """Samples in the domain's shape and type."""
         x = x.reshape(len(x), *self.domain.shape)
         return x.long() if self.domain.discrete else x
 
     def sample_entry(self, index: int, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:
         """A draw of one entry from its own outputs."""
         if index not in self._place:
-            return self.anchor[index].expand(len(outputs))
+            return outputs.new_full((len(outputs),), self._anchor[index])
         head, column = self._place[index]
         return self.heads[head].sample(outputs[:, None], column)[:, 0]
 
@@ -527,7 +522,7 @@ class ColumnHeads(nn.Module):
 
 
 def _weights(x: Tensor, weight: Tensor | None) -> Tensor:
-    """Weights of rows with a mean of 1, in float64."""
+    """Weights of the rows with a mean of 1, in float64."""
     if weight is None:
         return torch.ones(len(x), dtype=torch.float64, device=x.device)
     weight = weight.to(torch.float64)
