@@ -95,7 +95,7 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         yield
 
 
-CHUNK = 1 << 18  # entries that are scored or sampled at a time
+CHUNK = 1 << 17  # entries that are scored or sampled at a time
 
 
 class GenerativeModel(nn.Module):

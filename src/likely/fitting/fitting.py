@@ -24,7 +24,7 @@ from likely.fitting.loop import Gradients, Passes
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
 
-BATCH_ENTRIES = 1 << 18  # numbers in a batch, unless its size is given
+BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
 
 
 def fit(
@@ -72,7 +72,7 @@ def fit(
         Otherwise the whole budget is used and the last weights are kept.
     batch : int, optional
         Rows of a batch; by default the family's, and at most an eighth of the
-        training rows and about a quarter of a million numbers.
+        training rows and about 130,000 numbers.
     rate, weight_decay, clip, ema : float, optional
         Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
         averaged weights; by default the family's `recipe`.

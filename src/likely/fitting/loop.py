@@ -23,8 +23,8 @@ from likely.fitting.history import History
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
 
-PREPARE_ENTRIES = 1 << 21  # numbers that data-dependent initialisation sees
-VALID_ENTRIES = 1 << 20  # numbers that one validation scores
+PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
+VALID_ENTRIES = 1 << 19  # numbers that one validation scores
 VALID_SEED = 0x5EED  # of the noise in every validation
 LEAST_BETWEEN, MOST_BETWEEN = 50, 500  # steps between validations: an epoch, within these bounds
 WARM_UP = 100  # steps in which the learning rate rises, or a twentieth of the budget
