@@ -139,7 +139,7 @@ def fit(
             help="A hyperparameter, as [bold]transforms=5[/bold]. May be repeated.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -192,7 +192,9 @@ def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv .parquet or .png.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same samples.")
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -227,14 +229,15 @@ def score(
 ) -> None:
     """Log-likelihood of every row, in nats, in the order of the data.
 
-    A row outside the model's domain gets −inf.
+    A row outside the model's domain gets −inf; a category that it does not know is an error. Where
+    the model was fitted with weights, so is the mean that is printed.
     """
     _refuse_suffix(out, [*_WRITERS])
     model = lk.load(run)
-    likelihood, outside = _score(model, run, data)
+    likelihood, weight, outside = _score(model, run, data)
     value = likelihood.value.numpy(force=True)
     _write_rows(out, "log_likelihood", value, {"log_likelihood": value})
-    mean = likelihood.mean()
+    mean = likelihood.mean(weight)
     if as_json:
         report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
         _print_json(report | {"mean": mean.to_json(), "file": str(out)})
@@ -250,7 +253,7 @@ def evaluate(run: RunFolder, data: Source, as_json: Json = False) -> None:
     """Measure a fitted model on the test split of the data: the same split as in the fit."""
     model = lk.load(run)
     loaded = lk.load_data(data, **_as_fitted(model, run))
-    config = _read_json(run / "config.json")
+    config = _read_json(run, "config.json")
     if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
         warnings.warn(
             f"{data}: not the data of {run}; measured on its own test split", stacklevel=1
@@ -275,7 +278,7 @@ def compare(
         typer.Option(metavar="A,B,…", help="Names of models; by default all that take the data."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits of each model.")] = 3,
-    seed: Annotated[int, typer.Option(help="The first of the seeds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 0,
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -313,7 +316,7 @@ def compare(
         for line in [*comparison.summary(), *comparison.notes, f"report: {out / 'index.html'}"]:
             _print(line)
     if all(run.error for run in comparison.runs):
-        raise DivergenceError("every fit diverged")
+        raise DivergenceError("no fit came to its end")
 
 
 # Arguments.
@@ -361,12 +364,13 @@ def _options(
 
 def _as_fitted(model: GenerativeModel, run: Path) -> dict[str, Any]:
     """How to read data for a fitted model: as its `fit` did, in its domains."""
-    options = _read_json(run / "data.json") or {}
+    options = _read_json(run, "data.json") or {}
     return options | {"domain": model.domain, "context_domain": model.context}
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A file of the run folder, if it is there."""
+def _read_json(run: Path, name: str) -> dict[str, Any] | None:
+    """A file of the run folder, if it is there; `run` may be the model's file in that folder."""
+    path = (run.parent if run.is_file() else run) / name
     if not path.is_file():
         return None
     try:
@@ -416,8 +420,10 @@ def _code(domain: Domain, index: int, text: str) -> float:
 # Scores.
 
 
-def _score(model: GenerativeModel, run: Path, data: str) -> tuple[lk.Likelihood, int]:
-    """Log-likelihood of all rows of a source, and how many lie outside the domain."""
+def _score(
+    model: GenerativeModel, run: Path, data: str
+) -> tuple[lk.Likelihood, Tensor | None, int]:
+    """Log-likelihood of all rows of a source, their weights, and how many lie outside the domain."""
     import dataclasses
 
     import torch
@@ -428,8 +434,12 @@ def _score(model: GenerativeModel, run: Path, data: str) -> tuple[lk.Likelihood,
     domain = model.domain
     kinds = tuple(c if isinstance(c, lk.Categorical) else lk.Real() for c in domain.columns)
     options = _as_fitted(model, run) | {"domain": dataclasses.replace(domain, columns=kinds)}
-    unused = ("missing", "weight") if domain.names else ("missing",)
-    rows = lk.data.load_rows(data, **{k: v for k, v in options.items() if k not in unused})
+    options.pop("missing", None)
+    try:
+        rows = lk.data.load_rows(data, **options)
+    except DataError as error:  # new rows need no weights to be scored
+        rows = lk.data.load_rows(data, **options | {"weight": None})
+        warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
     values, outside = [], 0
     step = max(1, CHUNK // domain.size)
     for start in range(0, len(rows), step):
@@ -441,7 +451,8 @@ def _score(model: GenerativeModel, run: Path, data: str) -> tuple[lk.Likelihood,
         part = model.log_likelihood(x, batch.context, seed=start)
         values.append(torch.where(inside, part.value.cpu(), -torch.inf))
         outside += int((~inside).sum())
-    return lk.Likelihood(torch.cat(values), part.kind, None, part.common_stderr), outside
+    likelihood = lk.Likelihood(torch.cat(values), part.kind, None, part.common_stderr)
+    return likelihood, rows.weight, outside
 
 
 # Files.

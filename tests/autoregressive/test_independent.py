@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 import likely as lk
 from likely.autoregressive import Independent
 from likely.core.domain import Categorical, Integer, Real, table
-from likely.core.errors import DomainError
+from likely.core.errors import DataError, DomainError
 from likely.core.model import Batch
 
 
@@ -62,3 +63,20 @@ def test_a_context_matters_after_training():
 def test_a_domain_of_constants_is_refused():
     with pytest.raises(DomainError, match="constant"):
         Independent(table(Categorical(1)))
+
+
+def test_completion_keeps_the_known_and_draws_the_others():
+    domain = table(Categorical(3), Integer(4))
+    model = Independent(domain)
+    model.prepare(Batch(torch.tensor([[0, 3], [0, 3], [2, 3], [1, 0]])))
+    x = torch.tensor([[2, 9]]).expand(4000, -1)
+    draws = model.complete(x, torch.tensor([True, False]), seed=1)
+    assert draws.dtype == torch.int64
+    assert (draws[:, 0] == 2).all()
+    expected = 4000 * torch.tensor([1.1, 0.1, 0.1, 3.1], dtype=torch.float64) / 4.4
+    observed = draws[:, 1].bincount(minlength=4)
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+    with pytest.raises(DataError, match="known entries"):
+        model.complete(x, torch.tensor([True, True]))
+    with pytest.raises(DataError, match="shape"):
+        model.complete(x, torch.tensor([True]))

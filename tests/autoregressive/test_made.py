@@ -99,6 +99,22 @@ def test_integrates_to_one_in_two_dimensions(columns, order):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_draws_stay_within_bounds_that_floating_point_rounds(dtype):
+    domain = table(Interval(0, 0.1), Periodic(-math.pi, math.pi))
+    model = MADE(domain).to(dtype)
+    x = torch.tensor([0.1, 2 * math.pi]) * torch.rand(100, 2) - torch.tensor([0, math.pi])
+    x = x.to(dtype)
+    x[:50] = torch.tensor([0.1, math.pi])
+    x = x.clamp(*torch.tensor([[0, -math.pi], [0.1, math.pi]], dtype=dtype))
+    model.prepare(Batch(x))
+    draws = model.sample(1000, seed=0)
+    assert draws.dtype == dtype
+    domain.check(draws)
+    domain.check(model.complete(draws, torch.tensor([True, False]), seed=0))
+    assert model.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", VARIANTS)
 def test_draws_fit(options, dtype):
     model = made(dtype=dtype, **options)

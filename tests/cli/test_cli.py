@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outside.loc[5, "n"] = 9.0
     outside.loc[6, "n"] = 2.5
     outside.to_csv(folder / "outside.csv", index=False)
+    table.assign(kind="tau").to_csv(folder / "unknown.csv", index=False)
     (folder / "empty.csv").write_text("")
     np.save(folder / "rows.npy", rng.normal(size=(100, 2)).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
@@ -123,9 +124,23 @@ def test_scores_are_in_the_order_of_the_rows(capsys: pytest.CaptureFixture[str])
     expected = lk.load("run").log_prob(x).detach().numpy()
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     assert np.flatnonzero(np.isneginf(scores)).tolist() == [3, 5, 6]
+    assert report["mean"]["value"] is None
     assert run("score run/model.safetensors outside.csv --out scores.csv") == 0
     np.testing.assert_allclose(pd.read_csv("scores.csv")["log_likelihood"], expected, rtol=1e-5)
     assert "3 of them outside" in capsys.readouterr().out
+
+
+def test_the_mean_of_scores_is_weighted_where_there_are_weights(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = pd.read_csv("events.csv")
+    events.drop(columns="w").to_csv("plain.csv", index=False)
+    for name, weight in (("events", events["w"]), ("plain", None)):
+        assert run(f"score run {name}.csv --out {name}.npy --json") == 0
+        captured = capsys.readouterr()
+        expected = np.average(np.load(f"{name}.npy"), weights=weight)
+        assert json.loads(captured.out)["mean"]["value"] == pytest.approx(expected, rel=1e-6)
+        assert ("not weighted" in captured.err) == (weight is None)
 
 
 def test_scores_of_a_conditional_model() -> None:
@@ -148,6 +163,10 @@ def test_evaluate_uses_the_split_and_the_weights_of_the_fit(
     batch = data.test.rows(slice(None))
     expected = lk.load("run").log_likelihood(batch.x).mean(batch.weight)
     assert report["log_likelihood"]["value"] == pytest.approx(expected.value, rel=1e-6)
+    assert run("evaluate run/model.safetensors events.csv --json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["log_likelihood"] == report["log_likelihood"]
+    assert "warning" not in captured.err
     events = pd.read_csv("events.csv")
     events.iloc[::-1].to_csv("other.csv", index=False)
     assert run("evaluate run other.csv") == 0
@@ -177,6 +196,8 @@ def test_models_for_people_and_for_scripts(capsys: pytest.CaptureFixture[str]) -
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
+    module = [sys.executable, "-m", "likely", "--version"]
+    assert f"likely {lk.__version__}" in subprocess.check_output(module, text=True)
     assert capsys.readouterr().out == f"likely {lk.__version__}\n"
     for command in ("", "--help", "fit --help", "compare -h"):
         assert run(command) == 0
@@ -190,6 +211,19 @@ MISTAKES = {
     "fit events.csv --model nsf --out new": "categorical",
     "fit events.csv --model made --set hiden=3 --out new": "hidden",
     "fit events.csv --model made --set hidden --out new": "name=value",
+    "fit rows.npy --model nsf --set transforms=-3 --out new": (
+        "transforms=-3: give a whole number above 0, such as 5"
+    ),
+    "fit rows.npy --model nsf --set jitter=x --out new": "jitter='x': give a finite number, such as",
+    "fit rows.npy --model nsf --set hidden=64 --out new": (
+        "model 'nsf': hidden=64: give a sequence of whole numbers above 0, such as (128, 128)"
+    ),
+    "fit rows.npy --model nsf --set hidden=-5,3 --out new": "hidden=(-5, 3): give a sequence",
+    "fit rows.npy --model nsf --set coupling=1 --out new": "coupling=1: give True or False",
+    "fit rows.npy --model gmm --set covariance=big --out new": "covariance='big': give one of 'full'",
+    "fit rows.npy --model made --set order=a --out new": "order='a': give a sequence",
+    "fit rows.npy --model made --seed -1 --out new": "--seed",
+    "compare rows.npy --seed -1 --out new": "--seed",
     "fit events.csv --model made --columns phi,zz --out new": "'zz'",
     "fit events.csv --model made --context zz --out new": "'zz'",
     "fit events.csv --model made --weight phi --out new": "negative",
@@ -215,6 +249,7 @@ MISTAKES = {
     "sample given --context kind=mu,n=9 --out new.csv": "9",
     "score run digits --out new.npy": "phi",
     "score run events.csv --out new.png": ".npy",
+    "score run unknown.csv --out new.npy": "'tau'",
     "evaluate run outside.csv": "row 3, column 'phi'",
     "compare events.csv --models made,mad --out new": "made",
     "compare events.csv --models nsf --out new": "categorical",

@@ -15,7 +15,14 @@ import torch
 import likely as lk
 from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
+from likely.comparison.page import _draw_rows
 from likely.core.likelihood import Kind, Likelihood
+from likely.data import Data, Split
+from likely.evaluation import Evaluation
+
+DISTANCES = [
+    f"{name}{of}" for name in ("energy_distance", "sliced_wasserstein") for of in ("", "_floor")
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +37,7 @@ def _comparison(
     data: lk.Data,
     values: dict[str, np.ndarray],
     kinds: dict[str, Kind] | None = None,
+    weight: torch.Tensor | None = None,
     **common: Any,
 ) -> Comparison:
     """A comparison with given log-likelihoods of shape (seeds, rows)."""
@@ -37,8 +45,13 @@ def _comparison(
     for name, of_seeds in values.items():
         kind = (kinds or {}).get(name, Kind.EXACT)
         for seed, rows in enumerate(of_seeds):
-            test = Likelihood(torch.from_numpy(rows), kind, **common)
-            runs.append(Run(name, seed, kind, test=test, train=test))
+            held = Likelihood(torch.from_numpy(rows), kind, **common)
+            evaluation = Evaluation(
+                model=name, data="", split="test", rows=len(rows), density=kind, held=held,
+                weight=weight, parameters=0, invalid=0.0, sampling=lk.Figure(1.0),
+                **dict.fromkeys(DISTANCES, lk.Figure(math.nan)),
+            )  # fmt: skip
+            runs.append(Run(name, seed, kind, evaluation=evaluation))
     return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "seconds": 0.0})
 
 
@@ -78,8 +91,8 @@ def test_one_seed_has_the_error_of_its_rows(data: lk.Data) -> None:
 
 def test_weights_count_rows(data: lk.Data) -> None:
     rows = np.random.default_rng(3).normal(size=30)
-    comparison = _comparison(data, {"gmm": rows[None]})
-    comparison.runs[0].weight = torch.tensor([1.0] * 10 + [0.0] * 20)
+    weight = torch.tensor([1.0] * 10 + [0.0] * 20)
+    comparison = _comparison(data, {"gmm": rows[None]}, weight=weight)
     plain = _comparison(data, {"gmm": rows[None, :10]}).log_likelihood("gmm")
     weighted = comparison.log_likelihood("gmm")
     assert (weighted.value, weighted.stderr) == pytest.approx((plain.value, plain.stderr))
@@ -235,7 +248,9 @@ def test_a_run_that_diverges_is_counted(
         (["nfs"], {}, "nsf"),
         (["made"], {"hyperparameters": {"mad": {}}}, "made"),
         (["made"], {"hyperparameters": {"made": {"hiden": 3}}}, "hidden"),
+        (["made"], {"hyperparameters": {"made": {"hidden": 3}}}, "hidden=3: give a sequence"),
         (["made"], {"seeds": 0}, "at least 1"),
+        (["made"], {"seed": -1}, "seed=-1"),
         (["made"], {"steps": 1, "epochs": 1}, "one budget"),
         ([], {}, "none"),
     ],
@@ -245,6 +260,39 @@ def test_mistakes_are_found_before_any_fit(
 ) -> None:
     with pytest.raises(lk.LikelyError, match=message):
         lk.compare(models, data, **options)
+
+
+@pytest.mark.parametrize(
+    "error", [lk.DataError("no weight"), RuntimeError("no memory"), np.linalg.LinAlgError("rank")]
+)
+def test_a_run_that_fails_loses_no_other(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    fit = comparing.fit
+
+    def sometimes(model: lk.GenerativeModel, data: lk.Data, *, seed: int, **options: Any) -> Any:
+        if seed == 1:
+            raise error
+        return fit(model, data, seed=seed, **options)
+
+    monkeypatch.setattr(comparing, "fit", sometimes)
+    comparison = lk.compare(["gaussian"], data, steps=2, seeds=2)
+    (row,) = comparison.rows
+    assert (row.seeds, row.diverged, row.failed) == (2, 0, 1)
+    assert row.log_likelihood is not None
+    assert f"gaussian, seed 1, failed: {error}" in comparison.notes
+
+
+def test_pictures_show_rows_of_all_classes_in_proportion_to_their_weights() -> None:
+    x = torch.arange(40_000)[:, None] // 20_000  # in the order of their classes
+    weight = torch.where(x[:, 0] == 1, 3.0, 1.0)
+    for given, share in ((None, 0.5), (weight, 0.75)):
+        split = Split(x, None, given)
+        data = Data(lk.binary(1), split, split, split)
+        rows = _draw_rows(data.train, data.domain).x.double()
+        assert len(rows) == 10_000
+        assert rows.mean().item() == pytest.approx(share, abs=0.025)  # 5 σ
+        assert rows[:36].mean().item() == pytest.approx(share, abs=0.4)
 
 
 def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> None:

@@ -97,15 +97,54 @@ def test_rows_by_any_index():
     assert split.in_memory
 
 
-def test_head_is_a_random_subset():
+def test_subset_is_random_and_in_random_order():
     split = Split(torch.arange(1000.0)[:, None].expand(-1, 4))
-    assert torch.equal(split.head(4000).x, split.x)
-    some = split.head(1203, seed=1).x[:, 0]
+    everything = split.subset(4000).x[:, 0]
+    assert torch.equal(everything.sort().values, split.x[:, 0])
+    assert everything[:300].mean() == pytest.approx(499.5, abs=4 * 288 / math.sqrt(300))
+    some = split.subset(1203, seed=1).x[:, 0]
     assert len(some) == len(some.unique()) == 300
-    assert torch.equal(some, split.head(1203, seed=1).x[:, 0])
-    assert not torch.equal(some, split.head(1203, seed=2).x[:, 0])
+    assert torch.equal(some, split.subset(1203, seed=1).x[:, 0])
+    assert not torch.equal(some, split.subset(1203, seed=2).x[:, 0])
+    assert some[:100].mean() == pytest.approx(499.5, abs=4 * 288 / math.sqrt(100))
     assert some.mean() == pytest.approx(499.5, abs=4 * 288 / math.sqrt(300))
-    assert len(split.head(1)) == 1
+    assert len(split.subset(1)) == 1
+
+
+def test_splits_in_memory_are_checked_and_made_tensors():
+    x, good = np.array([[0.5], [1.5]]), np.array([1.0, 0.0])
+    domain, given = lk.table(lk.Positive()), lk.integers(3, 1)
+    of = Split(x, np.array([[0], [2]]), good)
+    data = Data(domain, of, of, of, context=given)
+    assert data.train.rows(slice(None)).x.tolist() == x.tolist()
+    assert (data.test.x.dtype, data.test.context.dtype) == (torch.float64, torch.int64)
+    for wrong, message in [
+        (Split(-x, of.context), "test split: row 0, column 0: -0.5 is not"),
+        (Split(x[:, 0], of.context), "rows of shape"),
+        (Split(x, of.context + 1), "the context of the test split: row 1"),
+        (Split(x, of.context[:1]), "2 rows, but a context of 1"),
+        (Split(x), "give a context and its domain"),
+        (Split(x, of.context, -good), "not negative"),
+        (Split(x, of.context, good + math.inf), "finite"),
+        (Split(x, of.context, good[:1]), "a weight of 1"),
+        (Split(x, of.context, good[:, None]), "one number a row"),
+    ]:
+        with pytest.raises(lk.DataError, match=message):
+            Data(domain, of, of, wrong, context=given)
+    with pytest.raises(lk.DataError, match="give a context and its domain"):
+        Data(domain, of, of, of)
+
+
+def test_some_columns_of_a_source_with_a_domain_of_its_own():
+    data = load_data("eight-gaussians", columns=[0])
+    assert data.domain.shape == (1,)
+    assert data.truth is None
+    assert load_data("eight-gaussians", columns=[0, 1]).domain.size == 2
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(lk.LikelyError, match="seed=-1"):
+        load_data(NORMAL, seed=-1)
 
 
 def test_order_is_a_permutation():

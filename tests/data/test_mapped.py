@@ -46,7 +46,7 @@ def test_mapped_rows_are_those_of_the_file(path):
             assert torch.equal(batch.x, split.x[order.numpy()[:7]])
             found.append(split.x[:][:, 0])
         assert torch.equal(torch.cat(found).sort().values, x[:, 0])
-        assert len(data.train.head(80).x) == 10
+        assert len(data.train.subset(80).x) == 10
 
 
 def test_columns_context_weight_and_splits_of_a_mapped_file(path):
@@ -172,7 +172,7 @@ def watched(x):
     return original(x)
 np.isfinite = watched
 data = load_data(sys.argv[1])
-data.train.head(1 << 22)
+data.train.subset(1 << 22)
 order = data.train.order(0)
 for step in range(50):
     data.train.rows(order[512 * step : 512 * (step + 1)])

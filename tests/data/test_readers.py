@@ -1,5 +1,7 @@
 """Every format gives back the rows that were written, in their domain."""
 
+import math
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from PIL import Image
 
 import likely as lk
 from likely.data import load_data, load_rows
+from likely.data.readers import read
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 TABLE = pd.DataFrame(
@@ -224,6 +227,22 @@ def test_text(tmp_path):
         load_data(path, domain=lk.text(["a", "b"], 3))
     with pytest.raises(lk.DataError, match="row 1 has 3 symbols"):
         load_data(path, domain=lk.text(["a", "b", "ä"], 2))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("1,,3", "4,5,6", [[1, math.nan, 3], [4, 5, 6]]),
+        (",2,3", "4,5,6", [[math.nan, 2, 3], [4, 5, 6]]),
+        (",0,1", "0,5,6", [[5, 6]]),  # pandas: an index, and columns without names
+        (",a,b", "0,5,6", [[5, 6]]),
+    ],
+)
+def test_an_empty_cell_in_the_first_line_makes_no_header(tmp_path, first, second, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\n{second}\n")
+    table = read(path, 0)
+    np.testing.assert_array_equal(table.values.to_numpy(float), expected)
 
 
 def test_target_keeps_its_truth():

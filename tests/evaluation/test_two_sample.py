@@ -106,6 +106,8 @@ def test_seeds_and_errors():
             distance(x, x[:, :1])
         with pytest.raises(lk.DataError, match="non-negative"):
             distance(x, x, weight_x=-torch.ones(20))
+        with pytest.raises(lk.DataError, match="weight 0"):
+            distance(x, x, weight_y=torch.zeros(20))
         with pytest.raises(lk.DataError, match="equally many"):
             distance(x, x[:5], paired=True)
         assert math.isnan(distance(x[:1], x).value) == (distance is energy_distance)

@@ -1,9 +1,12 @@
 """The loop: budgets, repeatability, resuming, skipped steps, several players, weights."""
 
 import itertools
+import json
+import math
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import likely as lk
@@ -49,7 +52,7 @@ def test_without_a_budget_training_stops_by_itself():
 
 
 def test_minutes_become_a_number_of_steps():
-    history = lk.fit(small(), data_of(), minutes=0.05)
+    history = lk.fit(small(), data_of(), minutes=0.05, early_stopping=False)
     assert 1 < history.seconds < 15  # of 3, on a machine that may be busy
     assert history.rows[-1]["rate"] < 1e-4
 
@@ -72,17 +75,13 @@ def test_global_generator_and_threads_stay_as_they_were():
     assert torch.get_num_threads() == threads
 
 
-class Interrupted(Exception):
-    pass
-
-
 def interrupt_at(model, step):
     """Let the loss raise once, at a step."""
     loss = model.loss
 
     def interrupted(batch):
         if batch.step == step:
-            raise Interrupted
+            raise InterruptedError
         return loss(batch)
 
     model.loss = interrupted
@@ -109,7 +108,7 @@ def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path, monkeypatch):
             )
         else:
             interrupt_at(model, step)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedError):
             lk.fit(model, data, run=tmp_path / "b", **budget)
         monkeypatch.undo()
         monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
@@ -129,7 +128,7 @@ def _interrupted_epoch(epoch, call):
 
     def interrupted(self, batches):
         if next(calls) == call // 20:
-            raise Interrupted
+            raise InterruptedError
         return epoch(self, batches)
 
     return interrupted
@@ -186,6 +185,78 @@ def test_divergence_names_objective_step_and_layer():
         lk.fit(model, data_of(), steps=100)
 
 
+class HalfDead(Fragile):
+    """Two objectives, one of which never has a finite loss."""
+
+    def objectives(self):
+        def dead(batch):
+            return self.mean.sum() * torch.nan
+
+        return [*super().objectives(), Objective("dead", [self.mean], dead)]
+
+
+def test_one_dead_objective_of_two_is_noticed():
+    with pytest.raises(lk.DivergenceError, match="'dead'"):
+        lk.fit(HalfDead(lk.reals(2)), data_of(), steps=100)
+
+
+class Blind(Fragile):
+    """The first validation gives no number."""
+
+    calls = 0
+
+    def log_likelihood(self, x, context=None, *, seed=None, **estimator):
+        self.calls += 1
+        likelihood = super().log_likelihood(x, context, seed=seed)
+        likelihood.value.mul_(torch.nan if self.calls == 1 else 1)
+        return likelihood
+
+
+def test_a_validation_without_a_number_is_not_the_best():
+    history = lk.fit(Blind(lk.reals(2)), data_of(), steps=200)
+    first, *others = [row["valid"] for row in history.rows]
+    assert math.isnan(first)
+    assert history.best == max(others)
+
+
+def test_a_run_with_minutes_resumes_with_the_same_bits(tmp_path, monkeypatch):
+    # The decision about the number of steps is younger than the checkpoint that the run goes on from.
+    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    data = data_of()
+    model = small()
+    lk.fit(model, data, minutes=0.03, run=tmp_path / "a")
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    decided, total = config["plan"]["decided_at"], config["plan"]["advances"]
+    assert 0 < decided < total
+    # The same decision taken by a run that is interrupted before it, then resumed.
+    again = small()
+    interrupt_at(again, decided - 5)
+    with pytest.raises(InterruptedError):
+        lk.fit(again, data, minutes=0.03, run=tmp_path / "b")
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    config["plan"] = {"advances": total, "decided_at": decided}
+    (tmp_path / "b/config.json").write_text(json.dumps(config))
+    again = small()
+    lk.fit(again, data, minutes=0.03, run=tmp_path / "b")
+    assert same_weights(model, again)
+
+
+def test_tensorboard_shows_the_history(tmp_path):
+    history = lk.fit(small(), data_of(), steps=100, run=tmp_path)
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("valid")
+    assert [event.step for event in shown] == [row["step"] for row in history.rows]
+    assert shown[-1].value == pytest.approx(history.rows[-1]["valid"])
+
+
+def test_a_mixture_can_be_fitted_again():
+    data, moved = data_of(), data_of(900)
+    model = lk.make("gmm", data.domain, components=2, seed=0)
+    lk.fit(model, data)
+    again = lk.fit(model, moved)
+    assert len(again.rows) > 1
+
+
 class Players(GenerativeModel):
     """Two players that count their turns, and no density."""
 
@@ -225,6 +296,19 @@ def test_several_players_each_at_its_own_pace():
     assert history.best is None
     with pytest.raises(lk.DensityError, match="compare its samples"):
         model.log_likelihood(torch.zeros(1, 2))
+
+
+def test_weights_are_not_diluted_by_small_batches():
+    # A binary column whose weights are very uneven: the fit finds the weighted share of ones.
+    x = (torch.rand(4000, 1) < 0.5).long()
+    weight = (1.5 * torch.randn(4000) + x[:, 0]).exp()
+    share = (weight * x[:, 0]).sum() / weight.sum()
+    split = lk.data.Split(x, None, weight)
+    data = lk.Data(lk.binary(1), split, split, split)
+    model = lk.make("independent", data.domain, seed=0)
+    model.prepare(Batch(x))  # starts at the unweighted share
+    lk.fit(model, data, steps=1000, batch=16, rate=0.02)
+    assert model.log_prob(torch.ones(1, 1)).exp().item() == pytest.approx(share.item(), abs=0.02)
 
 
 def test_a_weight_of_two_is_a_row_repeated():

@@ -396,8 +396,8 @@ def test_a_gaussian_is_the_maximum_likelihood_fit():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"components": 0}, "at least one component"),
-        ({"covariance": "spherical"}, "take full, diagonal or tied"),
+        ({"components": 0}, "components=0: give a whole number"),
+        ({"covariance": "spherical"}, "covariance='spherical': give one of 'full'"),
         ({"floor": 0.0}, "a floor above 0"),
         ({"tolerance": -1.0}, "a tolerance of 0 or more"),
     ],

@@ -25,7 +25,7 @@ from likely.core.errors import DomainError, LikelyError
 from likely.nets.heads import ColumnHeads
 
 DISCRETE = [Binary(), Spin(), Categorical(3), Integer(5), Integer(64), Integer(65), Integer(256)]
-CONTINUOUS = [Real(), Positive(), Interval(-2.0, 5.0), Periodic(1.0, 4.0)]
+CONTINUOUS = [Real(), Positive(), Interval(-0.1, 0.7), Periodic(-math.pi, math.pi)]
 DTYPES = [torch.float32, torch.float64]
 LEVEL = 1e-4  # of each goodness-of-fit test
 
@@ -181,7 +181,6 @@ def test_discrete_draws_fit(column, dtype):
     heads, outputs = heads_of(column, dtype)
     n = 20_000
     draws = heads.sample_entry(0, outputs.expand(n, -1))
-    assert draws.dtype == dtype
     heads.domain.check(draws[:, None])
     support = levels(column)
     expected = n * log_prob(heads, outputs, support).double().exp().numpy()

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from likely.autoregressive.completion import partly_known
 from likely.core.domain import Domain
 from likely.core.model import Batch, GenerativeModel, Recipe
 from likely.core.registry import register
@@ -66,14 +68,10 @@ class Independent(GenerativeModel):
         self.heads = ColumnHeads(domain, components)
         self.net = MLP(self.context_size, sum(self.heads.sizes), hidden if context else ())
 
-    @torch.no_grad()
     def prepare(self, batch: Batch) -> None:
         """Start at the marginals of the training split."""
         super().prepare(batch)
-        self.heads.prepare(batch.x, batch.weight)
-        last = self.net.layers[-1]
-        last.weight.zero_()
-        last.bias.copy_(self.heads.initial(batch.x, batch.weight))
+        self.heads.start(self.net.layers[-1], batch.x, batch.weight)
 
     def _outputs(self, n: int, context: Tensor | None) -> Tensor:
         nothing = self.net.layers[0].weight.new_empty(n, 0)
@@ -84,3 +82,32 @@ class Independent(GenerativeModel):
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         return self.heads.sample(self._outputs(n, context))
+
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Fill what the mask `known` leaves open by draws; exact, as entries are independent.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Known entries are returned as they are; open ones may hold anything, NaN too.
+        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
+        context : Tensor, optional
+            As in `sample`.
+        seed : int, optional
+            The same seed gives the same draws.
+
+        Raises
+        ------
+        DataError
+            If a shape is wrong, or a known entry lies outside the domain.
+        """
+        x, known = partly_known(self, self.heads, x, known)
+        draws = self.sample(len(x), context=context, seed=seed)
+        return torch.where(known, x, draws.to(x.dtype))

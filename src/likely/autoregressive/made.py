@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from likely.autoregressive.completion import partly_known
 from likely.core.domain import Domain
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import LikelyError
 from likely.core.model import CHUNK, Batch, GenerativeModel, Recipe, seeded
 from likely.core.registry import register
 from likely.core.view import Features
@@ -111,15 +112,11 @@ class MADE(GenerativeModel):
             context=self.context_size,
         )
 
-    @torch.no_grad()
     def prepare(self, batch: Batch) -> None:
         """Take scales from the training split, and start at its independent marginals."""
         super().prepare(batch)
         self.features.prepare(batch.x, batch.weight)
-        self.heads.prepare(batch.x, batch.weight)
-        last = self.net.layers[-1]
-        last.weight.zero_()
-        last.bias.copy_(self.heads.initial(batch.x, batch.weight))
+        self.heads.start(self.net.layers[-1], batch.x, batch.weight)
 
     def _log_prob_in_order(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, " n"]:
         masks = self.net.masks(self.orderings[k].tolist()) if k else None  # its own are the first
@@ -136,7 +133,8 @@ class MADE(GenerativeModel):
         return torch.stack(terms).logsumexp(0) - math.log(len(terms))
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
-        x = self.domain.anchor.flatten().to(self.device, self.dtype).repeat(n, 1)
+        dtype = self.heads.type_of_draws(self.dtype)
+        x = self.domain.anchor.flatten().to(self.device, dtype).repeat(n, 1)
         of_row = torch.randint(len(self.orderings), (n,), device=self.device)
         for k in range(len(self.orderings)):
             rows = (of_row == k).nonzero()[:, 0]
@@ -179,19 +177,9 @@ class MADE(GenerativeModel):
         DataError
             If a shape is wrong, or a known entry lies outside the domain.
         """
-        shape = self.domain.shape
-        if tuple(x.shape[1:]) != shape or tuple(known.shape) not in (shape, tuple(x.shape)):
-            raise DataError(
-                f"complete: x and known must have the shape (n, {', '.join(map(str, shape))}), "
-                f"not {tuple(x.shape)} and {tuple(known.shape)}"
-            )
         if particles < 1:
             raise LikelyError(f"particles must be at least 1, not {particles}")
-        x, known = x.to(self.device), known.to(self.device, torch.bool).expand_as(x)
-        x = torch.where(known, x, self.domain.anchor.to(x))
-        self.domain.check(x, "the known entries")
-        if self.domain.discrete or not x.is_floating_point():
-            x = x.to(self.dtype)
+        x, known = partly_known(self, self.heads, x, known)
         features = self._checked_context(context, len(x))
         result = x.clone()
         step = max(1, CHUNK // (4 * self.domain.size * particles))
@@ -199,7 +187,7 @@ class MADE(GenerativeModel):
             for rows in torch.arange(len(x), device=self.device).split(step):
                 part = None if features is None else features[rows]
                 filled = self._complete(x[rows].flatten(1), known[rows].flatten(1), part, particles)
-                result[rows] = filled.reshape(len(rows), *shape)
+                result[rows] = filled.reshape(len(rows), *self.domain.shape)
         return result
 
     def _complete(self, x: Tensor, known: Tensor, context: Tensor | None, particles: int) -> Tensor:

@@ -13,22 +13,19 @@ import numpy as np
 import torch
 
 import likely
-from likely.core.likelihood import Figure, Kind
-from likely.core.model import GenerativeModel
+from likely.core.likelihood import Figure, Kind, shown
+from likely.core.model import Batch, GenerativeModel
 from likely.report import page as html
 from likely.report import pictures
 
 if TYPE_CHECKING:
     from likely.comparison.result import Comparison, Row, Run
+    from likely.core.domain import Domain
+    from likely.data import Split
 
 SAMPLE_ENTRIES = 200_000  # numbers drawn from each model for its picture …
 SAMPLE_ROWS = 10_000  # … in at most so many rows
 MISSING = "–"
-
-
-def shown(figure: Figure) -> str:
-    """A figure with true minus signs, that no line break tears apart."""
-    return str(figure).replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ def _log_likelihood(row: Row) -> html.Cell:
 
 def _stability(row: Row) -> html.Cell:
     events = f"{row.diverged} of {row.seeds} diverged"
+    if row.failed:
+        events += f", {row.failed} failed"
     if row.skipped:
         events += f", {row.skipped:,} steps skipped"
     cell = _number(row.seed_spread, events)
@@ -215,7 +214,7 @@ def _scores(comparison: Comparison) -> html.Section:
 def _samples(comparison: Comparison) -> html.Section:
     data = comparison.data
     form = pictures.form(data.domain)
-    real = data.train.head(SAMPLE_ENTRIES).x[:SAMPLE_ROWS]
+    real = _draw_rows(data.train, data.domain).x
     cards = []
     if form != "corner":  # which draws the real rows behind the samples
         uri = pictures.to_uri(pictures.draw_samples(real, data.domain))
@@ -237,12 +236,25 @@ def _samples(comparison: Comparison) -> html.Section:
     )
 
 
+def _rows_in_picture(domain: Domain) -> int:
+    return min(SAMPLE_ROWS, max(36, SAMPLE_ENTRIES // domain.size))
+
+
+def _draw_rows(split: Split, domain: Domain) -> Batch:
+    """Random rows for a picture; where they have weights, drawn in proportion to these."""
+    n = min(_rows_in_picture(domain), len(split))
+    if split.weight is None:
+        return split.subset(n * domain.size)
+    share = split.weight.double().numpy()
+    return split.rows(np.random.default_rng(0).choice(len(split), n, p=share / share.sum()))
+
+
 def _draw(model: GenerativeModel, comparison: Comparison) -> torch.Tensor:
     """Draws for a picture; a conditional model gets the contexts of test rows."""
-    n = min(SAMPLE_ROWS, max(36, SAMPLE_ENTRIES // comparison.data.domain.size))
+    domain = comparison.data.domain
     if model.context is None:
-        return model.sample(n, seed=0).cpu()
-    context = comparison.data.test.head(n * comparison.data.domain.size).context
+        return model.sample(_rows_in_picture(domain), seed=0).cpu()
+    context = _draw_rows(comparison.data.test, domain).context
     assert context is not None
     return model.sample(len(context), context=context, seed=0).cpu()
 

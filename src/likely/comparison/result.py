@@ -10,16 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+import likely
+from likely.comparison.page import filled, page
 from likely.core.artifact import write_json, write_text
 from likely.core.errors import DensityError, LikelyError
-from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.likelihood import Figure, Kind, Likelihood, plain, shown
 from likely.core.model import GenerativeModel
 from likely.core.registry import find
 from likely.data import Data
-from likely.data.check import ATOM_ROWS, ATOM_SHARE, SAMPLE_ENTRIES
+from likely.data.check import SAMPLE_ENTRIES, has_atom
 from likely.evaluation import Evaluation
 from likely.fitting import History
 
@@ -43,15 +46,14 @@ class Run:
     seed : int
     density : Kind
     model : GenerativeModel, optional
-        Trained; None if the run diverged.
+        Trained; None if the run did not come to its end.
     history : History, optional
     evaluation : Evaluation, optional
-    test, train : Likelihood, optional
-        Log-likelihoods of all test rows, and of at most as many training rows.
-    weight : Tensor, shape (n,), optional
-        Of the test rows.
+        On the test split.
     error : str, optional
-        Why the run diverged.
+        Why the run did not come to its end.
+    diverged : bool
+        Whether that was because training could not go on.
     """
 
     name: str
@@ -60,10 +62,23 @@ class Run:
     model: GenerativeModel | None = None
     history: History | None = None
     evaluation: Evaluation | None = None
-    test: Likelihood | None = None
-    train: Likelihood | None = None
-    weight: Tensor | None = None
     error: str | None = None
+    diverged: bool = False
+
+    @property
+    def test(self) -> Likelihood | None:
+        """Log-likelihoods of all test rows."""
+        return None if self.evaluation is None else self.evaluation.held
+
+    @property
+    def train(self) -> Likelihood | None:
+        """Log-likelihoods of at most as many training rows."""
+        return None if self.evaluation is None else self.evaluation.held_train
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weights of the test rows, shape (n,)."""
+        return None if self.evaluation is None else self.evaluation.weight
 
 
 @dataclass(frozen=True)
@@ -90,8 +105,9 @@ class Row:
         Between samples and test rows, as standardised features, with bootstrap errors.
     seed_spread : float
         Standard deviation over the seeds of the mean log-likelihood, nats.
-    seeds, diverged, skipped : int
-        Fits, how many of them diverged, and steps skipped for a loss that was not finite.
+    seeds, diverged, failed, skipped : int
+        Fits, how many of them diverged, how many failed otherwise, and steps skipped for a loss that
+        was not finite.
     fit_seconds, fit_rows_per_second, sample_rows_per_second, score_rows_per_second, steps : float
         Means over the seeds.
     parameters : int
@@ -114,6 +130,7 @@ class Row:
     seed_spread: float | None
     seeds: int
     diverged: int
+    failed: int
     skipped: int
     constraint: str
     fit_seconds: float | None
@@ -126,15 +143,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """All fields; figures as value and standard error, numbers that are not finite as null."""
-        plain: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Figure):
-                value = value.to_json()
-            elif isinstance(value, float) and not math.isfinite(value):
-                value = None
-            plain[field.name] = value
-        return plain
+        return plain(self)
 
     def flat(self) -> dict[str, Any]:
         """All fields as columns: a figure becomes two, the second one `…_stderr`."""
@@ -174,7 +183,7 @@ class Comparison:
     settings: dict[str, Any]
 
     def finished(self, name: str) -> list[Run]:
-        """The runs of a model that did not diverge.
+        """The runs of a model that came to their end.
 
         Raises
         ------
@@ -254,14 +263,13 @@ class Comparison:
         A Lebesgue likelihood can grow without bound there, and says little.
         """
         domain = self.data.domain
-        rows = self.data.train.head(SAMPLE_ENTRIES).x.flatten(1)
-        least = max(ATOM_SHARE * len(rows), ATOM_ROWS)
+        rows = np.sort(self.data.train.subset(SAMPLE_ENTRIES).x.flatten(1).numpy(), axis=0)
         return [
             domain.name(index)
             for column, where in domain.groups
             if not column.discrete
             for index in where
-            if rows[:, index].unique(return_counts=True)[1].max() >= least
+            if has_atom(rows[:, index], len(rows))
         ]
 
     @cached_property
@@ -272,6 +280,7 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[Row]:
+        """One row for each model, the best first."""
         rows = [self._row(name) for name in dict.fromkeys(run.name for run in self.runs)]
         sign = -1.0 if self.ranked_by == "log_likelihood" else 1.0
 
@@ -305,7 +314,8 @@ class Comparison:
             sliced_wasserstein=_over_seeds([ev.sliced_wasserstein for ev in evaluations]),
             seed_spread=_std(means) if len(means) > 1 else None,
             seeds=len(runs),
-            diverged=len(runs) - len(done),
+            diverged=sum(run.diverged for run in runs),
+            failed=sum(run.error is not None and not run.diverged for run in runs),
             skipped=sum(history.skipped for history in histories),
             constraint=entry.constraint,
             fit_seconds=_mean([history.seconds for history in histories]),
@@ -319,17 +329,16 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame, by model; figures with their errors in columns `…_stderr`."""
         import pandas as pd
 
         return pd.DataFrame([row.flat() for row in self.rows]).set_index("model")
 
     def summary(self) -> list[str]:
         """What came out, in sentences; the last one says what the data are."""
-        from likely.comparison.page import shown
-
         ranked = [row for row in self.rows if getattr(row, self.ranked_by) is not None]
         if not ranked:
-            return ["Every fit diverged: there is nothing to rank.", str(self.data)]
+            return ["No fit came to its end: there is nothing to rank.", str(self.data)]
         best, *others = ranked
         if self.ranked_by == "log_likelihood":
             bound = "at least " if best.density == Kind.LOWER else ""
@@ -372,11 +381,11 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a reader of the table must know besides."""
-        from likely.comparison.page import shown
-
         lines = [f"{name} was refused: {reason}" for name, reason in self.refused.items()]
         lines += [
-            f"{run.name}, seed {run.seed}, diverged: {run.error}" for run in self.runs if run.error
+            f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
+            for run in self.runs
+            if run.error is not None
         ]
         for name in dict.fromkeys(run.name for run in self.runs):
             values = [run.test.value for run in self.runs if run.name == name and run.test]
@@ -403,11 +412,7 @@ class Comparison:
         ArtifactError
             If the file cannot be written.
         """
-        import numpy as np
-
-        import likely
-
-        plain = {
+        report = {
             "data": {
                 "name": self.data.name,
                 "domain": self.data.domain.to_json(),
@@ -433,14 +438,15 @@ class Comparison:
                     "hyperparameters": run.model.hyperparameters if run.model else None,
                     "steps": run.history.steps if run.history else None,
                     "error": run.error,
+                    "diverged": run.diverged,
                     "evaluation": run.evaluation.to_json() if run.evaluation else None,
                 }
                 for run in self.runs
             ],
         }
         if path is not None:
-            write_json(path, plain)
-        return plain
+            write_json(path, report)
+        return report
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table as CSV.
@@ -460,8 +466,6 @@ class Comparison:
         ArtifactError
             If the file cannot be written.
         """
-        from likely.comparison.page import page
-
         write_text(path, page(self))
 
     def _repr_html_(self) -> str:
@@ -471,8 +475,6 @@ class Comparison:
         """The most important columns, for `rich` to print, as many as there is room for."""
         from rich import box
         from rich.table import Table
-
-        from likely.comparison.page import filled
 
         table = Table(
             title=f"{self.data.name}, held-out rows", title_justify="left", box=box.SIMPLE_HEAD

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from likely.comparison.result import Comparison, Run
 from likely.core.errors import DataError, DivergenceError, DomainError, LikelyError
 from likely.core.model import GenerativeModel
@@ -30,7 +32,7 @@ def compare(
     """Fit each model with several seeds and measure what it is worth on the test split.
 
     Fits run one at a time, so that their timings mean something. A model that does not take the
-    data is listed as refused, with the reason; a run that diverges is counted.
+    data is listed as refused, with the reason; a run that diverges or fails is counted.
 
     Parameters
     ----------
@@ -54,12 +56,15 @@ def compare(
     Raises
     ------
     LikelyError
-        If a model or a hyperparameter is unknown, or the budget is given twice.
+        If a model or a hyperparameter is unknown, a hyperparameter or the seed has a value that is
+        none, or the budget is given twice.
     DomainError
         If no model takes the data.
     """
     if seeds < 1:
         raise LikelyError(f"seeds must be at least 1, not {seeds}")
+    if seed < 0:
+        raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     if not isinstance(data, Data):
         data = load_data(data)
     options = {name: dict(given) for name, given in (hyperparameters or {}).items()}
@@ -122,9 +127,10 @@ def _run(
         history = fit(model, data, seed=seed, progress=progress, **budget)
         # The same rows and the same noise for every model and seed: differences are paired.
         run.evaluation = evaluate(model, data, seed=0, history=history)
-        run.test, run.train = run.evaluation.held, run.evaluation.held_train
-        run.weight = run.evaluation.weight
         run.model, run.history = model, history
-    except (DivergenceError, DataError) as error:  # also where no draw lies in the domain
+    except DivergenceError as error:
+        return Run(name, seed, model.density, error=str(error), diverged=True)
+    # Whatever else happens to one fit must not lose the others: no draw in the domain, no memory, …
+    except (DataError, RuntimeError, np.linalg.LinAlgError) as error:
         return Run(name, seed, model.density, error=str(error))
     return run

@@ -266,6 +266,7 @@ class Domain:
 
     @property
     def kinds(self) -> set[type[Column]]:
+        """The classes of the columns."""
         return {type(column) for column in self.columns}
 
     @property
@@ -338,6 +339,7 @@ class Domain:
         return values.reshape(self.shape)
 
     def to_json(self) -> dict[str, Any]:
+        """A description for JSON, which `from_json` reads."""
         return {
             "shape": list(self.shape),
             "columns": [column.to_json() for column in self.columns],
@@ -376,31 +378,72 @@ def _uniform(column: Column, shape: tuple[int, ...], layout: Layout) -> Domain:
 
 
 def reals(*shape: int, layout: Layout | None = None) -> Domain:
-    """Real numbers; `lk.reals(1, 28, 28)` is an image unless `layout` says otherwise."""
+    """Real numbers; `lk.reals(1, 28, 28)` is an image unless `layout` says otherwise.
+
+    Parameters
+    ----------
+    *shape : int
+        Of one sample; without any, (1,).
+    layout : {"vector", "sequence", "image", "lattice"}, optional
+        By default a vector, and an image where there are several axes.
+    """
     return _uniform(Real(), shape, _layout_of(shape or (1,), layout))
 
 
 def binary(*shape: int, layout: Layout | None = None) -> Domain:
-    """Zeros and ones."""
+    """Zeros and ones.
+
+    Parameters
+    ----------
+    *shape : int
+        Of one sample; without any, (1,).
+    layout : {"vector", "sequence", "image", "lattice"}, optional
+        By default a vector, and an image where there are several axes.
+    """
     return _uniform(Binary(), shape, _layout_of(shape or (1,), layout))
 
 
 def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
-    """Ordered levels 0 … levels − 1."""
+    """Ordered levels 0 … levels − 1.
+
+    Parameters
+    ----------
+    levels : int
+    *shape : int
+        Of one sample; without any, (1,).
+    layout : {"vector", "sequence", "image", "lattice"}, optional
+        By default a vector, and an image where there are several axes.
+    """
     return _uniform(Integer(levels), shape, _layout_of(shape or (1,), layout))
 
 
 def categories(
     categories: int | Sequence[str], *shape: int, layout: Layout | None = None
 ) -> Domain:
-    """Unordered symbols 0 … k − 1, a sequence unless `layout` says otherwise."""
+    """Unordered symbols 0 … k − 1, a sequence unless `layout` says otherwise.
+
+    Parameters
+    ----------
+    categories : int or sequence of str
+        How many there are, or their labels.
+    *shape : int
+        Of one sample; without any, (1,).
+    layout : {"vector", "sequence", "image", "lattice"}, optional
+        By default a sequence, and an image where there are several axes.
+    """
     return _uniform(
         Categorical(categories), shape, _layout_of(shape or (1,), layout, default="sequence")
     )
 
 
 def spins(*shape: int) -> Domain:
-    """Values ±1 on a periodic lattice."""
+    """Values ±1 on a periodic lattice.
+
+    Parameters
+    ----------
+    *shape : int
+        Of one sample; without any, (1,).
+    """
     return _uniform(Spin(), shape, "lattice")
 
 

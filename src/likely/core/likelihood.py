@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 from torch import Tensor
 
@@ -43,8 +44,25 @@ class Figure:
 
     def to_json(self) -> dict[str, float | None]:
         """Value and error; JSON has no infinities, so those become null."""
-        finite = {"value": self.value, "stderr": self.stderr}
-        return {k: v if v is not None and math.isfinite(v) else None for k, v in finite.items()}
+        return plain(self)
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass that its `repr` shows, for JSON: what is not finite becomes None."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Figure):
+            return plain(value)
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {
+        entry.name: convert(getattr(record, entry.name)) for entry in fields(record) if entry.repr
+    }
+
+
+def shown(figure: Figure) -> str:
+    """A figure with true minus signs, that no line break tears apart."""
+    return str(figure).replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,8 @@ class Likelihood:
         """
         value = self.value.double()
         w = value.new_ones(len(value)) if weight is None else weight.to(value)
-        w = w / w.sum()
-        mean = (w * value).sum() if w.all() else (w * value)[w > 0].sum()
+        value, w = value[w > 0], w[w > 0] / w.sum()
+        mean = (w * value).sum()
         n_effective = 1 / w.square().sum()
         if n_effective <= 1:
             spread = math.nan

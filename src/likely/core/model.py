@@ -102,8 +102,10 @@ class GenerativeModel(nn.Module):
     """A distribution over a domain: an ordinary module with `loss`, `sample` and `log_likelihood`.
 
     A subclass passes its hyperparameters on to this constructor, and writes `_sample` and, where
-    there is a density, `_log_prob`; both see the context as features. What is checked for every
-    family (shapes, supports, contexts, seeds, chunks) is checked here.
+    there is a density, `_log_prob`; both see the context as features. One that is not trained by
+    gradients has `epoch(batches) -> dict of figures`, one pass over the data, and, if it can tell,
+    a property `converged`. What is checked for every family (shapes, supports, contexts, seeds,
+    chunks) is checked here.
 
     Parameters
     ----------
@@ -192,7 +194,7 @@ class GenerativeModel(nn.Module):
         return {}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what `training_state` gave."""
+        """Take back what `training_state` gave; {} at the beginning of a fit."""
 
     # Use.
 
@@ -284,7 +286,7 @@ class GenerativeModel(nn.Module):
         DensityError
             If the family has no likelihood of any kind.
         """
-        if self.density == Kind.NONE:
+        if self.density != Kind.EXACT:
             raise DensityError(self._no_density("log_likelihood"))
         if estimator:
             raise LikelyError(
@@ -373,7 +375,7 @@ class GenerativeModel(nn.Module):
     ) -> Tensor:
         """`function` of x and context features, shape (k, n), by chunks and without gradients.
 
-        Rows outside the support get −inf.
+        Rows outside the support get −inf in the first line and 0 in the others.
         """
         parts = []
         with torch.no_grad(), seeded(seed, self.device):
@@ -385,7 +387,10 @@ class GenerativeModel(nn.Module):
                     x[start:stop],
                     context if shared else context[start:stop],  # type: ignore[index]
                 )
-                parts.append(torch.where(inside, function(rows, features), -math.inf))
+                part = function(rows, features)
+                outside = torch.zeros_like(part[:, :1])
+                outside[0] = -math.inf
+                parts.append(torch.where(inside, part, outside))
         return torch.cat(parts, 1)
 
 

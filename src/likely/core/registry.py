@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+import inspect
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from likely.core.domain import Domain
-from likely.core.errors import DomainError, LikelyError
+from likely.core.errors import LikelyError
 from likely.core.model import GenerativeModel, seeded
 
 if TYPE_CHECKING:
@@ -34,7 +38,9 @@ class Entry:
 
     @property
     def family(self) -> str:
-        return self.cls.__module__.split(".")[1]
+        """The package that the class comes from; "user" for one that is not ours."""
+        package, *inner = self.cls.__module__.split(".")
+        return inner[0] if package == "likely" and inner else "user"
 
     @property
     def columns(self) -> list[str]:
@@ -117,19 +123,23 @@ def find(name: str) -> Entry:
 
 
 def name_of(model: GenerativeModel) -> str:
-    """The registered name of a model's class.
+    """The registered name of a model's class: of several, the one that presets most.
 
     Raises
     ------
     LikelyError
         If the class is not registered.
     """
-    for name, entry in entries().items():
-        if entry.cls is type(model) and entry.presets.items() <= model.hyperparameters.items():
-            return name
-    raise LikelyError(
-        f"{type(model).__name__} is not a registered model: decorate it with register"
-    )
+    fitting = [
+        entry
+        for entry in entries().values()
+        if entry.cls is type(model) and entry.presets.items() <= model.hyperparameters.items()
+    ]
+    if not fitting:
+        raise LikelyError(
+            f"{type(model).__name__} is not a registered model: decorate it with register"
+        )
+    return max(fitting, key=lambda entry: len(entry.presets)).name
 
 
 def make(
@@ -156,7 +166,7 @@ def make(
     Raises
     ------
     LikelyError
-        If the name or an option is unknown.
+        If the name or an option is unknown, or an option has a value that it does not take.
     DomainError
         If the model does not take the domain.
     """
@@ -167,17 +177,61 @@ def make(
             raise LikelyError(
                 f"model {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
             )
+    _check(entry, hyperparameters)
     try:
         with seeded(seed):
             return entry.cls(domain, context=context, **{**entry.presets, **hyperparameters})
-    except (TypeError, ValueError) as error:
-        raise DomainError(f"model {name!r}: {error}") from error
+    except ValueError as error:
+        raise LikelyError(f"model {name!r}: {error}") from error
+
+
+def _check(entry: Entry, hyperparameters: dict[str, Any]) -> None:
+    """Refuse values that the annotations of the class's constructor do not allow."""
+    try:
+        hints = get_type_hints(entry.cls.__init__)
+    except NameError:  # a type that its module imports for type checkers only
+        return
+    parameters = inspect.signature(entry.cls.__init__).parameters
+    for option, value in hyperparameters.items():
+        least = 0 if option == "order" else 1
+        wanted = _unmet(value, hints.get(option), least)
+        if wanted is not None:
+            default = parameters[option].default
+            known = default is not inspect.Parameter.empty and default is not None
+            example = f", such as {default!r}" if known else ""
+            raise LikelyError(f"model {entry.name!r}: {option}={value!r}: give {wanted}{example}")
+
+
+def _unmet(value: Any, hint: Any, least: int) -> str | None:
+    """What a type hint asks for in words, where the value is not that; None where it is."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+
+    def whole(number: Any) -> bool:
+        integral = isinstance(number, Integral) and not isinstance(number, bool)
+        return integral and int(number) >= least
+
+    if kind in (Union, UnionType):
+        unmet = [_unmet(value, part, least) for part in inner]
+        return None if None in unmet else " or ".join(str(part) for part in unmet)
+    if kind is NoneType:
+        return None if value is None else "None"
+    if kind is bool:
+        return None if isinstance(value, bool) else "True or False"
+    if kind is int:
+        return None if whole(value) else f"a whole number above {least - 1}"
+    if kind is float:
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        return None if real and math.isfinite(value) else "a finite number"
+    if kind is Sequence and inner == (int,):
+        listed = isinstance(value, Sequence) and all(whole(number) for number in value)
+        return None if listed else f"a sequence of whole numbers above {least - 1}"
+    if kind is Literal:
+        return None if value in inner else f"one of {', '.join(map(repr, inner))}"
+    return None
 
 
 def hyperparameter_names(name: str) -> list[str]:
     """Names of a model's hyperparameters."""
-    import inspect
-
     names = list(inspect.signature(find(name).cls.__init__).parameters)
     return [option for option in names if option not in ("self", "domain", "context")]
 

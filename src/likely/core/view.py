@@ -166,21 +166,34 @@ class RealView(nn.Module):
         return z.to(self.shift.dtype), log_det.to(self.shift.dtype)
 
     def inverse(self, z: Float[Tensor, "n dim"]) -> Shaped[Tensor, "n *shape"]:
-        """The sample whose view is `z`; dequantised columns are rounded down to their level."""
-        z = z * self.scale + self.shift
-        if len(self.groups) == 1:
-            column = self.groups[0][0]
-            y = _quantised(column, from_reals(column, z))
-        else:
-            y = torch.empty_like(z)
-            for column, index in self.groups:
-                y[:, index] = _quantised(column, from_reals(column, z[:, index]))
+        """The sample whose view is `z`; dequantised columns are rounded down to their level.
+
+        Computed in float64, and returned in the type of the model where that resolves the columns.
+        """
+        dtype = self.shift.dtype
+        shift, scale = self.shift.double(), self.scale.double()
+        low, high, z = shift - scale, shift + scale, z * scale + shift
+        y = torch.empty_like(z)
+        for column, index in self.groups:
+            y[:, index] = _quantised(column, from_reals(column, z[:, index]))
+            ends = from_reals(column, low[index]), from_reals(column, high[index])
+            dtype = resolving(dtype, *ends)
         if self.dim < self.domain.size:
             full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
             full[:, self.kept] = y
             y = full
         y = y.reshape(len(y), *self.domain.shape)
-        return y.long() if self.domain.discrete else y
+        return y.to(torch.int64 if self.domain.discrete else dtype)
+
+
+def resolving(dtype: torch.dtype, low: Tensor, high: Tensor) -> torch.dtype:
+    """`dtype`, or float64 where it is too coarse for some column whose bulk spans [low, high].
+
+    That is where rounding exceeds 1e-4 of half the span, a standard deviation, say: for times in
+    seconds since 1970 with a spread below three weeks.
+    """
+    rounding = torch.finfo(dtype).eps * torch.maximum(low.abs(), high.abs())
+    return torch.float64 if (rounding > 1e-4 * (high - low) / 2).any() else dtype
 
 
 def _dequantised(column: Column, x: Tensor) -> Tensor:
@@ -191,9 +204,11 @@ def _dequantised(column: Column, x: Tensor) -> Tensor:
 
 
 def _quantised(column: Column, y: Tensor) -> Tensor:
-    """The discrete value of the cell that y lies in; a value on the closed interval as it is."""
+    """The value of a column that y stands for: of a discrete one the level of the cell."""
     if isinstance(column, Interval):
         return y.clamp(column.low, column.high)
+    if isinstance(column, Positive):  # a float32 can hold it, too
+        return y.clamp(torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max)
     if not isinstance(column, Discrete):
         return y
     top = None if column.levels is None else column.levels - 1
@@ -212,8 +227,10 @@ def cosine_basis(levels: int) -> Float[Tensor, "levels functions"]:
     network whose inputs they are, or whose outputs multiply them, tries those first, and overfits
     much less than with one-hot vectors.
     """
-    level, j = torch.arange(levels)[:, None] + 0.5, torch.arange(1, levels)
-    return math.sqrt(2) * torch.cos(math.pi * j * level / levels) / j.square()
+    level = torch.arange(levels, dtype=torch.float64)[:, None] + 0.5
+    j = torch.arange(1, levels)
+    basis = math.sqrt(2) * torch.cos(math.pi * j * level / levels) / j.square()
+    return basis.to(torch.get_default_dtype())
 
 
 class Features(nn.Module):

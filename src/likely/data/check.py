@@ -141,8 +141,7 @@ def oddities(some: np.ndarray, domain: Domain) -> list[str]:
             for value in sentinels
         ]
         rest = column[~np.isin(column, sentinels)]
-        count = 0 if kind.discrete else _largest_count(rest)
-        if count >= ATOM_ROWS and count > ATOM_SHARE * len(column):
+        if not kind.discrete and has_atom(rest, len(column)):
             atoms.append(i)
             whole += [i] if (rest == np.floor(rest)).all() else []
     if atoms:
@@ -159,10 +158,11 @@ def oddities(some: np.ndarray, domain: Domain) -> list[str]:
     return notes
 
 
-def _largest_count(column: np.ndarray) -> int:
-    """How often the most frequent value of a sorted column occurs."""
+def has_atom(column: np.ndarray, rows: int) -> bool:
+    """Whether one value of a sorted column takes too large a share of `rows` rows."""
     changes = np.flatnonzero(column[1:] != column[:-1])
-    return int(np.diff(np.concatenate([[-1], changes, [len(column) - 1]])).max())
+    count = np.diff(np.concatenate([[-1], changes, [len(column) - 1]])).max()
+    return bool(count >= ATOM_ROWS and count > ATOM_SHARE * rows)
 
 
 def _sentinels(column: np.ndarray) -> list[float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from likely.core.artifact import checksum
 from likely.core.domain import Domain
+from likely.core.errors import DataError
 from likely.core.model import Batch
 from likely.core.target import Target
 
@@ -127,16 +128,16 @@ class Split:
             None if self.weight is None else self.weight[index],
         )
 
-    def head(self, limit_entries: int, seed: int = 0) -> Batch:
-        """A random subset without repetition that holds at most `limit_entries` numbers of x.
+    def subset(self, limit_entries: int, seed: int = 0) -> Batch:
+        """Rows in random order without repetition, with at most `limit_entries` numbers of x.
 
-        It is everything where that fits, and at least one row.
+        These are all rows where they fit, and at least one.
         """
-        limit = max(1, limit_entries // math.prod(self.x.shape[1:]))
-        if limit >= len(self):
-            return self.rows(slice(None))
-        chosen = np.random.default_rng(seed).choice(len(self), limit, replace=False, shuffle=False)
-        return self.rows(np.sort(chosen))
+        rng = np.random.default_rng(seed)
+        limit = min(len(self), max(1, limit_entries // math.prod(self.x.shape[1:])))
+        chosen = np.sort(rng.choice(len(self), limit, replace=False, shuffle=False))
+        some = self.rows(chosen)  # in the order of the file, and shuffled in memory
+        return Split(some.x, some.context, some.weight).rows(rng.permutation(limit))
 
     def order(self, seed: int) -> Int64[Tensor, " n"]:
         """The order in which an epoch visits the rows; it depends on the seed alone.
@@ -178,6 +179,12 @@ class Data:
     truth : Target, optional
         The distribution that the rows were drawn from, where it is known.
     name : str
+
+    Raises
+    ------
+    DataError
+        If the arrays of a split do not fit together or to the domains, or if rows in memory lie
+        outside them.
     """
 
     domain: Domain
@@ -187,6 +194,26 @@ class Data:
     context: Domain | None = None
     truth: Target | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid", "test"):
+            split, where = getattr(self, name), f"the {name} split"
+            if (split.context is None) != (self.context is None):
+                raise DataError(f"{where}: give a context and its domain, or neither of them")
+            x = _inside(split.x, self.domain, where)
+            context, weight = split.context, split.weight
+            if self.context is not None:
+                context = _inside(context, self.context, f"the context of {where}")
+            if weight is not None:
+                weight = torch.as_tensor(weight)
+                if weight.ndim != 1 or not (weight.isfinite() & (weight >= 0)).all():
+                    raise DataError(
+                        f"{where}: weights must be one number a row, finite and not negative"
+                    )
+            for what, rows in (("context", context), ("weight", weight)):
+                if rows is not None and len(rows) != len(x):
+                    raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")
+            object.__setattr__(self, name, Split(x, context, weight))
 
     def __str__(self) -> str:
         rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
@@ -209,6 +236,19 @@ class Data:
                     tensors[f"{split}.{part}"] = rows
         text = json.dumps([described, checksum(tensors)])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _inside(rows: Any, domain: Domain, where: str) -> Tensor | Rows:
+    """Rows as tensors of the domain's type, after a look whether they lie in it; a file is not read."""
+    if isinstance(rows, Rows):
+        if rows.shape[1:] != domain.shape:
+            raise DataError(f"{where}: rows of shape {rows.shape[1:]}, not {domain.shape}")
+        return rows
+    x = torch.as_tensor(rows)
+    if not x.is_floating_point():
+        x = x.long() if domain.discrete else x.float()
+    domain.check(x, where)
+    return x.long() if domain.discrete else x
 
 
 def _crc(array: np.ndarray) -> int:

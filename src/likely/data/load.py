@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from likely.core.domain import Domain, Real
-from likely.core.errors import DataError
+from likely.core.errors import DataError, LikelyError
 from likely.data import check
 from likely.data.data import Data, Rows, Split
 from likely.data.encode import Declared, Selection, encode, resolve
@@ -88,6 +88,8 @@ def load_data(
         Rows are counted from 0, without a header.
     DomainError
         If a declared domain or column kind is malformed.
+    LikelyError
+        If the seed is negative.
 
     Warns
     -----
@@ -96,6 +98,8 @@ def load_data(
         more than 1 % of its rows on one value, or holds values such as −999 far from the rest. The
         last two look at a random sample where there are more than 4 million entries.
     """
+    if seed < 0:
+        raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     table = read(source, seed)
     found = _find(table, domain, context, context_domain, weight, columns, missing)
     if len(found.x.rows) < LEAST_ROWS:
@@ -223,7 +227,8 @@ def _find(
             context_domain = {**own, **(context_domain or {})}
     selection = _select_rows(table, domain, columns, [given, weighing])
 
-    x = _Part(*encode(selection, domain or table.domain))
+    whole = selection.labels == table.labels  # the source's own domain is that of all columns
+    x = _Part(*encode(selection, domain or (table.domain if whole else None)))
     unusable = check.look_through(x.rows, x.domain, table, missing)
     part = None
     if given is not None:

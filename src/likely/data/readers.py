@@ -336,8 +336,9 @@ def _by_keys(path: Path, keys: list[str], present: list[str], load: Load) -> Tab
 def _csv(path: Path, keys: list[str]) -> Table:
     """Comma-separated text (or by semicolons or tabs), with or without a header.
 
-    Without a header, that is when everything in the first line reads as a number, columns go by
-    their position. A first column without a name is the index that pandas writes: it is left out.
+    Without a header, that is when everything in the first line reads as a number or is missing,
+    columns go by their position. A first column without a name is the index that pandas writes: it
+    is left out.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = next((line for line in file if line.strip()), "")
@@ -345,7 +346,8 @@ def _csv(path: Path, keys: list[str]) -> Table:
         raise DataError(f"{path}: holds binary data; save it as text in UTF-8")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
     first = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    header = not all(_reads_as_number(name) for name in first)
+    numbered = ["", *map(str, range(len(first) - 1))]  # as pandas writes columns without names
+    header = first == numbered or not all(not name or _reads_as_number(name) for name in first)
     try:
         table = arrow_csv.read_csv(
             path,

@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likely.core.domain import Binary, Integer
 from likely.core.errors import DataError, LikelyError
-from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.core.model import Batch, GenerativeModel, RealModel
 from likely.core.registry import name_of
 from likely.core.view import Features
@@ -116,15 +116,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All figures, without the rows; a number that is not finite becomes null."""
-        plain: dict[str, Any] = {"forward_kl_kind": str(self.forward_kl_kind)}
-        for name in (entry.name for entry in fields(self) if entry.repr):
-            value = getattr(self, name)
-            if isinstance(value, Figure):
-                value = value.to_json()
-            elif isinstance(value, float) and not math.isfinite(value):
-                value = None
-            plain[name] = str(value) if isinstance(value, Kind) else value
-        return plain
+        return {"forward_kl_kind": self.forward_kl_kind, **plain(self)}
 
     def summary(self) -> Table:
         """A table for `rich` to print; `str()` gives it as text."""
@@ -255,8 +247,8 @@ def _likelihoods(
 
 def _part(condition: Tensor, weight: Tensor | None) -> float:
     """Part of the weight where a condition holds."""
-    w = torch.ones(len(condition)) if weight is None else weight
-    return (w[condition].sum() / w.sum()).item()
+    w = torch.ones(len(condition)) if weight is None else weight.cpu()
+    return (w[condition.cpu()].sum() / w.sum()).item()
 
 
 def _divergences(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:

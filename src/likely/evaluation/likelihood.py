@@ -105,7 +105,7 @@ def forward_kl(
         raise DensityError(f"{truth.name} cannot be sampled: the divergence is unknown")
     x = truth.sample(draws, seed)
     log_q = model.log_likelihood(x, seed=seed)
-    value = _log_prob(truth, x, log_q) - log_q.value.double()
+    value = _log_prob(truth, x) - log_q.value.double().cpu()
     return replace(log_q, value=value, kind=OPPOSITE[log_q.kind])
 
 
@@ -119,12 +119,13 @@ def reverse_kl(
     """
     x = model.sample(draws, seed=seed)
     log_q = model.log_likelihood(x, seed=seed)
-    log_p = _log_prob(truth, x, log_q)
-    value = (log_q.value.double() - log_p).where(log_p > -torch.inf, torch.inf)
+    log_p = _log_prob(truth, x)
+    value = (log_q.value.double().cpu() - log_p).where(log_p > -torch.inf, torch.inf)
     return replace(log_q, value=value)
 
 
-def _log_prob(truth: Target, x: Tensor, like: Likelihood) -> Tensor:
+def _log_prob(truth: Target, x: Tensor) -> Tensor:
+    """On the CPU, where the constants of a target are."""
     if truth.log_prob is None:
         raise DensityError(f"{truth.name} has no known density: the divergence is unknown")
-    return truth.log_prob(x.to(like.value.device)).double()
+    return truth.log_prob(x.cpu()).double()

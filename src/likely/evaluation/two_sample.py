@@ -54,7 +54,7 @@ def energy_distance(
     Raises
     ------
     DataError
-        If the arrays do not fit together.
+        If the arrays do not fit together, or a sample is empty or without weight.
 
     Notes
     -----
@@ -126,7 +126,7 @@ def sliced_wasserstein(
     Raises
     ------
     DataError
-        If the arrays do not fit together.
+        As in `energy_distance`.
 
     References
     ----------
@@ -187,5 +187,7 @@ def _checked(
                 f"weights of shape {tuple(w.shape)} for {len(rows)} rows: give one non-negative "
                 "number for each"
             )
+        if not w.any():
+            raise DataError("two samples: every row of one of them has weight 0, it is empty")
         weights.append(w)
     return a, b, weights[0], weights[1]

@@ -7,6 +7,7 @@ Both get the same budget, validation, history, checkpoints and progress.
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +62,8 @@ def fit(
     steps, epochs, minutes : number, optional
         The budget, one of them at most. Minutes become a number of steps once the first are timed.
     seed : int
-        The same seed gives the same weights, bit by bit, on a CPU with the same number of threads.
+        From the same initial weights (`lk.make(…, seed=…)`) the same seed gives the same weights, bit
+        by bit, on a CPU with the same number of threads.
     run : path, optional
         Folder for checkpoints, history and the model. A run that was interrupted goes on from its
         last checkpoint; one that is complete is only loaded.
@@ -87,6 +89,8 @@ def fit(
 
     Raises
     ------
+    LikelyError
+        If an option is out of range, or there are two budgets.
     DomainError
         If model and data are on different domains.
     DivergenceError
@@ -94,6 +98,8 @@ def fit(
     ArtifactError
         If `run` is not empty and not this run, or cannot be written.
     """
+    if not isinstance(data, Data):
+        raise LikelyError("data must come from lk.load_data, or be an lk.Data")
     if model.domain != data.domain or model.context != data.context:
         raise DomainError(
             "the model was built for another domain or context than the data's: "
@@ -106,10 +112,11 @@ def fit(
             raise LikelyError(f"{option} must be above 0, not {value}")
     given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
     for option, value in given.items():
-        if value is not None and not (
-            value > 0 or (option in ("weight_decay", "ema") and value == 0)
-        ):
-            raise LikelyError(f"{option} must be above 0, not {value}")
+        may_vanish = option in ("weight_decay", "ema")
+        if value is not None and not (0 < value < math.inf or (may_vanish and value == 0)):
+            raise LikelyError(f"{option} must be a finite number above 0, not {value}")
+    if seed < 0:
+        raise LikelyError(f"seed must not be negative, not {seed}")
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if batch is None:
         changes["batch"] = min(

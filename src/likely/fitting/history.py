@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")  # the rest are losses
+
 
 @dataclass
 class History:

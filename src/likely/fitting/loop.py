@@ -58,6 +58,7 @@ class Loop:
         self.total: int | None = None  # advances, once known
         self.advances = 0
         self.minutes: float | None = None
+        self.decision: tuple[int, int] | None = None  # total, and the advance at which it was fixed
         self.best: dict[str, Tensor] | None = None
         self.best_at = 0
         self.stopped = False
@@ -120,18 +121,21 @@ class Loop:
         device = self.fabric.device
         self.model.to(device)
         state = None if run is None else run.read_state()
-        self.valid = self.data.valid.head(VALID_ENTRIES, VALID_SEED).to(device)
+        self.valid = self.data.valid.subset(VALID_ENTRIES, VALID_SEED).to(device)
         if state is None:
             if run is not None:
-                run.write_plan(advances=self.total)
+                run.write_plan(advances=self.total, decided_at=0)
+            self.model.load_training_state({})
             if not self.model.prepared:
-                self.model.prepare(self.data.train.head(PREPARE_ENTRIES, self.seed).to(device))
+                self.model.prepare(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
             self.begin()
         else:
             self.begin()
             self._restore(state)
             assert run is not None
-            self.total = run.plan["advances"]
+            if self.minutes is not None and run.plan["advances"] is not None:
+                self.decision = run.plan["advances"], run.plan["decided_at"]
+                self._settle_minutes(run)
         if run is not None:
             run.save(self._state, self.history, force=True)
         started = time.perf_counter() - self.history.seconds
@@ -160,6 +164,7 @@ class Loop:
         if run is not None:
             run.save(self._state, self.history, force=True)
             artifact.save(self.model, run.model)
+            run.close()
         return self.history
 
     def _finished(self) -> bool:
@@ -170,11 +175,16 @@ class Loop:
         if self.minutes is None or self.total is not None:
             return
         budget, spent = 60 * self.minutes, self.history.seconds
-        if spent < TIMED * budget or (not self.history.rows and spent < 4 * TIMED * budget):
-            return
-        self.total = self.advances + max(0, int((budget - spent) * self.advances / spent))
-        if run is not None:
-            run.write_plan(advances=self.total)
+        if self.decision is None:
+            if spent < TIMED * budget or (not self.history.rows and spent < 4 * TIMED * budget):
+                return
+            left = max(0, int((budget - spent) * self.advances / spent))
+            self.decision = self.advances + left, self.advances
+            if run is not None:
+                run.write_plan(advances=self.decision[0], decided_at=self.decision[1])
+        # A run that goes on from an older checkpoint takes the decision at the same advance.
+        if self.advances >= self.decision[1]:
+            self.total = self.decision[0]
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; the order depends on seed and epoch only."""
@@ -213,7 +223,7 @@ class Loop:
             }
         )
         self.sums = {}
-        if score is None:
+        if score is None or math.isnan(score):
             return
         if history.best is None or score > history.best:
             history.best, self.best_at = score, self.advances
@@ -272,7 +282,9 @@ class Gradients(Loop):
         self.optimizers = [self._optimizer(objective) for objective in self.objectives]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.averaged = list(self.average.parameters()), list(self.model.parameters())
-        self.skipped_in_row = 0
+        weight = self.data.train.weight
+        self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
+        self.skipped_in_row = {objective.name: 0 for objective in self.objectives}
         self.factor = 1.0
         self.reductions_left = REDUCTIONS
         self.between = min(max(self.batches_per_epoch, LEAST_BETWEEN), MOST_BETWEEN)
@@ -346,7 +358,7 @@ class Gradients(Loop):
             if objective.after is not None:
                 objective.after()
             self.note(objective.name, value)
-            self.skipped_in_row = 0
+            self.skipped_in_row[objective.name] = 0
         # The average of a young run forgets its start.
         decay = min(self.recipe.ema, (1 + self.advances) / (10 + self.advances))
         get_ema_multi_avg_fn(decay)(*self.averaged, None)
@@ -360,13 +372,13 @@ class Gradients(Loop):
             return loss
         if batch.weight is None:
             return loss.mean()
-        total = batch.weight.sum()
-        return (loss * batch.weight).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+        # Divided by the mean over all rows: a batch's own would take influence from heavy batches.
+        return (loss * batch.weight).mean() / self.mean_weight
 
     def _skip(self, objective: Objective, batch: Batch) -> None:
         self.history.skipped += 1
-        self.skipped_in_row += 1
-        if self.skipped_in_row >= HOPELESS:
+        self.skipped_in_row[objective.name] += 1
+        if self.skipped_in_row[objective.name] >= HOPELESS:
             raise DivergenceError(
                 f"objective {objective.name!r}: {HOPELESS} steps in a row up to step "
                 f"{self.history.steps} had a loss or gradient that is not finite; the first value "
@@ -436,7 +448,7 @@ class Passes(Loop):
         left = math.inf if self.steps is None else self.steps - self.history.steps
         for name, value in self.model.epoch(self._counted(left)).items():  # type: ignore[operator]
             self.note(name, value)
-        self.stopped = bool(self.model.converged)
+        self.stopped = getattr(self.model, "converged", False)
 
     def _counted(self, left: float) -> Iterator[Batch]:
         for i, batch in enumerate(self.batches(self.advances)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from likely.fitting.history import BOOKKEEPING
+
 
 class Progress:
     """A bar with the loss, the validation score and the time left; silent unless it is wanted.
@@ -40,7 +42,7 @@ class Progress:
             return
         figures = ""
         if row is not None:
-            losses = [f"{k} {v:.4g}" for k, v in row.items() if k not in _BOOKKEEPING]
+            losses = [f"{k} {v:.4g}" for k, v in row.items() if k not in BOOKKEEPING]
             valid = row.get("valid")
             score = [] if valid is None else [f"valid {valid:.4g} nats"]
             figures = ", ".join(losses + score)
@@ -59,6 +61,3 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-_BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")

@@ -40,15 +40,20 @@ class Run:
         self._cost = 0.0
         self._writer: Any = None
         self._written = -float("inf")
-        for file in (self.config_file, self.history_file, self.model, self.checkpoint):
-            for left_by_a_kill in file.parent.glob(f".{file.name}.*{artifact.PART}"):
-                left_by_a_kill.unlink()
         if self.config_file.exists():
             self._compare()
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or self._foreign()):
             raise ArtifactError(
                 f"{self.path}: not an empty folder and not a run; choose another one"
             )
+        for file in (self.config_file, self.history_file, self.model, self.checkpoint):
+            for left_by_a_kill in file.parent.glob(f".{file.name}.*{artifact.PART}"):
+                left_by_a_kill.unlink()
+
+    def _foreign(self) -> list[Path]:
+        """What lies in the folder, beside what a kill left of the first file."""
+        parts = set(self.path.glob(f".{self.config_file.name}.*{artifact.PART}"))
+        return [path for path in self.path.iterdir() if path not in parts]
 
     def _compare(self) -> None:
         try:
@@ -102,6 +107,11 @@ class Run:
         for name, value in row.items():
             if name != "step" and value is not None:
                 self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        """Write out what TensorBoard's writer still holds."""
+        if self._writer is not None:
+            self._writer.close()
 
     def read_result(self, model: GenerativeModel) -> History:
         """Load the weights of a complete run; its history."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from likely.core.model import Batch, RealModel, Recipe
 from likely.core.view import LOG_TWO_PI
+from likely.flows.bijections.spline import wrap
 
 
 class Flow(RealModel):
@@ -46,6 +47,7 @@ class Flow(RealModel):
     def loss(self, batch: Batch) -> Tensor:
         z, log_det = self.view(batch.x)
         z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
+        z = torch.where(self.view.periodic, wrap(z), z)
         return -self._log_prob_real(z, self._context(batch.context, len(batch))) - log_det
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:

@@ -83,7 +83,6 @@ class NSF(Flow):
         hidden: Sequence[int] = (128, 128),
         bound: float = 5.0,
         jitter: float = 0.03,
-        dropout: float = 0.0,
         coupling: bool = False,
     ) -> None:
         super().__init__(
@@ -94,7 +93,6 @@ class NSF(Flow):
             hidden=tuple(hidden),
             bound=bound,
             jitter=jitter,
-            dropout=dropout,
             coupling=coupling,
         )
         self.jitter = jitter
@@ -108,7 +106,7 @@ class NSF(Flow):
                 layers.append(Coupling(spline, periodic, moves, hidden, self.context_size))
             else:
                 spline = RationalQuadraticSpline(periodic, bins, bound)
-                layers.append(Autoregressive(spline, order, hidden, self.context_size, dropout))
+                layers.append(Autoregressive(spline, order, hidden, self.context_size))
                 order = order[::-1]
         self.transforms = nn.ModuleList(layers)
 

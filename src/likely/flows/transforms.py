@@ -65,7 +65,6 @@ class Autoregressive(nn.Module):
         order: Sequence[int],
         hidden: Sequence[int],
         context: int,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bijection = bijection
@@ -76,7 +75,6 @@ class Autoregressive(nn.Module):
             order=order,
             hidden=hidden,
             context=context,
-            dropout=dropout,
         )
         start_at_identity(self.net.layers[-1])
 

@@ -246,7 +246,7 @@ class GaussianMixture(RealModel):
         return {"best": self._best, "stalled": self._stalled}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        self._best, self._stalled = state["best"], state["stalled"]
+        self._best, self._stalled = state.get("best", -math.inf), state.get("stalled", 0)
 
     def _expectation(self, x: Tensor, weight: Tensor) -> list[Tensor]:
         """E-step: Σ w, Σ w log p, N, s and S (its diagonal, where Σ is diagonal) of some rows."""

@@ -39,7 +39,7 @@ from likely.core.domain import (
     Positive,
 )
 from likely.core.errors import DomainError, LikelyError
-from likely.core.view import cosine_basis, has_few_levels, weighted_moments
+from likely.core.view import cosine_basis, has_few_levels, resolving, weighted_moments
 
 ALL = slice(None)
 PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
@@ -69,8 +69,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
-        """A draw for each entry, shape (n, columns), in the type of the outputs."""
+        """A draw for each entry, shape (n, columns), in a type that resolves it."""
         raise NotImplementedError
+
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        """`dtype`, or float64 where draws need it."""
+        return dtype
 
 
 class Bernoulli(Head):
@@ -196,6 +200,10 @@ class Logistics(Mixture):
         logits, means, raw = super().parameters_of(outputs)
         return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
 
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        shift, scale = self.shift.double(), self.scale.double()
+        return resolving(dtype, self.from_line(shift - scale), self.from_line(shift + scale))
+
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         shift, scale = weighted_moments(self.to_line(x)[0], weight)
         self.shift.copy_(shift)
@@ -218,7 +226,7 @@ class Logistics(Mixture):
         mean, log_scale = self.chosen(outputs)
         u = torch.rand_like(mean)
         z = mean + log_scale.exp() * u.logit(torch.finfo(u.dtype).eps)
-        return self.from_line(z * self.scale[at] + self.shift[at], at)
+        return self.from_line(z.double() * self.scale[at] + self.shift[at], at)
 
 
 class LogLogistics(Logistics):
@@ -229,7 +237,7 @@ class LogLogistics(Logistics):
         return y, -y
 
     def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
-        info = torch.finfo(y.dtype)
+        info = torch.finfo(self.shift.dtype)  # draws may be rounded to the type of the model
         return y.exp().clamp(info.tiny, info.max)
 
 
@@ -240,22 +248,18 @@ class LogitLogistics(Logistics):
     bound. It is constant nearer to a bound than floating point resolves.
     """
 
-    low: Tensor
-    high: Tensor
-
     def __init__(self, columns: Sequence[Interval], components: int) -> None:
         super().__init__(columns, components)
-        bounds = torch.tensor([[column.low, column.high] for column in columns])
-        self.register_buffer("low", bounds[:, 0], persistent=False)
-        self.register_buffer("high", bounds[:, 1], persistent=False)
+        self.columns = columns
 
     def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
-        width = self.high[at] - self.low[at]
-        y = ((x - self.low[at]) / width).logit(torch.finfo(width.dtype).eps)
+        low, high = _bounds(self.columns[at], x)
+        width = high - low
+        y = ((x - low) / width).logit(torch.finfo(width.dtype).eps)
         return y, -F.logsigmoid(y) - F.logsigmoid(-y) - width.log()
 
     def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
-        low, high = self.low[at], self.high[at]
+        low, high = _bounds(self.columns[at], y)
         return torch.lerp(low, high, y.sigmoid()).clamp(low, high)
 
 
@@ -327,14 +331,12 @@ class VonMises(Mixture):
     1/|v| (bounded from below).
     """
 
-    low: Tensor
-    high: Tensor
-
     def __init__(self, columns: Sequence[Periodic], components: int) -> None:
         super().__init__(columns, components)
-        bounds = torch.tensor([[column.low, column.high] for column in columns])
-        self.register_buffer("low", bounds[:, 0], persistent=False)
-        self.register_buffer("high", bounds[:, 1], persistent=False)
+        self.columns = columns
+
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        return resolving(dtype, *_bounds(self.columns, torch.empty(0, dtype=torch.float64)))
 
     def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and the two coordinates of v."""
@@ -343,7 +345,8 @@ class VonMises(Mixture):
         return logits, shrink * v1, shrink * v2
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
-        angle = 2 * math.pi * (x - self.low) / (self.high - self.low)
+        low, high = _bounds(self.columns, x)
+        angle = 2 * math.pi * (x - low) / (high - low)
         w = weight[:, None]
         centre = torch.atan2((w * angle.sin()).sum(0), (w * angle.cos()).sum(0))
         turned = (angle - centre + math.pi).remainder(2 * math.pi) - math.pi
@@ -353,20 +356,21 @@ class VonMises(Mixture):
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
         logits, v1, v2 = self.parameters_of(outputs)
-        width = self.high[at] - self.low[at]
-        angle = (2 * math.pi * (x - self.low[at]) / width).to(outputs)[..., None]
+        low, high = _bounds(self.columns[at], x)
+        angle = (2 * math.pi * (x - low) / (high - low)).to(outputs)[..., None]
         kappa = v1.square() + v2.square()
         length = (kappa + torch.finfo(kappa.dtype).tiny).sqrt()
         # κ (cos(θ − μ) − 1) without cancellation, and I₀ scaled to match.
         distance2 = (length * angle.cos() - v1).square() + (length * angle.sin() - v2).square()
-        return self.mixed(logits, -distance2 / 2 - torch.special.i0e(kappa).log()) - width.log()
+        log_det = -(high - low).log().to(outputs)
+        return self.mixed(logits, -distance2 / 2 - torch.special.i0e(kappa).log()) + log_det
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         v1, v2 = self.chosen(outputs)
         kappa = (v1.square() + v2.square()).clamp_min(1e-6)
         angle = torch.distributions.VonMises(torch.atan2(v2, v1), kappa).sample()
-        turns = angle / (2 * math.pi)
-        low, high = self.low[at], self.high[at]
+        turns = angle.double() / (2 * math.pi)
+        low, high = _bounds(self.columns[at], turns)
         return torch.lerp(low, high, turns - turns.floor()).clamp(low, high)
 
 
@@ -387,6 +391,17 @@ def kernels(
     quantiles = z.T.gather(1, index.clamp_max(len(z) - 1))
     widths = quantiles[:, 2::4] - quantiles[:, ::4]
     return quantiles[:, 1::4], (0.7 * widths).clamp_min(0.01)
+
+
+def _bounds(columns: Sequence[Interval], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of columns, in the type of x, in which `Domain` compares them too.
+
+    They are no buffers, since those are rounded to whatever type the model had first.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    bounds = [[column.low for column in columns], [column.high for column in columns]]
+    low, high = torch.tensor(bounds, dtype=dtype, device=like.device)
+    return low, high
 
 
 def _spread(x: Tensor) -> Tensor:
@@ -482,6 +497,18 @@ class ColumnHeads(nn.Module):
             outputs[head.slots] = head.initial(flat[:, head.entries], weight).to(outputs)
         return outputs
 
+    @torch.no_grad()
+    def start(
+        self, last: nn.Linear, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None
+    ) -> None:
+        """Take scales from rows of the training split, and let a network begin at their marginals.
+
+        `last` is the network's last layer.
+        """
+        self.prepare(x, weight)
+        last.weight.zero_()
+        last.bias.copy_(self.initial(x, weight))
+
     def log_prob(
         self, outputs: Float[Tensor, "n outputs"], x: Shaped[Tensor, "n *shape"]
     ) -> Float[Tensor, "n entries"]:
@@ -497,12 +524,20 @@ class ColumnHeads(nn.Module):
         return result
 
     def sample(self, outputs: Float[Tensor, "n outputs"]) -> Shaped[Tensor, "n *shape"]:
-        """A draw of all entries, independent given the outputs."""
-        x = outputs.new_tensor(self._anchor).repeat(len(outputs), 1)
+        """A draw of all entries, independent given the outputs, in the type `type_of_draws`."""
+        dtype = self.type_of_draws(outputs.dtype)
+        x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
         for head in self.heads:
-            x[:, head.entries] = head.sample(outputs[:, head.slots])
-        x = x.reshape(len(x), *self.domain.shape)
-        return x.long() if self.domain.discrete else x
+            x[:, head.entries] = head.sample(outputs[:, head.slots]).to(dtype)
+        return x.reshape(len(x), *self.domain.shape)
+
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        """int64 on a discrete domain; otherwise `dtype`, or float64 where some entry needs it."""
+        if self.domain.discrete:
+            return torch.int64
+        for head in self.heads:
+            dtype = head.type_of_draws(dtype)
+        return dtype
 
     def sample_entry(self, index: int, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:
         """A draw of one entry from its own outputs."""

@@ -40,8 +40,6 @@ class MaskedMLP(nn.Module):
         Widths of the hidden layers.
     context : int
         Number of context features, which every output sees.
-    dropout : float
-        Probability of dropping a hidden unit in training.
     """
 
     mask_in: Tensor
@@ -55,10 +53,8 @@ class MaskedMLP(nn.Module):
         order: Sequence[int] | None = None,
         hidden: Sequence[int] = (128, 128),
         context: int = 0,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
         if not hidden:
             raise LikelyError("hidden: at least one hidden layer is needed")
         self.inputs, self.outputs = list(inputs), list(outputs)
@@ -106,11 +102,9 @@ class MaskedMLP(nn.Module):
         if self.context is not None:
             h = h + self.context(context)
         for i, layer in enumerate(middle, 1):
-            update = F.linear(
-                self.dropout(F.relu(h)), layer.weight * getattr(self, f"mask{i}"), layer.bias
-            )
+            update = F.linear(F.relu(h), layer.weight * getattr(self, f"mask{i}"), layer.bias)
             h = h + update if update.shape == h.shape else update
-        return F.linear(self.dropout(F.relu(h)), last.weight * mask_out, last.bias)
+        return F.linear(F.relu(h), last.weight * mask_out, last.bias)
 
     @torch.no_grad()
     def incremental(

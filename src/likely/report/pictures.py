@@ -35,6 +35,7 @@ from likely.core.domain import (
     Interval,
     Positive,
 )
+from likely.fitting.history import BOOKKEEPING
 
 # After Okabe & Ito: colours that colour-blind readers tell apart, none lost on white or on black.
 PALETTE = ("#1F82C0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7A7A7A")
@@ -378,9 +379,6 @@ def _note_outside(figure: Figure, x: np.ndarray, edges: Sequence[np.ndarray]) ->
 
 
 # Training and likelihoods.
-
-
-BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")
 
 
 def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:

@@ -104,7 +104,7 @@ class RationalQuadraticSpline(nn.Module):
         log_slope = 2 * (s / beta).log() + top.log()
         y, log_slope = torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
         if self.circles:
-            y = torch.where(self.periodic, _wrap(y + parameters[..., -1]), y)
+            y = torch.where(self.periodic, wrap(y + parameters[..., -1]), y)
         return y, log_slope
 
     def inverse(
@@ -116,7 +116,7 @@ class RationalQuadraticSpline(nn.Module):
         """Arguments at which the splines of `entries` take the values y (eqs. 6 to 8)."""
         periodic = self.periodic[entries]
         if self.circles:
-            y = torch.where(periodic, _wrap(y - parameters[..., -1]), y)
+            y = torch.where(periodic, wrap(y - parameters[..., -1]), y)
         knots_x, knots_y, slopes, half = self._knots(parameters, periodic)
         inside, yi = _clamp(y, half)
         y_k, h, x_k, w, d, d1 = self._bin(yi, knots_y, knots_x, slopes)
@@ -139,6 +139,6 @@ def _clamp(x: Tensor, half: Tensor | float) -> tuple[Tensor, Tensor]:
     return x.abs() <= half, x.maximum(-half).minimum(half)
 
 
-def _wrap(angle: Tensor) -> Tensor:
+def wrap(angle: Tensor) -> Tensor:
     """The angle in [−π, π)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
