@@ -45,7 +45,7 @@ PATIENCE = 5  # passes without a gain that end EM where dequantisation makes eac
     "gmm",
     title="Gaussian mixture",
     density="exact; lower bound on integers",
-    constraint="at most as many modes as components",
+    constraint="a sum of few Gaussians",
     paper="Dempster, Laird & Rubin 1977",
 )
 @register(
