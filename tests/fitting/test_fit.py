@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import likely as lk
+from likely.core.artifact import read_tree
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 
@@ -183,6 +184,31 @@ def test_divergence_names_objective_step_and_layer():
     model = Fragile(lk.reals(2), bad=range(5, 1000))
     with pytest.raises(lk.DivergenceError, match=r"'loss'.* step 24 .*layer 'tap'"):
         lk.fit(model, data_of(), steps=100)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    model = small()
+    loss = model.loss
+    model.loss = lambda batch: loss(batch) * (torch.nan if batch.step >= 30 else 1)
+    with pytest.raises(lk.DivergenceError):
+        lk.fit(model, data_of(), steps=100, run=tmp_path)
+    state = read_tree(tmp_path / "checkpoint" / "state.safetensors")
+    assert state["history"]["steps"] >= 30
+    assert all(v.isfinite().all() for v in state["model"].values())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["nsf", "made"])
+def test_bfloat16_trains_to_nearly_the_same_score(name):
+    scores = {}
+    for precision in ("32-true", "bf16-mixed"):
+        model = lk.make(name, lk.reals(2), seed=0, hidden=(32, 32))
+        history = lk.fit(model, data_of(), steps=150, precision=precision)
+        assert history.skipped == 0
+        scores[precision] = history.best
+    assert scores["bf16-mixed"] == pytest.approx(scores["32-true"], abs=0.05)
 
 
 class HalfDead(Fragile):
