@@ -178,7 +178,11 @@ def fit(
         figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
         _print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
         return
-    score = "" if history.best is None else f"validation log-likelihood {history.best:.6g} nats, "
+    score = (
+        ""
+        if history.best is None
+        else f"validation log-likelihood {history.best:.6g} nats ({made.density}), "
+    )
     spent = f"{history.steps:,} steps in {history.seconds:,.1f} s"
     _print(f"{score}{spent}: {out / 'model.safetensors'}")
 
@@ -232,19 +236,30 @@ def score(
     A row outside the model's domain gets −inf; a category that it does not know is an error. Where
     the model was fitted with weights, so is the mean that is printed.
     """
+    import dataclasses
+
+    import numpy as np
+
     _refuse_suffix(out, [*_WRITERS])
     model = lk.load(run)
     likelihood, weight, outside = _score(model, run, data)
     value = likelihood.value.numpy(force=True)
     _write_rows(out, "log_likelihood", value, {"log_likelihood": value})
     mean = likelihood.mean(weight)
+    inside = np.isfinite(value)
+    others = dataclasses.replace(likelihood, value=likelihood.value[inside])
+    mean_inside = others.mean(None if weight is None else weight[inside])
     if as_json:
         report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
-        _print_json(report | {"mean": mean.to_json(), "file": str(out)})
+        means = {"mean": mean.to_json(), "mean_inside": mean_inside.to_json()}
+        _print_json(report | means | {"file": str(out)})
         return
     text = f"{len(value):,} rows, mean log-likelihood {mean} nats ({likelihood.kind})"
     if outside:
-        text += f", {outside:,} of them outside the model's domain (-inf)"
+        first = int((~inside).argmax())
+        text += (
+            f"; {mean_inside} without the {outside:,} outside the domain (the first is row {first})"
+        )
     _print(f"{text}: {out}")
 
 
@@ -381,8 +396,6 @@ def _read_json(run: Path, name: str) -> dict[str, Any] | None:
 
 def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
     """The context that `--context` names: a file, or values in the order or by the names."""
-    import torch
-
     if text is None:
         if model.context is not None:
             wanted = ",".join(f"{name}=…" for name in model.context.names or ()) or "FILE"
@@ -400,21 +413,7 @@ def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
         raise DataError(
             f"--context {text}: give a value of each of {', '.join(names)}, or the name of a file"
         )
-    values = [_code(model.context, i, given[name]) for i, name in enumerate(names)]
-    dtype = torch.int64 if model.context.discrete else torch.float32
-    return torch.tensor(values, dtype=dtype).reshape(model.context.shape)
-
-
-def _code(domain: Domain, index: int, text: str) -> float:
-    """The number that stands for a value of one column; labels are looked up."""
-    labels = getattr(domain.column(index), "labels", None)
-    try:
-        return float(labels.index(text) if labels else text)
-    except ValueError:
-        known = f"one of {', '.join(labels)}" if labels else "a number"
-        raise DataError(
-            f"--context: column {domain.name(index)} takes {known}, not {text!r}"
-        ) from None
+    return model.context.row([given[name] for name in names])
 
 
 # Scores.

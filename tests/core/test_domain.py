@@ -85,6 +85,15 @@ def test_bad_column_text_is_refused(text):
         parse_column(text)
 
 
+def test_a_row_by_names_and_labels():
+    domain = lk.table(kind=lk.Categorical(["e", "mu"]), energy=lk.Positive())
+    assert domain.row({"energy": 2.5, "kind": "mu"}).tolist() == [1.0, 2.5]
+    assert domain.row(["e", "3"]).tolist() == [0.0, 3.0]
+    for bad in ({"kind": "tau", "energy": 1}, {"kind": "e"}, ["e", "much"]):
+        with pytest.raises(lk.DataError):
+            domain.row(bad)
+
+
 def test_inference():
     frame = pd.DataFrame(
         {

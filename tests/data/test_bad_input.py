@@ -58,7 +58,7 @@ def test_missing_and_empty_sources():
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        (None, "the entry is missing; fill it in, drop such rows with missing=drop"),
+        (None, "the entry is missing; fill it in, drop such rows with missing='drop'"),
         (np.inf, "the entry is infinite; fill it in"),
         ("high", "'high' is not a finite real number; correct it"),
     ],

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from likely.core.errors import DataError
-from likely.core.model import GenerativeModel
+from likely.core.model import GenerativeModel, as_rows
 from likely.nets.heads import ColumnHeads
 
 
@@ -23,6 +23,7 @@ def partly_known(
         If a shape is wrong, or a known entry lies outside the domain.
     """
     domain = model.domain
+    x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
     if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
         raise DataError(
             f"complete: x and known must have the shape (n, {', '.join(map(str, domain.shape))}), "

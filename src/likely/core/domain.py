@@ -7,7 +7,7 @@ log-likelihood is always in nats per sample, in the data's own units.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -322,6 +322,30 @@ class Domain:
             f"{where}: row {first_row + row}, column {self.name(entry)}: {value:g} is not "
             f"{self.column(entry).describe()}; correct the value, drop the row, or declare another domain"
         )
+
+    def row(self, values: Sequence[Any] | Mapping[str, Any]) -> Shaped[Tensor, "*shape"]:
+        """One row from a value for each entry, in order or by name; categories by their labels.
+
+        Raises
+        ------
+        DataError
+            If a value is missing, not a number, or not one of a column's labels.
+        """
+        if isinstance(values, Mapping):
+            names = self.names or ()
+            if set(values) != set(names):
+                raise DataError(f"give a value of each of {', '.join(names)}, not {[*values]}")
+            values = [values[name] for name in names]
+        codes = []
+        for index, value in enumerate(values):
+            labels = getattr(self.column(index), "labels", None)
+            try:
+                codes.append(float(labels.index(str(value)) if labels else value))
+            except (TypeError, ValueError):
+                known = f"one of {', '.join(labels)}" if labels else "a number"
+                raise DataError(f"column {self.name(index)} takes {known}, not {value!r}") from None
+        dtype = torch.int64 if self.discrete else torch.get_default_dtype()
+        return torch.tensor(codes, dtype=dtype).reshape(self.shape)
 
     @property
     def anchor(self) -> Tensor:

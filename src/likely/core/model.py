@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
@@ -95,6 +96,27 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         yield
 
 
+def as_rows(values: Any, domain: Domain, what: str) -> Tensor:
+    """A tensor of what a user gives as rows: a tensor, an array, a list or a table of numbers.
+
+    Raises
+    ------
+    DataError
+        If it holds anything but numbers, or a table lacks a column.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if hasattr(values, "columns") and domain.names is not None:
+            values = values[list(domain.names)]
+        return torch.as_tensor(np.asarray(values))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{what}: rows of numbers are needed, categories as their codes 0, 1, …; "
+            "lk.data.load_rows(table, domain=…) makes them from a table"
+        ) from error
+
+
 CHUNK = 1 << 17  # entries that are scored or sampled at a time
 
 
@@ -139,11 +161,24 @@ class GenerativeModel(nn.Module):
     def _refuse_unless_taken(self) -> None:
         from likely.core.registry import taking
 
+        for domain in (self.domain, self.context):
+            if not isinstance(domain, Domain | None):
+                raise DomainError(
+                    f"a domain is needed, not a {type(domain).__name__}: give data.domain, "
+                    "context=data.context"
+                )
         refused = sorted(kind.__name__.lower() for kind in self.domain.kinds - self.accepts)
         if refused:
+            names = [
+                self.domain.name(i)
+                for i in range(self.domain.size)
+                if type(self.domain.column(i)) not in self.accepts
+            ]
+            which = f" ({', '.join(names[:5])})" if self.domain.names else ""
             raise DomainError(
-                f"{type(self).__name__} does not take {', '.join(refused)} columns; "
-                f"these models do: {', '.join(taking(self.domain)) or 'none'}"
+                f"{type(self).__name__} does not take {', '.join(refused)} columns{which}; "
+                f"these models do: {', '.join(taking(self.domain)) or 'none'}; or leave the columns "
+                "out, or take them as the context"
             )
         if self.context is not None and not self.takes_context:
             raise DomainError(f"{type(self).__name__} takes no context: leave it out")
@@ -343,6 +378,7 @@ class GenerativeModel(nn.Module):
 
     def _checked_context(self, context: Tensor | None, n: int) -> Tensor | None:
         if context is not None and self.context is not None:
+            context = as_rows(context, self.context, "the context")
             rows = context if tuple(context.shape) != self.context.shape else context[None]
             self.context.check(rows, "the context")
             context = context.to(self.device)
@@ -350,12 +386,12 @@ class GenerativeModel(nn.Module):
 
     def _checked(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Which rows are in the support, x with the others moved inside, and context features."""
+        x = as_rows(x, self.domain, "x").to(self.device)
         if tuple(x.shape[1:]) != self.domain.shape:
             raise DataError(
                 f"x has rows of shape {tuple(x.shape[1:])} where the model's domain has "
                 f"{self.domain.shape}"
             )
-        x = x.to(self.device)
         inside = self.domain.contains(x)
         if not inside.all():
             mask = inside.reshape(-1, *[1] * len(self.domain.shape))
@@ -378,6 +414,7 @@ class GenerativeModel(nn.Module):
         Rows outside the support get −inf in the first line and 0 in the others.
         """
         parts = []
+        x = as_rows(x, self.domain, "x")
         with torch.no_grad(), seeded(seed, self.device):
             for start, stop in self._chunks(len(x)) or [(0, 0)]:
                 shared = context is None or (

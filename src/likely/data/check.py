@@ -46,7 +46,8 @@ def look_through(rows: Rows, domain: Domain, table: Table, missing: str) -> np.n
                 kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
                 raise DataError(
                     f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
-                    "drop such rows with missing=drop, or leave the column out with columns="
+                    "drop such rows with missing='drop' (--missing drop), or leave the column out "
+                    "with columns= (--columns)"
                 )
             usable = finite.all(1)
             unusable.append(number[~usable])

@@ -215,7 +215,7 @@ class Data:
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")
             object.__setattr__(self, name, Split(x, context, weight))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
         given = "" if self.context is None else f", given {self.context}"
         return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test"

@@ -159,13 +159,15 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     series, label = table.values.iloc[:, position], table.labels[position]
     present = series.notna().to_numpy()
     if not present.any():
-        raise DataError(f"{table.name}: column {label!r} is empty; leave it out with columns=")
+        raise DataError(
+            f"{table.name}: column {label!r} is empty; leave it out with columns= (--columns)"
+        )
     series = series[present]
     holds = pd.api.types.infer_dtype(series)
     if holds in UNREADABLE:
         raise DataError(
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
-            "or leave the column out with columns="
+            "or leave the column out with columns= (--columns)"
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
         kind = kind or infer_domain(series.to_frame()).column(0)
@@ -186,7 +188,7 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
         expected = kind.describe() if labels is None else f"one of the categories {_few(labels)}"
         raise DataError(
             f"{where}: row {row}, column {label!r}: {series.iloc[first]!r} is not {expected}; correct "
-            "it, leave it empty with missing=drop, or declare the column as of another kind"
+            "it, leave it empty with missing='drop' (--missing drop), or declare another kind of column"
         )
     column = np.full(len(present), np.nan)
     column[present] = values

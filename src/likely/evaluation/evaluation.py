@@ -19,6 +19,7 @@ from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.core.model import Batch, GenerativeModel, RealModel
 from likely.core.registry import name_of
 from likely.core.view import Features
+from likely.data import Data, load_data
 from likely.evaluation.likelihood import OPPOSITE, forward_kl, held_out, reverse_kl, subset
 from likely.evaluation.speed import throughput
 from likely.evaluation.two_sample import energy_distance, sliced_wasserstein
@@ -26,7 +27,7 @@ from likely.evaluation.two_sample import energy_distance, sliced_wasserstein
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from likely.data import Data, Split
+    from likely.data import Split
     from likely.fitting import History
 
 TWO_SAMPLE_ROWS = 2000  # on each side of a distance …
@@ -166,7 +167,7 @@ class Evaluation:
 
 def evaluate(
     model: GenerativeModel,
-    data: Data,
+    data: Any,
     *,
     split: str = "test",
     seed: int = 0,
@@ -179,7 +180,7 @@ def evaluate(
     ----------
     model : GenerativeModel
         It is put into evaluation mode meanwhile.
-    data : Data
+    data : Data, or anything that `load_data` reads
     split : {"test", "valid", "train"}
     seed : int
         The figures, but for the speeds, depend on it alone.
@@ -205,6 +206,8 @@ def evaluate(
         raise DataError(
             "the model is conditional, but the data have no context: load them with one"
         )
+    if not isinstance(data, Data):
+        data = load_data(data, domain=model.domain)
     held, other = getattr(data, split), data.test if split == "train" else data.train
     scored = subset(len(held), rows, seed)
     with _evaluation_mode(model):

@@ -18,7 +18,7 @@ import likely
 from likely.core.artifact import configuration
 from likely.core.errors import DomainError, LikelyError
 from likely.core.model import GenerativeModel, seeded
-from likely.data import Data
+from likely.data import Data, load_data
 from likely.fitting import memory
 from likely.fitting.history import History
 from likely.fitting.loop import Gradients, Passes
@@ -30,7 +30,7 @@ BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
 
 def fit(
     model: GenerativeModel,
-    data: Data,
+    data: Any,
     *,
     steps: int | None = None,
     epochs: int | None = None,
@@ -58,7 +58,7 @@ def fit(
     ----------
     model : GenerativeModel
         On the domain of the data; it is trained in place.
-    data : Data
+    data : Data, or anything that `load_data` reads
     steps, epochs, minutes : number, optional
         The budget, one of them at most. Minutes become a number of steps once the first are timed.
     seed : int
@@ -99,7 +99,7 @@ def fit(
         If `run` is not empty and not this run, or cannot be written.
     """
     if not isinstance(data, Data):
-        raise LikelyError("data must come from lk.load_data, or be an lk.Data")
+        data = load_data(data, domain=model.domain)
     if model.domain != data.domain or model.context != data.context:
         raise DomainError(
             "the model was built for another domain or context than the data's: "

@@ -45,6 +45,10 @@ class History:
     rows_seen: int = 0
     peak_memory: int = 0
 
+    def __repr__(self) -> str:
+        best = "" if self.best is None else f", best validation log-likelihood {self.best:.6g} nats"
+        return f"History({self.steps:,} steps in {self.seconds:,.1f} s{best})"
+
     @property
     def frame(self) -> pd.DataFrame:
         """The rows as a DataFrame."""
