@@ -385,6 +385,8 @@ class Domain:
             raise DomainError(f"not the description of a domain: {error!r}") from error
 
     def __str__(self) -> str:
+        if self.names is not None and self.size <= 8:
+            return ", ".join(f"{name} ({self.column(i).kind})" for i, name in enumerate(self.names))
         kinds = ", ".join(
             column.kind + (f" × {len(index)}" if len(self.groups) > 1 else "")
             for column, index in self.groups[:6]
