@@ -190,6 +190,7 @@ class GenerativeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return self.prepared.device
 
     @property

@@ -48,9 +48,11 @@ class Entry:
         return sorted(kind.__name__.lower() for kind in self.cls.accepts)
 
     def takes(self, domain: Domain) -> bool:
+        """Whether the model takes a domain's columns."""
         return domain.kinds <= self.cls.accepts
 
     def to_json(self) -> dict[str, Any]:
+        """What `lk.models()` tells, JSON-able."""
         return {
             "name": self.name,
             "family": self.family,

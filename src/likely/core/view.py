@@ -115,6 +115,7 @@ class RealView(nn.Module):
         {Real, Positive, Interval, Periodic, Integer, Binary, Spin, Count, Constant}
     )
     shift: Tensor
+    shift_rest: Tensor
     scale: Tensor
     periodic: Tensor
 
@@ -132,6 +133,9 @@ class RealView(nn.Module):
         periodic = [isinstance(domain.column(i), Periodic) for i in self.kept]
         self.register_buffer("periodic", torch.tensor(periodic), persistent=False)
         self.register_buffer("shift", torch.zeros(self.dim))
+        self.register_buffer(
+            "shift_rest", torch.zeros(self.dim)
+        )  # what rounding took off the shift
         self.register_buffer("scale", torch.ones(self.dim))
 
     def _unbounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +153,9 @@ class RealView(nn.Module):
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take shift and scale from rows of the training split."""
         mean, std = weighted_moments(self._unbounded(x)[0], weight)
-        self.shift.copy_(torch.where(self.periodic, 0.0, mean))
+        shift = torch.where(self.periodic, 0.0, mean)
+        self.shift.copy_(shift)
+        self.shift_rest.copy_(shift - self.shift)
         self.scale.copy_(torch.where(self.periodic, 1.0, std))
 
     def forward(
@@ -161,7 +167,7 @@ class RealView(nn.Module):
         taken off, and returned in the type of the model.
         """
         z, log_slope = self._unbounded(x)
-        z = (z - self.shift.to(z)) / self.scale.to(z)
+        z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)
         log_det = (log_slope - self.scale.to(z).log()).sum(1)
         return z.to(self.shift.dtype), log_det.to(self.shift.dtype)
 
@@ -171,7 +177,7 @@ class RealView(nn.Module):
         Computed in float64, and returned in the type of the model where that resolves the columns.
         """
         dtype = self.shift.dtype
-        shift, scale = self.shift.double(), self.scale.double()
+        shift, scale = self.shift.double() + self.shift_rest, self.scale.double()
         low, high, z = shift - scale, shift + scale, z * scale + shift
         y = torch.empty_like(z)
         for column, index in self.groups:
