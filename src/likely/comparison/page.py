@@ -270,7 +270,9 @@ def _training(comparison: Comparison) -> html.Section:
     return html.Section(
         "Training",
         "What training minimises (dashed) and the validation split (solid), one line for each "
-        "seed; lower is better. The first steps may lie above the frame.",
+        "seed; lower is better. The first steps may lie above the frame. Where integers are "
+        "dequantised, training takes one draw of the noise and validation averages over several, "
+        "which alone puts it lower.",
         cards,
     )
 
