@@ -362,6 +362,8 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
     seam = [torch.tensor([0.0, angle, 0.5]) for angle in (0.0, 1.0)]
     with torch.no_grad():
         torch.testing.assert_close(model.log_prob(x, seam[0]), model.log_prob(x, seam[1]))
+    as_list = model.log_likelihood(x.tolist(), high.tolist(), seed=0).value
+    torch.testing.assert_close(as_list.float(), model.log_likelihood(x, high, seed=0).value)
     for verb in (lambda: model.log_prob(x), lambda: model.sample(2)):
         with pytest.raises(lk.DataError, match="context"):
             verb()

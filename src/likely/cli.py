@@ -424,10 +424,9 @@ def _score(
 ) -> tuple[lk.Likelihood, Tensor | None, int]:
     """Log-likelihood of all rows of a source, their weights, and how many lie outside the domain."""
     import dataclasses
+    import math
 
-    import torch
-
-    from likely.core.model import CHUNK
+    from likely.evaluation import held_out
 
     # Rows outside the domain are to be scored, not refused: read all numbers as real ones.
     domain = model.domain
@@ -439,19 +438,8 @@ def _score(
     except DataError as error:  # new rows need no weights to be scored
         rows = lk.data.load_rows(data, **options | {"weight": None})
         warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
-    values, outside = [], 0
-    step = max(1, CHUNK // domain.size)
-    for start in range(0, len(rows), step):
-        batch = rows.rows(slice(start, start + step))
-        inside = domain.contains(batch.x)
-        mask = inside.reshape(-1, *[1] * len(domain.shape))
-        x = torch.where(mask, batch.x, domain.anchor.to(batch.x))
-        x = x.long() if domain.discrete else x
-        part = model.log_likelihood(x, batch.context, seed=start)
-        values.append(torch.where(inside, part.value.cpu(), -torch.inf))
-        outside += int((~inside).sum())
-    likelihood = lk.Likelihood(torch.cat(values), part.kind, None, part.common_stderr)
-    return likelihood, rows.weight, outside
+    likelihood, weight = held_out(model, rows)
+    return likelihood, weight, int((likelihood.value == -math.inf).sum())
 
 
 # Files.

@@ -93,20 +93,7 @@ class Independent(GenerativeModel):
     ) -> Shaped[Tensor, "n *shape"]:
         """Fill what the mask `known` leaves open by draws; exact, as entries are independent.
 
-        Parameters
-        ----------
-        x : Tensor, shape (n, *domain.shape)
-            Known entries are returned as they are; open ones may hold anything, NaN too.
-        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
-        context : Tensor, optional
-            As in `sample`.
-        seed : int, optional
-            The same seed gives the same draws.
-
-        Raises
-        ------
-        DataError
-            If a shape is wrong, or a known entry lies outside the domain.
+        Parameters and errors are those of `GenerativeModel.complete`.
         """
         x, known = partly_known(self, self.heads, x, known)
         draws = self.sample(len(x), context=context, seed=seed)

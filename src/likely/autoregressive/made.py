@@ -160,22 +160,12 @@ class MADE(GenerativeModel):
         conditional as `particles` grows, at a proportional cost (Gordon, Salmond & Smith 1993,
         IEE Proc. F 140, 107).
 
+        The other parameters and the errors are those of `GenerativeModel.complete`.
+
         Parameters
         ----------
-        x : Tensor, shape (n, *domain.shape)
-            Known entries are returned as they are; open ones may hold anything, NaN too.
-        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
-        context : Tensor, optional
-            As in `sample`.
-        seed : int, optional
-            The same seed gives the same draws.
         particles : int
             Candidates for a row whose known entries do not come first.
-
-        Raises
-        ------
-        DataError
-            If a shape is wrong, or a known entry lies outside the domain.
         """
         if particles < 1:
             raise LikelyError(f"particles must be at least 1, not {particles}")

@@ -339,7 +339,25 @@ class GenerativeModel(nn.Module):
         context: Tensor | None = None,
         seed: int | None = None,
     ) -> Shaped[Tensor, "n *shape"]:
-        """Fill what the mask `known` leaves open by draws from the conditional; families that can."""
+        """Fill what the mask `known` leaves open by draws from the conditional; families that can.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Known entries are returned as they are; open ones may hold anything, NaN too.
+        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
+        context : Tensor, optional
+            As in `sample`.
+        seed : int, optional
+            The same seed gives the same draws.
+
+        Raises
+        ------
+        DataError
+            If a shape is wrong, or a known entry lies outside the domain.
+        LikelyError
+            If the family cannot.
+        """
         raise LikelyError(f"{type(self).__name__} cannot complete rows; autoregressive models can")
 
     # What a family writes.
@@ -416,15 +434,14 @@ class GenerativeModel(nn.Module):
         """
         parts = []
         x = as_rows(x, self.domain, "x")
+        if context is not None and self.context is not None:
+            context = as_rows(context, self.context, "the context")
+            if tuple(context.shape) == self.context.shape:  # one row for all
+                context = context.expand(len(x), *self.context.shape)
         with torch.no_grad(), seeded(seed, self.device):
             for start, stop in self._chunks(len(x)) or [(0, 0)]:
-                shared = context is None or (
-                    self.context is not None and tuple(context.shape) == self.context.shape
-                )
-                inside, rows, features = self._checked(
-                    x[start:stop],
-                    context if shared else context[start:stop],  # type: ignore[index]
-                )
+                part_context = None if context is None else context[start:stop]
+                inside, rows, features = self._checked(x[start:stop], part_context)
                 part = function(rows, features)
                 outside = torch.zeros_like(part[:, :1])
                 outside[0] = -math.inf

@@ -74,7 +74,6 @@ class Loop:
         return max(1, len(self.data.train) // self.recipe.batch)
 
     between = 1  # advances between validations
-    reductions_left = 0
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         """Turn the budget into a number of advances; minutes follow once advances are timed."""
@@ -156,7 +155,7 @@ class Loop:
             )
         if self.best is not None and self.early_stopping:
             self.model.load_state_dict(self.best)
-        elif self.scored is not self.model:
+        else:
             self.model.load_state_dict(self.scored.state_dict())
         self.history.seconds = time.perf_counter() - started
         self.history.peak_memory = memory.peak()
@@ -209,8 +208,8 @@ class Loop:
 
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
-        score = self._score()
-        history = self.history
+        scored, history = self.scored, self.history
+        score = self._score(scored)
         history.rows.append(
             {
                 "step": history.steps,
@@ -227,20 +226,18 @@ class Loop:
             return
         if history.best is None or score > history.best:
             history.best, self.best_at = score, self.advances
-            self.best = {k: v.detach().clone() for k, v in self.scored.state_dict().items()}
+            self.best = {k: v.detach().clone() for k, v in scored.state_dict().items()}
         elif self.early_stopping and self.worse():
             self.stopped = True
 
-    def _score(self) -> float | None:
-        if self.model.density == Kind.NONE:
+    def _score(self, model: GenerativeModel) -> float | None:
+        if model.density == Kind.NONE:
             return None
         assert self.valid is not None
-        self.scored.eval()
+        model.eval()
         with self.fabric.autocast():
-            likelihood = self.scored.log_likelihood(
-                self.valid.x, self.valid.context, seed=VALID_SEED
-            )
-        self.scored.train()
+            likelihood = model.log_likelihood(self.valid.x, self.valid.context, seed=VALID_SEED)
+        model.train()
         return likelihood.mean(self.valid.weight).value
 
     # Checkpoints.
