@@ -66,7 +66,9 @@ _PUBLIC = {
     "fitting": "History fit",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_ROOMS = ("autoregressive", "data", "evaluation", "flows", "mixtures", "nets", "report", "truth")
+_ROOMS = tuple(
+    "autoencoders autoregressive data evaluation flows gans mixtures nets report truth".split()
+)
 
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604
 

@@ -82,6 +82,8 @@ class Recipe:
     weight_decay: float = 0.0
     clip: float = 5.0  # largest norm of the gradient
     ema: float = 0.999  # decay of the averaged weights
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    steps: int | None = None  # the budget if none is given, where no likelihood says when to stop
 
 
 @contextlib.contextmanager
@@ -232,6 +234,12 @@ class GenerativeModel(nn.Module):
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Take back what `training_state` gave; {} at the beginning of a fit."""
 
+    def finish(self, batch: Batch) -> None:
+        """Set what follows from the final weights, as moments of codes; `fit` calls it at its end.
+
+        `batch` holds rows of the training split, as in `prepare`.
+        """
+
     # Use.
 
     def sample(
@@ -330,6 +338,35 @@ class GenerativeModel(nn.Module):
             )
         value = self._in_chunks(lambda x, c: self._log_prob(x, c)[None], x, context)[0]
         return Likelihood(value, Kind.EXACT)
+
+    def anomaly_score(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        context: Tensor | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Float[Tensor, " n"]:
+        """How unusual each row is: the higher, the more so. Here the negative log-likelihood.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        context : Tensor, optional
+            As in `log_prob`.
+        seed : int, optional
+            For scores that draw.
+
+        Returns
+        -------
+        Tensor, shape (n,)
+            Infinite for rows outside the domain.
+
+        Raises
+        ------
+        DensityError
+            If the family has no such score.
+        """
+        return -self.log_likelihood(x, context, seed=seed).value
 
     def complete(
         self,

@@ -50,8 +50,8 @@ def fit(
     """Train a model on the training split; it then holds its best weights by validation likelihood.
 
     With a budget (one of `steps`, `epochs`, `minutes`) the learning rate falls to zero as a cosine
-    over it; without one, it falls when validation stops improving, and then training stops. Weights
-    are averaged (EMA), and it is the average that is validated and kept; a model without a likelihood
+    over it; without one, it falls when validation stops improving, and then training stops; a model
+    without a likelihood has a default number of steps. Weights are averaged (EMA), and it is the average that is validated and kept; a model without a likelihood
     keeps the last average. A step whose loss or gradient is not finite is skipped and counted.
 
     Parameters
@@ -125,6 +125,8 @@ def fit(
             max(16, BATCH_ENTRIES // model.domain.size),
         )
     recipe = dataclasses.replace(model.recipe, **changes)
+    if steps is None and epochs is None and minutes is None:
+        steps = recipe.steps
     fabric = Fabric(accelerator=device, devices=1, precision=precision)
     folder = None
     if run is not None:
@@ -133,13 +135,13 @@ def fit(
             "model": configuration(model),
             "data": {"source": data.name, "fingerprint": data.fingerprint()},
             "fit": {
+                **dataclasses.asdict(recipe),
                 "steps": steps,
                 "epochs": epochs,
                 "minutes": minutes,
                 "seed": seed,
                 "early_stopping": early_stopping,
                 "precision": precision,
-                **dataclasses.asdict(recipe),
             },
         }
         folder = Run(run, config)

@@ -157,9 +157,10 @@ class Loop:
             self.model.load_state_dict(self.best)
         else:
             self.model.load_state_dict(self.scored.state_dict())
+        self.model.eval()
+        self.model.finish(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
         self.history.seconds = time.perf_counter() - started
         self.history.peak_memory = memory.peak()
-        self.model.eval()
         if run is not None:
             run.save(self._state, self.history, force=True)
             artifact.save(self.model, run.model)
@@ -294,7 +295,10 @@ class Gradients(Loop):
             {"params": others, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=self.recipe.rate, fused=True
+            [g for g in groups if g["params"]],
+            lr=self.recipe.rate,
+            betas=self.recipe.betas,
+            fused=True,
         )
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:

@@ -1,0 +1,150 @@
+"""Convolutional networks of images: to a vector, from a vector, and to another image.
+
+The first two take and give flat rows, as `MLP` does, so that a family can take either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.core.domain import Domain
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+def image_shape(domain: Domain) -> Shape | None:
+    """Channels, height and width of a domain whose layout is an image; None for any other."""
+    if domain.layout != "image":
+        return None
+    channels, height, width = domain.shape if len(domain.shape) == 3 else (1, *domain.shape)
+    return channels, height, width
+
+
+def _halved(size: int, times: int) -> list[int]:
+    """An edge at each resolution, the finest first."""
+    sizes = [size]
+    for _ in range(times):
+        sizes.append((sizes[-1] + 1) // 2)
+    return sizes
+
+
+class ImageEncoder(nn.Module):
+    """Strided convolutions, each to half the resolution, then a linear layer.
+
+    Parameters
+    ----------
+    shape : (channels, height, width)
+        Of the image.
+    outputs : int
+    widths : sequence of int
+        Channels at half the resolution, a quarter …
+    context : int
+        Numbers that join at the last layer.
+    """
+
+    def __init__(
+        self, shape: Shape, outputs: int, widths: Sequence[int] = (32, 64), context: int = 0
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        channels = [shape[0], *widths]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for a, b in zip(channels, channels[1:], strict=False)
+        )
+        height, width = (_halved(edge, len(widths))[-1] for edge in shape[1:])
+        self.last = nn.Linear(channels[-1] * height * width + context, outputs)
+
+    def forward(
+        self, x: Float[Tensor, "n pixels"], context: Float[Tensor, "n features"] | None = None
+    ) -> Float[Tensor, "n outputs"]:
+        h = x.unflatten(1, self.shape)
+        for layer in self.layers:
+            h = F.leaky_relu(layer(h), 0.2)
+        h = h.flatten(1)
+        return self.last(h if context is None else torch.cat([h, context], 1))
+
+
+class ImageDecoder(nn.Module):
+    """The way back: a linear layer, then convolutions, each after doubling the resolution.
+
+    Parameters
+    ----------
+    inputs : int
+    shape : (channels, height, width)
+        Of the image.
+    widths : sequence of int
+        Channels at half the resolution, a quarter … (in the same order as an encoder's).
+    """
+
+    def __init__(self, inputs: int, shape: Shape, widths: Sequence[int] = (32, 64)) -> None:
+        super().__init__()
+        sizes = [_halved(edge, len(widths)) for edge in shape[1:]]
+        self.sizes = list(zip(*sizes, strict=True))[::-1]  # the coarsest first
+        channels = [*widths[::-1], widths[0] if widths else shape[0]]
+        self.first = nn.Linear(inputs, channels[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.layers = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)
+        )
+        self.last = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
+
+    def forward(self, z: Float[Tensor, "n inputs"]) -> Float[Tensor, "n pixels"]:
+        h = self.first(z).unflatten(1, (-1, *self.sizes[0]))
+        for layer, size in zip(self.layers, self.sizes[1:], strict=True):
+            h = F.relu(layer(F.interpolate(F.relu(h), size)))
+        return self.last(h).flatten(1)
+
+
+class ResidualConvolutions(nn.Module):
+    """From an image to another of the same size: 3×3 convolutions with residual blocks.
+
+        h ← A x + C c,    h ← h + W₂ σ(W₁ σ(h)) for each block,    y = B σ(h)
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    channels : int
+        Of the hidden maps.
+    blocks : int
+    context : int
+        Number of context features; they are added to every pixel.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, channels: int = 32, blocks: int = 2, context: int = 0
+    ) -> None:
+        super().__init__()
+
+        def convolution(a: int, b: int) -> nn.Conv2d:
+            return nn.Conv2d(a, b, 3, padding=1)
+
+        self.first = convolution(inputs, channels)
+        self.context = nn.Linear(context, channels, bias=False) if context else None
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                convolution(channels, channels),
+                nn.ReLU(),
+                convolution(channels, channels),
+            )
+            for _ in range(blocks)
+        )
+        self.last = convolution(channels, outputs)
+
+    def forward(
+        self,
+        x: Float[Tensor, "n inputs height width"],
+        context: Float[Tensor, "n features"] | None = None,
+    ) -> Float[Tensor, "n outputs height width"]:
+        h = self.first(x)
+        if self.context is not None and context is not None:
+            h = h + self.context(context)[..., None, None]
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(F.relu(h))
