@@ -66,8 +66,17 @@ _PUBLIC = {
     "fitting": "History fit",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_ROOMS = tuple(
-    "autoencoders autoregressive data evaluation flows gans mixtures nets report truth".split()
+_ROOMS = (
+    "autoencoders",
+    "autoregressive",
+    "data",
+    "evaluation",
+    "flows",
+    "gans",
+    "mixtures",
+    "nets",
+    "report",
+    "truth",
 )
 
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604

@@ -51,8 +51,9 @@ def fit(
 
     With a budget (one of `steps`, `epochs`, `minutes`) the learning rate falls to zero as a cosine
     over it; without one, it falls when validation stops improving, and then training stops; a model
-    without a likelihood has a default number of steps. Weights are averaged (EMA), and it is the average that is validated and kept; a model without a likelihood
-    keeps the last average. A step whose loss or gradient is not finite is skipped and counted.
+    without a likelihood has a default number of steps. Weights are averaged (EMA), and it is the
+    average that is validated and kept; a model without a likelihood keeps the last one. A step whose
+    loss or gradient is not finite is skipped and counted.
 
     Parameters
     ----------

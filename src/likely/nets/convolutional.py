@@ -6,6 +6,7 @@ The first two take and give flat rows, as `MLP` does, so that a family can take 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -54,8 +55,7 @@ class ImageEncoder(nn.Module):
         self.shape = shape
         channels = [shape[0], *widths]
         self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1)
-            for a, b in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels)
         )
         height, width = (_halved(edge, len(widths))[-1] for edge in shape[1:])
         self.last = nn.Linear(channels[-1] * height * width + context, outputs)
@@ -88,9 +88,7 @@ class ImageDecoder(nn.Module):
         self.sizes = list(zip(*sizes, strict=True))[::-1]  # the coarsest first
         channels = [*widths[::-1], widths[0] if widths else shape[0]]
         self.first = nn.Linear(inputs, channels[0] * self.sizes[0][0] * self.sizes[0][1])
-        self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.last = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
 
     def forward(self, z: Float[Tensor, "n inputs"]) -> Float[Tensor, "n pixels"]:
