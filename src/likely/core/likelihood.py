@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -110,3 +112,16 @@ class Likelihood:
             variance = (w * (value - mean).square()).sum() / (n_effective - 1)
             spread = variance.sqrt().item()
         return Figure(mean.item(), math.hypot(spread, self.common_stderr))
+
+
+def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
+    """log 1/K Σ_k w_k of each row, from its log-weights, and its standard error by the delta method.
+
+    A lower bound in expectation of log E[w] that rises with K (Burda, Grosse & Salakhutdinov 2016,
+    arXiv:1509.00519, eq. 8). One draw has no error that is known: NaN.
+    """
+    draws = len(terms)
+    value = terms.logsumexp(0) - math.log(draws)
+    if draws == 1:
+        return torch.stack([value, torch.full_like(value, math.nan)])
+    return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from likely.core.domain import COLUMNS, Column, Domain
 from likely.core.errors import DataError, DensityError, DomainError, LikelyError
-from likely.core.likelihood import Kind, Likelihood
+from likely.core.likelihood import Kind, Likelihood, importance_bound
 from likely.core.view import Features, RealView
 
 
@@ -543,12 +543,9 @@ class RealModel(GenerativeModel):
             raise LikelyError(f"draws must be at least 1, not {draws}")
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
-            terms = torch.stack([self._log_prob(x, context) for _ in range(draws)])
-            value = terms.logsumexp(0) - math.log(draws)
-            if draws == 1:
-                return torch.stack([value, torch.full_like(value, math.nan)])
-            stderr = (terms - value).exp().std(0) / math.sqrt(draws)
-            return torch.stack([value, stderr])
+            return importance_bound(
+                torch.stack([self._log_prob(x, context) for _ in range(draws)])
+            )
 
         value, stderr = self._in_chunks(bound, x, context, seed)
         return Likelihood(value, Kind.LOWER, stderr if draws > 1 else None)

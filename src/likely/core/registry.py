@@ -195,7 +195,7 @@ def _check(entry: Entry, hyperparameters: dict[str, Any]) -> None:
         return
     parameters = inspect.signature(entry.cls.__init__).parameters
     for option, value in hyperparameters.items():
-        least = 0 if option == "order" else 1
+        least = 0 if option in ("order", "warm_up") else 1
         wanted = _unmet(value, hints.get(option), least)
         if wanted is not None:
             default = parameters[option].default

@@ -12,13 +12,15 @@ periodic                               K von Mises distributions: 3 K outputs
 constant, single level                 nothing
 =====================================  ===================================================
 
-Each is normalised by the base measure of its column, counting or Lebesgue.
+Each is normalised by the base measure of its column, counting or Lebesgue. Families whose outputs are
+hidden causes rather than the entries before (variational autoencoders) take simpler ones, by
+`simple_head`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -39,10 +41,17 @@ from likely.core.domain import (
     Positive,
 )
 from likely.core.errors import DomainError, LikelyError
-from likely.core.view import cosine_basis, has_few_levels, resolving, weighted_moments
+from likely.core.view import (
+    LOG_TWO_PI,
+    cosine_basis,
+    has_few_levels,
+    resolving,
+    weighted_moments,
+)
 
 ALL = slice(None)
 PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
+EAGER = 10.0  # steps of Adam have a set length: a width that moves ten times as far keeps up
 NARROWEST = 1e-4  # least width of a component: without one, a density could grow without bound
 
 
@@ -70,6 +79,10 @@ class Head(nn.Module):
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         """A draw for each entry, shape (n, columns), in a type that resolves it."""
+        raise NotImplementedError
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """What to show of each entry without noise: its mean; of a category, the likeliest one."""
         raise NotImplementedError
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
@@ -104,6 +117,9 @@ class Bernoulli(Head):
         code = torch.rand_like(probability) < probability
         return self.low[at] + self.step[at] * code
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.low + self.step * outputs[..., 0].sigmoid()
+
 
 class Softmax(Head):
     """Levels 0 … k − 1; the outputs are their logits."""
@@ -127,6 +143,9 @@ class Softmax(Head):
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         return choose(self.logits(outputs)).to(outputs)
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.logits(outputs).argmax(-1).to(outputs)
+
 
 class OrderedSoftmax(Softmax):
     """The same for ordered levels; the outputs are the logits' coefficients in `cosine_basis`."""
@@ -145,14 +164,15 @@ class OrderedSoftmax(Softmax):
         # The basis is orthogonal, and also to the constant, which has no effect.
         return super().initial(x, weight) @ (self.basis / self.basis.square().sum(0)).to(weight)
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        level = torch.arange(self.levels, device=outputs.device).to(outputs)
+        return self.logits(outputs).softmax(-1) @ level
+
 
 class Mixture(Head):
     """Mixtures of K components with two parameters each; the first K outputs are the logits."""
 
-    def __init__(self, columns: Sequence[Column], components: int) -> None:
-        super().__init__()
-        self.components = components
-        self.size = 3 * components
+    components: int
 
     def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and the two parameters, shape (n, columns, components) each."""
@@ -170,20 +190,20 @@ class Mixture(Head):
         return first.gather(-1, component)[..., 0], second.gather(-1, component)[..., 0]
 
 
-class Logistics(Mixture):
-    """Mixtures of logistic distributions on the standardised scale z = (g(x) − shift)/scale.
+class Line(Head):
+    """Densities on the standardised scale z = (g(x) − shift)/scale.
 
-        log p(x) = log Σ_k π_k σ'((z − μ_k)/s_k)/s_k + log |dz/dx|
+        log p(x) = log p(z) + log g'(x) − log scale
 
-    The outputs are the logits of π, the means μ and log s (bounded softly from below). A subclass
-    changes the bijection g to the line, which is the identity here.
+    g is a bijection to the line: the identity here, another one in `Logarithm` and `Logit`.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, columns: Sequence[Column], components: int) -> None:
-        super().__init__(columns, components)
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        self.columns = columns
         self.register_buffer("shift", torch.zeros(len(columns)))
         self.register_buffer("scale", torch.ones(len(columns)))
 
@@ -195,10 +215,15 @@ class Logistics(Mixture):
         """The inverse of g, inside the support also where it rounds."""
         return y
 
-    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, μ and log s."""
-        logits, means, raw = super().parameters_of(outputs)
-        return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
+    def standardised(self, x: Tensor, outputs: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """z and log dz/dx, in the type of the outputs."""
+        y, log_slope = self.to_line(x, at)
+        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)
+        return z, log_slope.to(outputs) - self.scale[at].log()
+
+    def original(self, z: Tensor, at: slice = ALL) -> Tensor:
+        """The entries whose standardised values are z, in float64."""
+        return self.from_line(z.double() * self.scale[at] + self.shift[at], at)
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
         shift, scale = self.shift.double(), self.scale.double()
@@ -209,28 +234,9 @@ class Logistics(Mixture):
         self.shift.copy_(shift)
         self.scale.copy_(scale)
 
-    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
-        z = (self.to_line(x)[0] - self.shift) / self.scale
-        means, widths = kernels(z, weight, self.components)
-        return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
 
-    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
-        logits, means, log_scales = self.parameters_of(outputs)
-        y, log_slope = self.to_line(x, at)
-        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)[..., None]
-        t = (z - means) * (-log_scales).exp()
-        log_det = log_slope.to(outputs) - self.scale[at].log()
-        return self.mixed(logits, F.logsigmoid(t) + F.logsigmoid(-t) - log_scales) + log_det
-
-    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
-        mean, log_scale = self.chosen(outputs)
-        u = torch.rand_like(mean)
-        z = mean + log_scale.exp() * u.logit(torch.finfo(u.dtype).eps)
-        return self.from_line(z.double() * self.scale[at] + self.shift[at], at)
-
-
-class LogLogistics(Logistics):
-    """The same on a half-line: g(x) = log x."""
+class Logarithm(Line):
+    """Half-lines: g(x) = log x."""
 
     def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
         y = x.log()
@@ -241,16 +247,14 @@ class LogLogistics(Logistics):
         return y.exp().clamp(info.tiny, info.max)
 
 
-class LogitLogistics(Logistics):
-    """The same on an interval: g(x) = log (x − a)/(b − x).
+class Logit(Line):
+    """Intervals: g(x) = log (x − a)/(b − x).
 
-    One logistic of scale 1 is then uniform, and the density is like a power of the distance from a
-    bound. It is constant nearer to a bound than floating point resolves.
+    A logistic of scale 1 is then uniform, and densities are like a power of the distance from a
+    bound. They are constant nearer to a bound than floating point resolves.
     """
 
-    def __init__(self, columns: Sequence[Interval], components: int) -> None:
-        super().__init__(columns, components)
-        self.columns = columns
+    columns: Sequence[Interval]
 
     def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
         low, high = _bounds(self.columns[at], x)
@@ -261,6 +265,94 @@ class LogitLogistics(Logistics):
     def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
         low, high = _bounds(self.columns[at], y)
         return torch.lerp(low, high, y.sigmoid()).clamp(low, high)
+
+
+class Logistics(Line, Mixture):
+    """Mixtures of logistic distributions, log p(z) = log Σ_k π_k σ'((z − μ_k)/s_k)/s_k.
+
+    The outputs are the logits of π, the means μ and log s (bounded softly from below).
+    """
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__(columns)
+        self.components, self.size = components, 3 * components
+
+    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, μ and log s."""
+        logits, means, raw = super().parameters_of(outputs)
+        return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        z = (self.to_line(x)[0] - self.shift) / self.scale
+        means, widths = kernels(z, weight, self.components)
+        return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, means, log_scales = self.parameters_of(outputs)
+        z, log_det = self.standardised(x, outputs, at)
+        t = (z[..., None] - means) * (-log_scales).exp()
+        return self.mixed(logits, F.logsigmoid(t) + F.logsigmoid(-t) - log_scales) + log_det
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        mean, log_scale = self.chosen(outputs)
+        u = torch.rand_like(mean)
+        return self.original(mean + log_scale.exp() * u.logit(torch.finfo(u.dtype).eps), at)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        logits, means, _ = self.parameters_of(outputs)
+        return self.original((logits.softmax(-1) * means).sum(-1)).to(outputs)
+
+
+class LogLogistics(Logarithm, Logistics):
+    """The same on a half-line."""
+
+
+class LogitLogistics(Logit, Logistics):
+    """The same on an interval."""
+
+
+class Gaussian(Line):
+    """Normal distributions, p(z) = N(z; μ, s²): μ is the output, s is one number for each column.
+
+    s is learnt, unless `fix` sets it.
+    """
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__(columns)
+        self.size = 1
+        self.width = nn.Parameter(torch.zeros(len(columns)))  # log s, in units of `EAGER`
+
+    def fix(self, scale: float) -> None:
+        """Set s for all columns, and learn it no longer."""
+        self.width.requires_grad_(False).fill_(math.log(scale) / EAGER)
+
+    def widths(self) -> Tensor:
+        """s of each column, at least about `NARROWEST`."""
+        return (EAGER * self.width).exp() + NARROWEST
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        return weight.new_zeros(x.shape[1], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        z, log_det = self.standardised(x, outputs, at)
+        s = self.widths()[at]
+        t = (z - outputs[..., 0]) / s
+        return -(t.square() + LOG_TWO_PI) / 2 - s.log() + log_det
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        mean = outputs[..., 0]
+        return self.original(mean + self.widths()[at] * torch.randn_like(mean), at)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.original(outputs[..., 0]).to(outputs)
+
+
+class LogGaussian(Logarithm, Gaussian):
+    """The same on a half-line."""
+
+
+class LogitGaussian(Logit, Gaussian):
+    """The same on an interval."""
 
 
 class DiscretisedLogistics(Logistics):
@@ -332,8 +424,9 @@ class VonMises(Mixture):
     """
 
     def __init__(self, columns: Sequence[Periodic], components: int) -> None:
-        super().__init__(columns, components)
+        super().__init__()
         self.columns = columns
+        self.components, self.size = components, 3 * components
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
         return resolving(dtype, *_bounds(self.columns, torch.empty(0, dtype=torch.float64)))
@@ -369,6 +462,15 @@ class VonMises(Mixture):
         v1, v2 = self.chosen(outputs)
         kappa = (v1.square() + v2.square()).clamp_min(1e-6)
         angle = torch.distributions.VonMises(torch.atan2(v2, v1), kappa).sample()
+        return self._turned(angle, at)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        logits, v1, v2 = self.parameters_of(outputs)
+        weight = logits.softmax(-1)
+        return self._turned(torch.atan2((weight * v2).sum(-1), (weight * v1).sum(-1))).to(outputs)
+
+    def _turned(self, angle: Tensor, at: slice = ALL) -> Tensor:
+        """The entries at these angles, in float64."""
         turns = angle.double() / (2 * math.pi)
         low, high = _bounds(self.columns[at], turns)
         return torch.lerp(low, high, turns - turns.floor()).clamp(low, high)
@@ -409,7 +511,8 @@ def _spread(x: Tensor) -> Tensor:
     return x + torch.rand(x.shape, device=x.device) - 0.5
 
 
-def _head_of(column: Column) -> type[Head] | None:
+def mixture_head(column: Column) -> type[Head] | None:
+    """The head of a column in the table above."""
     match column:
         case Constant() | Discrete(levels=1):
             return None
@@ -430,6 +533,18 @@ def _head_of(column: Column) -> type[Head] | None:
     return Logistics
 
 
+def simple_head(column: Column) -> type[Head] | None:
+    """The same with a Gaussian on the line instead of a mixture of logistics."""
+    match column:
+        case Constant() | Discrete() | Periodic():
+            return mixture_head(column)
+        case Interval():
+            return LogitGaussian
+        case Positive():
+            return LogGaussian
+    return Gaussian
+
+
 class ColumnHeads(nn.Module):
     """A distribution for each entry of a domain, from the outputs of any network.
 
@@ -441,6 +556,8 @@ class ColumnHeads(nn.Module):
         Any domain.
     components : int
         Components of a mixture.
+    head_of : callable
+        The kind of head that a column gets; None where there is nothing to learn.
 
     Attributes
     ----------
@@ -448,7 +565,12 @@ class ColumnHeads(nn.Module):
         Number of outputs of each entry.
     """
 
-    def __init__(self, domain: Domain, components: int = 10) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        components: int = 10,
+        head_of: Callable[[Column], type[Head] | None] = mixture_head,
+    ) -> None:
         super().__init__()
         if components < 1:
             raise LikelyError(f"components must be at least 1, not {components}")
@@ -456,7 +578,7 @@ class ColumnHeads(nn.Module):
         self._anchor: list[float] = domain.anchor.flatten().tolist()  # holds the constants
         members: dict[tuple[type[Head], int | None], list[int]] = {}
         for column, index in domain.groups:
-            if (kind := _head_of(column)) is not None:
+            if (kind := head_of(column)) is not None:
                 levels = getattr(column, "levels", None) if issubclass(kind, Softmax) else None
                 members.setdefault((kind, levels), []).extend(index)
         if not members:
@@ -476,7 +598,7 @@ class ColumnHeads(nn.Module):
         for head in self.heads:
             slots = starts[head.entries][:, None] + torch.arange(head.size)
             head.register_buffer("slots", slots, persistent=False)
-        self._uniform = len(members) == 1 and 0 not in self.sizes
+        self.uniform = len(members) == 1 and 0 not in self.sizes  # one head for all entries
 
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take scales from rows of the training split."""
@@ -515,7 +637,7 @@ class ColumnHeads(nn.Module):
         """Log-probability or log-density (nats) of each entry."""
         flat = x.flatten(1)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # after autocast
-        if self._uniform:  # the same without copies
+        if self.uniform:  # the same without copies
             return self.heads[0].log_prob(outputs.unflatten(1, (len(self.sizes), -1)), flat)
         result = outputs.new_zeros(flat.shape)
         for head in self.heads:
@@ -529,6 +651,13 @@ class ColumnHeads(nn.Module):
         x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
         for head in self.heads:
             x[:, head.entries] = head.sample(outputs[:, head.slots]).to(dtype)
+        return x.reshape(len(x), *self.domain.shape)
+
+    def mean(self, outputs: Float[Tensor, "n outputs"]) -> Float[Tensor, "n *shape"]:
+        """What to show without noise: means, and the likeliest categories."""
+        x = outputs.new_tensor(self._anchor).repeat(len(outputs), 1)
+        for head in self.heads:
+            x[:, head.entries] = head.mean(outputs[:, head.slots])
         return x.reshape(len(x), *self.domain.shape)
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:

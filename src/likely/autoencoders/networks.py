@@ -1,0 +1,93 @@
+"""Encoder and decoder: perceptrons, or convolutional networks where samples are images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from likely.nets.convolutional import ImageDecoder, ImageEncoder, Shape
+from likely.nets.mlp import MLP
+
+
+class Encoder(nn.Module):
+    """From a sample's features and the context to a vector.
+
+    Parameters
+    ----------
+    inputs : int
+        Features of a sample, entry by entry.
+    outputs : int
+    hidden : sequence of int
+        Widths of layers, or channels.
+    context : int
+        Number of context features.
+    shape : (channels, height, width), optional
+        Of the image; each pixel has the same number of features.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: Sequence[int], context: int, shape: Shape | None
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.net: nn.Module
+        if shape is None:
+            self.net = MLP(inputs + context, outputs, hidden)
+        else:
+            channels, height, width = shape
+            planes = inputs // (height * width)  # channels × features of each
+            self.net = ImageEncoder((planes, height, width), outputs, hidden, context)
+
+    def forward(
+        self, features: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
+    ) -> Float[Tensor, "n outputs"]:
+        if self.shape is None:
+            return self.net(_joined(features, context))
+        planes = features.unflatten(1, (*self.shape, -1)).movedim(4, 2)
+        return self.net(planes.flatten(1), context)
+
+
+class Decoder(nn.Module):
+    """From a code and the context to the outputs of all entries.
+
+    A `bias` of each output lets training start at the marginals.
+
+    Parameters
+    ----------
+    inputs : int
+        Length of the code.
+    outputs : int
+        Outputs of all entries, entry by entry.
+    hidden, context, shape
+        As in `Encoder`; channels in reverse.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: Sequence[int], context: int, shape: Shape | None
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.net: nn.Module
+        if shape is None:
+            self.net = MLP(inputs + context, outputs, hidden)
+        else:
+            channels, height, width = shape
+            planes = outputs // (height * width)
+            self.net = ImageDecoder(inputs + context, (planes, height, width), hidden)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(
+        self, z: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
+    ) -> Float[Tensor, "n outputs"]:
+        outputs = self.net(_joined(z, context))
+        if self.shape is not None:
+            channels, height, width = self.shape
+            outputs = outputs.unflatten(1, (channels, -1, height, width)).movedim(2, 4).flatten(1)
+        return outputs + self.bias
+
+
+def _joined(x: Tensor, context: Tensor | None) -> Tensor:
+    return x if context is None else torch.cat([x, context], 1)
