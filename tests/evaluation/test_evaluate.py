@@ -14,6 +14,7 @@ from likely.core.likelihood import Kind, Likelihood
 from likely.core.model import GenerativeModel, RealModel
 from likely.data import Data, Split
 from likely.evaluation import (
+    FeatureExtractor,
     evaluate,
     forward_kl,
     held_out,
@@ -155,6 +156,14 @@ def test_a_perfect_model_and_a_shifted_one(plane):
     assert (perfect.fitting.value, perfect.parameters) == (2500, 1)
     assert (perfect.outside, perfect.leaked, perfect.invalid) == (0, 0, 0)
     assert perfect.bits_per_dimension is None
+    assert min(perfect.mmd_p_value, perfect.classifier_p_value) > 0.01
+    assert close(perfect.mmd, 0, 3)
+    assert close(perfect.classifier_auc, 0.5, 3)
+    assert close(perfect.sample_density, 1)
+    for name in ("precision", "recall", "coverage"):
+        difference = getattr(perfect, name).value - getattr(perfect, f"{name}_floor").value
+        assert abs(difference) < 4 * getattr(perfect, name).stderr
+    assert perfect.extractor is perfect.frechet_distance is None
 
     shifted = evaluate(Normals(plane.domain, mean=0.5), plane)
     assert close(shifted.forward_kl, 0.25)
@@ -162,6 +171,11 @@ def test_a_perfect_model_and_a_shifted_one(plane):
     assert shifted.energy_distance.value > 5 * shifted.energy_distance.stderr
     assert shifted.sliced_wasserstein.value > 3 * shifted.sliced_wasserstein_floor.value
     assert shifted.energy_distance_floor == perfect.energy_distance_floor
+    assert max(shifted.mmd_p_value, shifted.classifier_p_value) < 0.01
+    assert shifted.classifier_accuracy.value > 0.55
+    ours = shifted.marginals[shifted.marginals["measure"] == "Wasserstein-1"]
+    assert (abs(ours["value"] - 0.5) < 4 * ours["stderr"]).all()
+    assert (ours["floor"] < 0.15).all()
     for text in ("Normals on toy: test, 1,000 rows", "-2.8", "KL(truth‖model)", "2,500", "3 MiB"):
         assert text in str(perfect)
 
@@ -235,6 +249,8 @@ def test_conditional_models_are_compared_with_their_context():
     assert ignores.energy_distance.value > 20 * abs(knows.energy_distance.value)
     unconditional = evaluate(Normals(domain, mean=4.0, scale=2.4), data)
     assert unconditional.energy_distance.value < 0.1 * ignores.energy_distance.value
+    assert min(knows.mmd_p_value, knows.classifier_p_value) > 0.01
+    assert max(ignores.mmd_p_value, ignores.classifier_p_value) < 0.01
     with pytest.raises(lk.DataError, match="have no context"):
         evaluate(Normals(domain, context=given), data_of(domain, Split(x[:2000]), Split(x[2000:])))
 
@@ -249,8 +265,60 @@ def test_weights_of_rows_count_everywhere():
     assert close(ours.log_likelihood, -Normal(0, 1).entropy().item())
     assert close(ours.energy_distance, 0, 3)
     assert close(ours.energy_distance_floor, 0, 3)
+    assert min(ours.mmd_p_value, ours.classifier_p_value) > 0.01
+    assert (ours.marginals["value"] < 5 * ours.marginals["floor"]).all()
     plain = evaluate(Normals(data.domain), data)
     assert plain.energy_distance.value > 5 * plain.energy_distance.stderr
+    assert plain.mmd_p_value < 0.01
+    assert (plain.marginals["value"] > 5 * plain.marginals["stderr"]).all()
+    test = data.test
+    heavy = Split(test.x, weight=(torch.arange(1000) < 5) + 1e-9)
+    few = evaluate(Normals(data.domain), data_of(data.domain, data.train, heavy))
+    assert few.mmd is few.classifier_auc is few.precision is None
+    assert "None" not in str(few)
+
+
+def test_images_are_compared_by_learnt_features():
+    generator = torch.Generator().manual_seed(3)
+    level = torch.randint(2, (600, 1, 1), generator=generator)
+    x = (torch.rand(600, 6, 6, generator=generator) < 0.2 + 0.6 * level).long()
+    domain = lk.binary(6, 6)
+    data = data_of(domain, Split(x[:400]), Split(x[400:]))
+
+    class Bright(GenerativeModel):
+        def _sample(self, n, context):
+            return (torch.rand(n, 6, 6) < 0.8).long()
+
+        @property
+        def density(self):
+            return Kind.NONE
+
+    ours = evaluate(Bright(domain), data)
+    assert ours.extractor == "autoencoder, trained for 200 steps on 400 images"
+    for name in ("frechet_distance", "kernel_distance"):
+        value, floor = getattr(ours, name), getattr(ours, f"{name}_floor")
+        assert value.value > 5 * max(value.stderr, floor.value)
+    assert ours.marginals is ours.pairs is None
+    assert ours.extractor.split(",")[0] in str(ours)
+    given = FeatureExtractor(data, steps=1)
+    assert evaluate(Bright(domain), data, extractor=given).extractor == given.description
+
+
+def test_tables_name_the_farthest_columns():
+    domain = lk.table(a=lk.Real(), b=lk.Real(), c=lk.Real())
+    x = normal_rows(2000, 3, 4)
+    x[:, 2] = 0.6 * x[:, 1] + 0.8 * x[:, 2]
+    data = data_of(domain, Split(x[:1000]), Split(x[1000:]))
+    ours = evaluate(Normals(domain), data)
+    worst = ours.pairs.loc[ours.pairs["value"].abs().idxmax()]
+    assert (worst["first"], worst["second"], worst["measure"]) == ("b", "c", "correlation")
+    assert abs(worst["value"] + 6 / math.pi * math.asin(0.3)) < 4 * worst["stderr"]
+    assert "correlation of b and c" in str(ours)
+    report = json.loads(json.dumps(ours.to_json(), allow_nan=False))
+    assert len(report["pairs"]) == 6
+    assert report["marginals"][0]["column"] == "a"
+    assert report["marginals"][0]["measure"] == "Wasserstein-1"
+    assert report["mmd"]["stderr"] > 0
 
 
 def test_bits_per_dimension_name_the_dequantisation():
@@ -302,3 +370,15 @@ def test_throughput_leaves_the_warm_up_out():
     rate = throughput(work, rows=10, seconds=0.1)
     assert 400 < rate.value <= 1000
     assert 3 <= len(calls) <= 12
+
+
+def test_coverage_of_known_modes_is_measured():
+    data = lk.load_data("eight-gaussians")
+    model = lk.make("gmm", data.domain, components=8, seed=0)
+    lk.fit(model, data, epochs=30)
+    with torch.no_grad():
+        model.logits[0] = -20.0  # the mixture loses one mode
+    ev = lk.evaluate(model, data)
+    assert ev.modes_covered.value == 7 / 8
+    assert ev.near_modes.value > 0.95
+    assert ev.mode_divergence.value == pytest.approx(math.log(8 / 7), abs=0.02)

@@ -543,9 +543,7 @@ class RealModel(GenerativeModel):
             raise LikelyError(f"draws must be at least 1, not {draws}")
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
-            return importance_bound(
-                torch.stack([self._log_prob(x, context) for _ in range(draws)])
-            )
+            return importance_bound(torch.stack([self._log_prob(x, context) for _ in range(draws)]))
 
         value, stderr = self._in_chunks(bound, x, context, seed)
         return Likelihood(value, Kind.LOWER, stderr if draws > 1 else None)

@@ -32,6 +32,10 @@ class Target:
         Of the flattened sample.
     modes : Tensor, shape (modes, *domain.shape), optional
         Centres of separate modes.
+    mode_weights : Tensor, shape (modes,), optional
+        What part of all samples each of them holds.
+    mode_width : float, optional
+        Standard deviation of every mode along each coordinate, where they are round and alike.
     """
 
     name: str
@@ -44,3 +48,5 @@ class Target:
     mean: Tensor | None = None
     covariance: Tensor | None = None
     modes: Tensor | None = None
+    mode_weights: Tensor | None = None
+    mode_width: float | None = None

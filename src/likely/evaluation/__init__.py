@@ -1,17 +1,47 @@
 """What a model is worth: likelihood, distances between samples, divergences, speed."""
 
-from likely.evaluation.evaluation import Evaluation, evaluate
+from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
+from likely.evaluation.classifier import ClassifierTest, classifier_test
+from likely.evaluation.evaluation import evaluate
+from likely.evaluation.images import FeatureExtractor, frechet_distance
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl
+from likely.evaluation.marginals import marginal_distances, pair_distances
+from likely.evaluation.modes import ModeCoverage, mode_coverage
+from likely.evaluation.neighbours import Neighbours, neighbours
+from likely.evaluation.resampling import thinned
+from likely.evaluation.result import Evaluation
 from likely.evaluation.speed import throughput
-from likely.evaluation.two_sample import energy_distance, sliced_wasserstein
+from likely.evaluation.two_sample import (
+    energy_distance,
+    kernel_distance,
+    mmd,
+    sliced_wasserstein,
+)
 
 __all__ = [
+    "ClassifierTest",
     "Evaluation",
+    "FeatureExtractor",
+    "Histogram",
+    "ModeCoverage",
+    "Neighbours",
+    "classifier_test",
     "energy_distance",
     "evaluate",
     "forward_kl",
+    "frechet_distance",
     "held_out",
+    "kernel_distance",
+    "marginal_distances",
+    "mmd",
+    "mode_coverage",
+    "neighbours",
+    "pair_distances",
+    "pit",
+    "rank_histogram",
+    "ranks",
     "reverse_kl",
     "sliced_wasserstein",
+    "thinned",
     "throughput",
 ]

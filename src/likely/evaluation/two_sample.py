@@ -1,7 +1,10 @@
 """Distances between two samples, with bootstrap errors: for models with and without a density.
 
-Both distances are functions of one weight per row, and the bootstrap changes only those weights:
-a row that is drawn c times gets c times its weight.
+Energy distance, MMD and kernel distance are one statistic with different kernels k,
+
+    E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y),
+
+which is zero for equal distributions.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from likely.core.errors import DataError
 from likely.core.likelihood import Figure
+from likely.evaluation.resampling import bootstrap, distances, two_samples, weight_of
 
 
 def energy_distance(
@@ -56,40 +59,181 @@ def energy_distance(
     DataError
         If the arrays do not fit together, or a sample is empty or without weight.
 
-    Notes
-    -----
-    In the bootstrap, copies of one row would meet at distance zero and pull the distances within a
-    sample down by a part 1/n. As weights they are still one row, which doesn't meet itself.
+    References
+    ----------
+    Székely & Rizzo 2013, J. Statistical Planning and Inference 143, 1249.
+    """
+    x, y = two_samples(x, y, paired)
+    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
+    kernels = -distances(x, x), -distances(y, y), -distances(x, y)
+    return _discrepancy(*kernels, w, v, paired, replicates, seed)
+
+
+def mmd(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    paired: bool = False,
+    replicates: int = 100,
+    permutations: int = 200,
+    seed: int = 0,
+) -> tuple[Figure, float]:
+    """Squared maximum mean discrepancy, and the p-value of the hypothesis of equal distributions.
+
+    The kernel is the mean of three Gaussians exp(−‖x − y‖²/2σ²), with σ half, once and twice the
+    median distance of two different rows of both samples.
+
+    For the p-value rows are exchanged at random between the samples, of paired ones row i of x with
+    row i of y; it is (1 + number of exchanges that reach the statistic)/(1 + permutations). Under
+    the hypothesis P(p ≤ α) ≤ α then holds for every α, with any number of rows, as long as they are
+    independent. There are no weights, because rows with weights cannot be exchanged: `thinned`
+    gives rows without.
+
+    Parameters
+    ----------
+    x, y, paired, replicates
+        As in `energy_distance`.
+    permutations : int
+    seed : int
+        Of the bootstrap and the permutations.
+
+    Returns
+    -------
+    Figure
+        Estimated without bias, as in `energy_distance`; it has no unit.
+    float
+        The p-value.
+
+    Raises
+    ------
+    DataError
+        As in `energy_distance`.
+
+    References
+    ----------
+    Gretton, Borgwardt, Rasch, Schölkopf & Smola 2012, J. Machine Learning Research 13, 723, eq. 3.
+    """
+    x, y = two_samples(x, y, paired)
+    n, m = len(x), len(y)
+    z = torch.cat([x, y])
+    rng = np.random.default_rng(seed)
+    k = _gaussians(distances(z, z), rng).fill_diagonal_(0)
+    within_x, within_y, across = k[:n, :n], k[n:, n:], k[:n, n:]
+    w, v = weight_of(x, None), weight_of(y, None)
+    figure = _discrepancy(within_x, within_y, across, w, v, paired, replicates, seed)
+
+    if paired:
+        sign = torch.from_numpy(rng.choice([-1.0, 1.0], size=(permutations + 1, n)))
+        sign[0] = 1
+        values = ((sign @ (within_x + within_y - across - across.T)) * sign).sum(1) / n**2
+    else:
+        order = np.stack([np.arange(n + m), *(rng.permutation(n + m) for _ in range(permutations))])
+        in_x = torch.from_numpy(order < n).to(k)
+        met = in_x @ k
+        of_x, of_both = (met * in_x).sum(1), met.sum(1)
+        of_y = k.sum() - 2 * of_both + of_x
+        values = of_x / (n * (n - 1)) + of_y / (m * (m - 1)) - 2 * (of_both - of_x) / (n * m)
+    reached = (values[1:] >= values[0] - 1e-12).sum().item()  # equal ones, but for rounding, too
+    return figure, (1 + reached) / (1 + permutations)
+
+
+def kernel_distance(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight_x: ArrayLike | None = None,
+    weight_y: ArrayLike | None = None,
+    paired: bool = False,
+    replicates: int = 100,
+    seed: int = 0,
+) -> Figure:
+    """Kernel distance of features: the squared MMD with the kernel (x·y/d + 1)³.
+
+    With the features of a `FeatureExtractor` it compares images; with those of an Inception network
+    it is known as KID. The kernel sees the first three moments.
+
+    Parameters
+    ----------
+    x, y, weight_x, weight_y, paired, replicates, seed
+        As in `energy_distance`.
+
+    Returns
+    -------
+    Figure
+        Estimated without bias; it depends on the scale of the features.
+
+    Raises
+    ------
+    DataError
+        As in `energy_distance`.
+
+    References
+    ----------
+    Bińkowski, Sutherland, Arbel & Gretton 2018, arXiv:1801.01401, sec. 4.
+    """
+    x, y = two_samples(x, y, paired)
+    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    kernels = kernel(x, x), kernel(y, y), kernel(x, y)
+    return _discrepancy(*kernels, w, v, paired, replicates, seed)
+
+
+def _gaussians(distance: Float[Tensor, "n n"], rng: np.random.Generator) -> Float[Tensor, "n n"]:
+    """Mean of Gaussians of the distance, half, once and twice as wide as its median.
+
+    The median is that of a thousand rows of both samples; copies of a row, as discrete data have,
+    say nothing about widths.
+    """
+    some = torch.from_numpy(rng.permutation(len(distance))[:1000])
+    apart = distance[some][:, some]
+    apart = apart[apart > 0]
+    median = apart.median() if len(apart) else torch.tensor(1.0)
+    wide = distance.div(2 * median).square_().div_(-2).exp_()
+    medium = wide.square().square_()
+    narrow = medium.square().square_()
+    return narrow.add_(medium).add_(wide).div_(3)
+
+
+def _discrepancy(
+    within_x: Float[Tensor, "n n"],
+    within_y: Float[Tensor, "m m"],
+    across: Float[Tensor, "n m"],
+    w: Float[Tensor, " n"],
+    v: Float[Tensor, " m"],
+    paired: bool,
+    replicates: int,
+    seed: int,
+) -> Figure:
+    """E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y) of weighted rows, from the kernel of all pairs.
+
+    A row never meets itself: the diagonals, which this sets to zero, count for nothing. In the
+    bootstrap, copies of one row would meet and pull the terms within a sample aside by a part 1/n.
+    As weights they are still one row, which doesn't meet itself.
 
     Where the distributions nearly agree, the statistic is nearly a quadratic form in the deviations
     of the weights, whose linear part is mere noise, of twice the quadratic part's variance in the
     bootstrap but absent in truth. The two parts are told apart by deviations of the opposite sign,
     and that noise is taken off.
-
-    References
-    ----------
-    Székely & Rizzo 2013, J. Statistical Planning and Inference 143, 1249.
     """
-    x, y, w, v = _checked(x, y, weight_x, weight_y, paired)
-    within_x, within_y, across = torch.cdist(x, x), torch.cdist(y, y), torch.cdist(x, y)
-    if paired:
-        across.fill_diagonal_(0)
+    for kernel in (within_x, within_y, *([across] if paired else [])):
+        kernel.fill_diagonal_(0)
+
+    def within(w: Float[Tensor, "k n"], kernel: Float[Tensor, "n n"]) -> Float[Tensor, " k"]:
+        return ((w @ kernel) * w).sum(1) / (w.sum(1).square() - w.square().sum(1))
 
     def statistic(w: Float[Tensor, "k n"], v: Float[Tensor, "k m"]) -> Float[Tensor, " k"]:
         pairs = w.sum(1) * v.sum(1) - ((w * v).sum(1) if paired else 0)
-        return 2 * ((w @ across) * v).sum(1) / pairs - _within(w, within_x) - _within(v, within_y)
+        return within(w, within_x) + within(v, within_y) - 2 * ((w @ across) * v).sum(1) / pairs
 
-    redrawn_w, redrawn_v = _bootstrap(w, v, paired, replicates, seed)
+    redrawn_w, redrawn_v = bootstrap(w, v, paired, replicates, seed)
     there = statistic(redrawn_w, redrawn_v)
     back = statistic(2 * w - redrawn_w, 2 * v - redrawn_v)
     linear, quadratic = ((there - back) / 2).var(), ((there + back) / 2).var()
     variance = (linear - 2 * quadratic).clamp_min(0) + quadratic
     return Figure(statistic(w[None], v[None]).item(), variance.sqrt().item())
-
-
-def _within(w: Float[Tensor, "k n"], distance: Float[Tensor, "n n"]) -> Float[Tensor, " k"]:
-    """Mean distance of the pairs of different rows."""
-    return ((w @ distance) * w).sum(1) / (w.sum(1).square() - w.square().sum(1))
 
 
 def sliced_wasserstein(
@@ -132,62 +276,20 @@ def sliced_wasserstein(
     ----------
     Bonneel, Rabin, Peyré & Pfister 2015, J. Mathematical Imaging and Vision 51, 22.
     """
-    x, y, w, v = _checked(x, y, weight_x, weight_y, paired)
+    x, y = two_samples(x, y, paired)
+    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
     rng = np.random.default_rng(seed)
     theta = torch.from_numpy(rng.standard_normal((x.shape[1], projections)))
     theta /= theta.norm(dim=0)
     z, order = (torch.cat([x, y]) @ theta).T.sort(dim=1)
     gaps = z.diff(dim=1)
 
-    def distances(w: Float[Tensor, " n"], v: Float[Tensor, " m"]) -> Float[Tensor, " projections"]:
+    def along(w: Float[Tensor, " n"], v: Float[Tensor, " m"]) -> Float[Tensor, " projections"]:
         steps = torch.cat([w / w.sum(), -v / v.sum()])[order]  # of F − G, along each direction
         return (steps.cumsum(1)[:, :-1].abs() * gaps).sum(1)
 
     values = []
-    for redrawn in zip(*_bootstrap(w, v, paired, replicates, seed), strict=True):
+    for redrawn in zip(*bootstrap(w, v, paired, replicates, seed), strict=True):
         directions = torch.from_numpy(rng.integers(projections, size=projections))
-        values.append(distances(*redrawn)[directions].mean())
-    return Figure(distances(w, v).mean().item(), torch.stack(values).std().item())
-
-
-def _bootstrap(
-    w: Float[Tensor, " n"], v: Float[Tensor, " m"], paired: bool, replicates: int, seed: int
-) -> tuple[Float[Tensor, "replicates n"], Float[Tensor, "replicates m"]]:
-    """Weights of the rows, each times how often the row was drawn, with replacement."""
-    rng = np.random.default_rng(seed)
-
-    def counts(n: int) -> Tensor:
-        return torch.from_numpy(rng.multinomial(n, np.full(n, 1 / n), size=replicates)).double()
-
-    of_x = counts(len(w))
-    return of_x * w, (of_x if paired else counts(len(v))) * v
-
-
-def _checked(
-    x: ArrayLike,
-    y: ArrayLike,
-    weight_x: ArrayLike | None,
-    weight_y: ArrayLike | None,
-    paired: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both samples and their weights in float64."""
-    a, b = (torch.as_tensor(part).detach().to("cpu", torch.float64) for part in (x, y))
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not (len(a) and len(b)):
-        raise DataError(
-            f"two samples of shapes {tuple(a.shape)} and {tuple(b.shape)}: give (n, d) and (m, d) "
-            "with at least one row each"
-        )
-    if paired and len(a) != len(b):
-        raise DataError(f"paired samples of {len(a)} and {len(b)} rows: give equally many")
-    weights = []
-    for rows, weight in ((a, weight_x), (b, weight_y)):
-        w = rows.new_ones(len(rows)) if weight is None else torch.as_tensor(weight).to(rows)
-        if w.shape != (len(rows),) or not (w >= 0).all():
-            raise DataError(
-                f"weights of shape {tuple(w.shape)} for {len(rows)} rows: give one non-negative "
-                "number for each"
-            )
-        if not w.any():
-            raise DataError("two samples: every row of one of them has weight 0, it is empty")
-        weights.append(w)
-    return a, b, weights[0], weights[1]
+        values.append(along(*redrawn)[directions].mean())
+    return Figure(along(w, v).mean().item(), torch.stack(values).std().item())

@@ -45,11 +45,15 @@ def gaussian_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLik
     mixture = MixtureSameFamily(Categorical(weights), components)
     second = covariances + means[:, :, None] * means[:, None, :]
     w = (weights / weights.sum())[:, None, None]
+    variance = covariances[0, 0, 0]
+    round_and_alike = torch.allclose(covariances, variance * torch.eye(means.shape[1]).to(means))
     return replace(
         from_distribution("gaussian-mixture", mixture, reals(means.shape[1])),
         mean=mixture.mean,
         covariance=(w * second).sum(0) - torch.outer(mixture.mean, mixture.mean),
         modes=means,
+        mode_weights=w.flatten(),
+        mode_width=variance.sqrt().item() if round_and_alike else None,
     )
 
 
