@@ -135,6 +135,28 @@ def _interrupted_epoch(epoch, call):
     return interrupted
 
 
+def test_what_is_done_at_the_end_is_done_again_after_a_kill(tmp_path, monkeypatch):
+    # Killed after the last checkpoint and before the model is written.
+    def finishing():
+        model = small()
+        parameter = next(model.parameters())
+        model.finish = lambda batch: parameter.data.add_(torch.randn_like(parameter))
+        return model
+
+    model, again = finishing(), finishing()
+    lk.fit(model, data_of(), steps=20, run=tmp_path / "a")
+    monkeypatch.setattr("likely.core.artifact.save", _interrupted)
+    with pytest.raises(InterruptedError):
+        lk.fit(finishing(), data_of(), steps=20, run=tmp_path / "b")
+    monkeypatch.undo()
+    lk.fit(again, data_of(), steps=20, run=tmp_path / "b")
+    assert same_weights(model, again)
+
+
+def _interrupted(*arguments):
+    raise InterruptedError
+
+
 def test_a_complete_run_is_loaded_and_another_configuration_refused(tmp_path):
     data, model = data_of(), small()
     history = lk.fit(model, data, steps=20, run=tmp_path / "run")

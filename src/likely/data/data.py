@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import mmap
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,6 +79,18 @@ class Rows:
         shared = self.index is None and isinstance(at, slice)  # then it is a view, to be copied
         block = self.raw(at.numpy() if isinstance(at, Tensor) else at)
         return torch.from_numpy(np.array(block, self.dtype, order="C", copy=shared or None))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process, a mapped array goes as its place in the file, which is mapped there."""
+        array: Any = self.array
+        others = self.dtype, self.index, self.columns
+        if not _is_mapped(array):
+            return Rows, (array, *others)
+        root = array
+        while not isinstance(root.base, mmap.mmap):
+            root = root.base
+        offset = root.offset + array.ctypes.data - root.ctypes.data
+        return _map_rows, (root.filename, array.shape, array.dtype, offset, array.strides, others)
 
     def take(self, at: np.ndarray) -> Rows:
         """Some of these rows, in another order."""
@@ -157,6 +170,18 @@ class Split:
         for start in range(0, len(order), pool):
             rng.shuffle(order[start : start + pool])
         return torch.from_numpy(order)
+
+
+def _map_rows(
+    file: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    offset: int,
+    strides: tuple[int, ...],
+    others: tuple[Any, ...],
+) -> Rows:
+    content = np.memmap(file, np.uint8, "r")
+    return Rows(np.ndarray(shape, dtype, content.data, offset, strides), *others)
 
 
 def _is_mapped(array: Any) -> bool:

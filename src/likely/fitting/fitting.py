@@ -9,17 +9,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 import likely
 from likely.core.artifact import configuration
 from likely.core.errors import DomainError, LikelyError
-from likely.core.model import GenerativeModel, seeded
+from likely.core.model import GenerativeModel, Recipe, seeded
 from likely.data import Data, load_data
-from likely.fitting import memory
+from likely.fitting import memory, processes
 from likely.fitting.history import History
 from likely.fitting.loop import Gradients, Passes
 from likely.fitting.progress import Progress
@@ -45,6 +48,7 @@ def fit(
     clip: float | None = None,
     ema: float | None = None,
     device: str = "auto",
+    devices: int = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
 ) -> History:
     """Train a model on the training split; it then holds its best weights by validation likelihood.
@@ -81,6 +85,12 @@ def fit(
         averaged weights; by default the family's `recipe`.
     device : str
         "auto", "cpu", "cuda" …
+    devices : int
+        Number of processes that share each batch: new ones on the cores or GPUs of this machine, from
+        a script, a notebook or a test alike; or the processes that torchrun or Slurm has started,
+        each of which calls `fit` with the same arguments. `batch` is what they take together.
+        Noise differs from process to process, and so from that of a single one; it is the same in
+        each run on the same number of processes, which share the threads of the caller.
     precision : {"32-true", "64-true", "bf16-mixed"}
         As in Lightning Fabric.
 
@@ -91,7 +101,7 @@ def fit(
     Raises
     ------
     LikelyError
-        If an option is out of range, or there are two budgets.
+        If an option is out of range, there are two budgets, or one of several processes has ended.
     DomainError
         If model and data are on different domains.
     DivergenceError
@@ -118,6 +128,10 @@ def fit(
             raise LikelyError(f"{option} must be a finite number above 0, not {value}")
     if seed < 0:
         raise LikelyError(f"seed must not be negative, not {seed}")
+    if devices < 1:
+        raise LikelyError(f"devices must be at least 1, not {devices}")
+    if devices > 1 and hasattr(model, "epoch"):
+        raise LikelyError(f"{type(model).__name__} is not trained by gradients: take devices=1")
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if batch is None:
         changes["batch"] = min(
@@ -128,7 +142,19 @@ def fit(
     recipe = dataclasses.replace(model.recipe, **changes)
     if steps is None and epochs is None and minutes is None:
         steps = recipe.steps
-    fabric = Fabric(accelerator=device, devices=1, precision=precision)
+    if min(recipe.batch, len(data.train)) < devices:
+        raise LikelyError(f"devices={devices}, but a batch has fewer rows than that")
+    alone = Fabric(
+        accelerator=device, devices=1, precision=precision, plugins=LightningEnvironment()
+    )
+    fabric = processes.joined(devices, device, precision) or alone
+    if devices > fabric.world_size and alone.device.type != "cpu":
+        there_are = torch.accelerator.device_count()
+        if there_are < devices:
+            raise LikelyError(
+                f"devices={devices}, but there are {there_are} of type {alone.device.type}: give "
+                f'fewer, or device="cpu"'
+            )
     folder = None
     if run is not None:
         config = {
@@ -143,19 +169,47 @@ def fit(
                 "seed": seed,
                 "early_stopping": early_stopping,
                 "precision": precision,
+                "devices": devices if devices > 1 else None,
             },
         }
-        folder = Run(run, config)
+        folder = processes.first(fabric, partial(Run, run, config))
     if precision == "64-true":
         model.double()
-    if folder is not None and folder.model.exists():
+    if folder is not None and folder.complete:
         warnings.warn(f"{run}: this run is complete, there is nothing left to do", stacklevel=2)
-        history = folder.read_result(model)
+        history = processes.first(fabric, partial(folder.read_result, model))
+        processes.share_weights(fabric, model)
         model.eval()
         return history
+    budget = steps, epochs, minutes
+    arguments = data, recipe, seed, early_stopping, budget, folder, progress
+    if devices == fabric.world_size:
+        return _train(fabric, model, *arguments)
+    history = processes.launch(
+        _train, model, *arguments, devices=devices, device=device, precision=precision
+    )
+    model.to(alone.device).eval()
+    return history
+
+
+def _train(
+    fabric: Fabric,
+    model: GenerativeModel,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    early_stopping: bool,
+    budget: tuple[int | None, int | None, float | None],
+    folder: Run | None,
+    progress: bool,
+) -> History:
+    """The fit, in each of its processes."""
     loop_class = Passes if hasattr(model, "epoch") else Gradients
     loop = loop_class(model, data, fabric, recipe, seed, early_stopping)
-    loop.plan(steps, epochs, minutes)
+    loop.plan(*budget)
+    if folder is not None:
+        folder.writes = fabric.is_global_zero
     memory.reset_peak()
-    with seeded(seed, fabric.device), Progress(type(model).__name__, progress) as bar:
+    bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
+    with seeded(seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
         return loop.run(folder, bar)

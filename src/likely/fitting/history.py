@@ -34,7 +34,7 @@ class History:
     rows_seen : int
         Training rows processed.
     peak_memory : int
-        Largest resident memory of the process during the fit, in bytes.
+        Largest resident memory of the process, the first of several, during the fit, in bytes.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

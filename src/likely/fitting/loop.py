@@ -13,12 +13,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from likely.core import artifact
 from likely.core.errors import DivergenceError
 from likely.core.likelihood import Kind
-from likely.core.model import Batch, GenerativeModel, Objective, Recipe
+from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 from likely.data import Data
-from likely.fitting import memory
+from likely.fitting import memory, processes
 from likely.fitting.history import History
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
@@ -119,7 +118,7 @@ class Loop:
         """Train until the budget is spent, validation has stopped improving, or EM has converged."""
         device = self.fabric.device
         self.model.to(device)
-        state = None if run is None else run.read_state()
+        state = None if run is None else processes.first(self.fabric, run.read_state)
         self.valid = self.data.valid.subset(VALID_ENTRIES, VALID_SEED).to(device)
         if state is None:
             if run is not None:
@@ -127,6 +126,7 @@ class Loop:
             self.model.load_training_state({})
             if not self.model.prepared:
                 self.model.prepare(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
+            processes.share_weights(self.fabric, self.model)
             self.begin()
         else:
             self.begin()
@@ -136,20 +136,22 @@ class Loop:
                 self.decision = run.plan["advances"], run.plan["decided_at"]
                 self._settle_minutes(run)
         if run is not None:
-            run.save(self._state, self.history, force=True)
+            run.save(self._state(), self.history)
         started = time.perf_counter() - self.history.seconds
         self.model.train()
         while not self._finished():
             self.advance()
             self.advances += 1
-            self.history.seconds = time.perf_counter() - started
+            self.history.seconds, due = processes.agree(
+                self.fabric, time.perf_counter() - started, run is not None and run.due()
+            )
             if self.advances % self.between == 0 or self.advances == self.total:
                 self._validate()
                 if run is not None:
                     run.show(self.history.rows[-1])
             self._settle_minutes(run)
-            if run is not None:
-                run.save(self._state, self.history, force=False)
+            if run is not None and due:
+                run.save(self._state(), self.history)
             bar.show(
                 self.advances, self.total, self.history.rows[-1] if self.history.rows else None
             )
@@ -157,14 +159,15 @@ class Loop:
             self.model.load_state_dict(self.best)
         else:
             self.model.load_state_dict(self.scored.state_dict())
+        processes.share_weights(self.fabric, self.model)
         self.model.eval()
-        self.model.finish(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
+        with seeded(self.seed, device):  # the same in all processes, and if it is done again
+            self.model.finish(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
         self.history.seconds = time.perf_counter() - started
         self.history.peak_memory = memory.peak()
         if run is not None:
-            run.save(self._state, self.history, force=True)
-            artifact.save(self.model, run.model)
-            run.close()
+            run.save(self._state(), self.history)
+            run.finish(self.model)
         return self.history
 
     def _finished(self) -> bool:
@@ -195,8 +198,8 @@ class Loop:
             )
         size = self.recipe.batch
         for i in range(start, self.batches_per_epoch):
-            batch = self.data.train.rows(self.order[1][i * size : (i + 1) * size])
-            batch = batch.to(self.fabric.device)
+            index = processes.part(self.fabric, self.order[1][i * size : (i + 1) * size])
+            batch = self.data.train.rows(index).to(self.fabric.device)
             batch.step = self.history.steps
             batch.progress = self.progress()
             yield batch
@@ -210,7 +213,7 @@ class Loop:
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
         scored, history = self.scored, self.history
-        score = self._score(scored)
+        score = processes.first(self.fabric, lambda: self._score(scored))
         history.rows.append(
             {
                 "step": history.steps,
@@ -244,32 +247,35 @@ class Loop:
     # Checkpoints.
 
     def _state(self) -> dict[str, Any]:
+        device = self.fabric.device
+        own = {
+            "training": self.model.training_state(),
+            "generator": torch.get_rng_state(),
+            "device_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
         return {
             "model": dict(self.model.state_dict()),
-            "training": self.model.training_state(),
             "history": vars(self.history),
             "advances": self.advances,
             "best": self.best,
             "best_at": self.best_at,
             "stopped": self.stopped,
             "sums": self.sums,
-            "generator": torch.get_rng_state(),
-            "device_generator": torch.cuda.get_rng_state(self.fabric.device)
-            if self.fabric.device.type == "cuda"
-            else None,
             "loop": self.state(),
+            "processes": processes.gather(self.fabric, own),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.model.load_training_state(state["training"])
+        own = state["processes"][self.fabric.global_rank]
+        self.model.load_training_state(own["training"])
         self.history = History(**state["history"])
         for name in ("advances", "best", "best_at", "stopped", "sums"):
             setattr(self, name, state[name])
         self.load_state(state["loop"])
-        torch.set_rng_state(state["generator"])
-        if state["device_generator"] is not None:
-            torch.cuda.set_rng_state(state["device_generator"], self.fabric.device)
+        torch.set_rng_state(own["generator"])
+        if own["device_generator"] is not None:
+            torch.cuda.set_rng_state(own["device_generator"], self.fabric.device)
 
 
 class Gradients(Loop):
@@ -280,6 +286,7 @@ class Gradients(Loop):
         self.optimizers = [self._optimizer(objective) for objective in self.objectives]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.averaged = list(self.average.parameters()), list(self.model.parameters())
+        self.rows = min(self.recipe.batch, len(self.data.train))  # of a batch, over all processes
         weight = self.data.train.weight
         self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
         self.skipped_in_row = {objective.name: 0 for objective in self.objectives}
@@ -341,6 +348,7 @@ class Gradients(Loop):
         history = self.history
         epoch, start = divmod(history.steps, self.batches_per_epoch)
         batch = next(self.batches(epoch, start))
+        share = len(batch) / self.rows
         rate = self.rate()
         for objective, optimizer in zip(self.objectives, self.optimizers, strict=True):
             if history.steps % objective.every:
@@ -351,6 +359,7 @@ class Gradients(Loop):
                 parameter.grad = None
             loss = self._loss(objective, batch)
             self.fabric.backward(loss)
+            loss = processes.average_gradients(self.fabric, loss, objective.parameters, share)
             norm = nn.utils.clip_grad_norm_(objective.parameters, self.recipe.clip)
             if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
                 self._skip(objective, batch)
@@ -364,7 +373,7 @@ class Gradients(Loop):
         decay = min(self.recipe.ema, (1 + self.advances) / (10 + self.advances))
         get_ema_multi_avg_fn(decay)(*self.averaged, None)
         history.steps += 1
-        history.rows_seen += len(batch)
+        history.rows_seen += self.rows
 
     def _loss(self, objective: Objective, batch: Batch) -> Tensor:
         with self.fabric.autocast():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ class Run:
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
         self.plan: dict[str, Any] = {}
+        self.writes = True  # of several processes, one
+        self.complete = self.model.exists()
         self._cost = 0.0
         self._writer: Any = None
         self._written = -float("inf")
@@ -89,7 +90,8 @@ class Run:
     def write_plan(self, **plan: Any) -> None:
         """Note a decision that a resumed run must not take anew."""
         self.plan |= plan
-        artifact.write_json(self.config_file, self.config | {"plan": self.plan})
+        if self.writes:
+            artifact.write_json(self.config_file, self.config | {"plan": self.plan})
 
     def read_state(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one."""
@@ -97,7 +99,7 @@ class Run:
 
     def show(self, row: dict[str, Any]) -> None:
         """Send a row of the history to TensorBoard, where it is installed."""
-        if importlib.util.find_spec("tensorboard") is None:
+        if not self.writes or importlib.util.find_spec("tensorboard") is None:
             return
         from torch.utils.tensorboard import SummaryWriter
 
@@ -108,8 +110,10 @@ class Run:
             if name != "step" and value is not None:
                 self._writer.add_scalar(name, value, row["step"])
 
-    def close(self) -> None:
-        """Write out what TensorBoard's writer still holds."""
+    def finish(self, model: GenerativeModel) -> None:
+        """Write the model, with which the run is complete."""
+        if self.writes:
+            artifact.save(model, self.model)
         if self._writer is not None:
             self._writer.close()
 
@@ -118,15 +122,20 @@ class Run:
         model.load_state_dict(artifact.read_tensors(self.model)[0])
         return History(**artifact.read_tree(self.checkpoint)["history"])
 
-    def save(self, state: Callable[[], dict[str, Any]], history: History, force: bool) -> None:
-        """Write a checkpoint if one is due: so often that a kill costs seconds, never much time."""
-        now = time.monotonic()
-        if not force and now - self._written < max(LEAST_INTERVAL, self._cost / OVERHEAD):
+    def due(self) -> bool:
+        """Whether to write a checkpoint: so often that a kill costs seconds, never much time."""
+        since = time.monotonic() - self._written
+        return since >= max(LEAST_INTERVAL, self._cost / OVERHEAD)
+
+    def save(self, state: dict[str, Any], history: History) -> None:
+        """Write a checkpoint and the history."""
+        if not self.writes:
             return
-        artifact.write_tree(self.checkpoint, state())
+        started = time.monotonic()
+        artifact.write_tree(self.checkpoint, state)
         artifact.write_text(self.history_file, history.to_csv())
         self._written = time.monotonic()
-        self._cost = self._written - now
+        self._cost = self._written - started
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> list[str]:
