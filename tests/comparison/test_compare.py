@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,14 +16,13 @@ import torch
 import likely as lk
 from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
+from likely.comparison.columns import _log_likelihood
 from likely.comparison.page import _draw_rows
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
 from likely.evaluation import Evaluation
 
-DISTANCES = [
-    f"{name}{of}" for name in ("energy_distance", "sliced_wasserstein") for of in ("", "_floor")
-]
+DISTANCES = ("energy_distance_floor", "sliced_wasserstein", "sliced_wasserstein_floor")
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,10 @@ def _comparison(
     values: dict[str, np.ndarray],
     kinds: dict[str, Kind] | None = None,
     weight: torch.Tensor | None = None,
+    distances: dict[str, float] | None = None,
     **common: Any,
 ) -> Comparison:
-    """A comparison with given log-likelihoods of shape (seeds, rows)."""
+    """A comparison with given log-likelihoods of shape (seeds, rows), and energy distances."""
     runs = []
     for name, of_seeds in values.items():
         kind = (kinds or {}).get(name, Kind.EXACT)
@@ -49,10 +50,11 @@ def _comparison(
             evaluation = Evaluation(
                 model=name, data="", split="test", rows=len(rows), density=kind, held=held,
                 weight=weight, parameters=0, invalid=0.0, sampling=lk.Figure(1.0),
+                energy_distance=lk.Figure((distances or {}).get(name, math.nan), 0.01),
                 **dict.fromkeys(DISTANCES, lk.Figure(math.nan)),
             )  # fmt: skip
             runs.append(Run(name, seed, kind, evaluation=evaluation))
-    return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "seconds": 0.0})
+    return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "jobs": 1, "seconds": 0.0})
 
 
 def test_the_error_is_that_of_drawing_rows_and_seeds_anew(data: lk.Data) -> None:
@@ -102,30 +104,60 @@ def test_ranking_by_likelihood_also_with_bounds(data: lk.Data) -> None:
     rows = np.random.default_rng(4).normal(size=(2, 40))
     values = {"independent": rows - 3, "nsf": rows, "gaussian": rows - 2, "made": rows * math.nan}
     comparison = _comparison(data, values, {"nsf": Kind.LOWER})
-    assert comparison.ranked_by == "log_likelihood"
-    assert comparison.baseline == "gaussian"
+    assert comparison.ranked_by == {"log_likelihood": ["nsf", "gaussian", "independent"]}
     assert [row.model for row in comparison.rows] == ["nsf", "gaussian", "independent", "made"]
     gains = {row.model: row.gain for row in comparison.rows}
     assert gains["nsf"] is not None
-    assert gains["nsf"].value == pytest.approx(2)
-    assert gains["gaussian"] is None
+    assert gains["gaussian"] is not None
+    assert (gains["nsf"].value, gains["gaussian"].value) == pytest.approx((3, 1))
+    assert gains["independent"] is None
     text = " ".join(comparison.summary())
     assert "nsf explains held-out rows best: at least" in text
     assert "gaussian follows, 2.0" in text
 
 
-def test_without_comparable_likelihoods_the_energy_distance_ranks(data: lk.Data) -> None:
+def test_what_has_no_comparable_likelihood_follows_by_energy_distance(data: lk.Data) -> None:
+    rows = np.random.default_rng(5).normal(size=(2, 40))
+    values = {
+        "nsf": rows + 9,
+        "vae": rows,
+        "gmm": rows + 8,
+        "made": rows - 1,
+        "independent": rows - 2,
+    }
+    kinds = {"vae": Kind.LOWER, "nsf": Kind.ESTIMATE, "gmm": Kind.UPPER}
+    distances = {"nsf": 0.3, "gmm": 0.2, "made": 0.5, "vae": 0.6, "independent": 0.9}
+    comparison = _comparison(data, values, kinds, distances=distances)
+    assert comparison.ranked_by == {
+        "log_likelihood": ["vae", "made", "independent"],
+        "energy_distance": ["gmm", "nsf"],
+    }
+    assert [row.model for row in comparison.rows] == ["vae", "made", "independent", "gmm", "nsf"]
+    best, why, *_ = comparison.summary()
+    assert "vae explains held-out rows best: at least" in best
+    assert "made follows, 1.00" in best
+    assert "gmm (an upper bound, which flatters), nsf (an estimate, which may flatter)" in why
+    cells = {row.model: _log_likelihood(row) for row in comparison.rows}
+    signs = {name: cell.text[0] for name, cell in cells.items()}
+    assert (signs["vae"], signs["nsf"], signs["gmm"]) == ("≥", "≈", "≤")
+    assert [name for name, cell in cells.items() if cell.order is None] == ["gmm", "nsf"]
+
+
+def test_without_any_comparable_likelihood_the_energy_distance_ranks(data: lk.Data) -> None:
     rows = np.random.default_rng(5).normal(size=(1, 40))
-    for kind in (Kind.NONE, Kind.UPPER, Kind.ESTIMATE):
-        comparison = _comparison(data, {"gaussian": rows, "gmm": rows}, {"gmm": kind})
-        assert comparison.ranked_by == "energy_distance"
+    distances = {"gaussian": 0.2, "gmm": 0.1}
+    kinds = dict.fromkeys(distances, Kind.ESTIMATE)
+    comparison = _comparison(data, {"gaussian": rows, "gmm": rows}, kinds, distances=distances)
+    assert comparison.ranked_by == {"energy_distance": ["gmm", "gaussian"]}
+    assert "for want of a likelihood" in comparison.summary()[0]
     x = torch.randn(200, 2)
     x[:50, 1] = 0.5
     with pytest.warns(UserWarning, match="one value"):
         atoms = lk.load_data(x)
-    comparison = _comparison(atoms, {"gaussian": rows})
+    comparison = _comparison(atoms, {"gaussian": rows, "gmm": rows}, distances=distances)
     assert comparison.atoms == ["1"]
-    assert comparison.ranked_by == "energy_distance"
+    assert comparison.ranked_by == {"energy_distance": ["gmm", "gaussian"]}
+    assert "repeat values" in comparison.summary()[0]
 
 
 def test_rows_without_density_are_named(data: lk.Data) -> None:
@@ -155,9 +187,8 @@ def test_every_model_is_fitted_with_every_seed(compared: Comparison, data: lk.Da
         assert row.log_likelihood is not None
         assert row.log_likelihood.value == pytest.approx(np.mean(scores), rel=1e-5)
         assert row.seed_spread == pytest.approx(np.std(scores, ddof=1), rel=1e-3, abs=1e-6)
-        assert row.energy_distance is not None
-        for speed in ("fit", "sample", "score"):
-            assert getattr(row, f"{speed}_rows_per_second") > 0
+        for figure in ("energy_distance", "fitting", "sampling", "scoring"):
+            assert math.isfinite(row.figures[figure].value)
     best = [run for run in compared.finished("made") if run is compared.best_run("made")]
     assert len(best) == 1
     again = lk.compare(["made"], data, steps=5, seeds=1, seed=1)
@@ -200,7 +231,7 @@ def test_a_model_that_does_not_take_the_data_is_refused_with_the_reason() -> Non
     comparison = lk.compare(["nsf", "made"], data, steps=2, seeds=1)
     assert list(comparison.refused) == ["nsf"]
     assert "categorical" in comparison.refused["nsf"]
-    assert [row.model for row in comparison.rows] == ["made"]
+    assert {row.model for row in comparison.rows} == {"made", "independent"}
     assert any("nsf" in note for note in comparison.notes)
     with pytest.raises(lk.DomainError, match="categorical"):
         lk.compare(["nsf"], data)
@@ -213,12 +244,18 @@ def test_by_default_all_models_that_take_the_data(
         raise lk.DivergenceError("at once")
 
     monkeypatch.setattr(comparing, "fit", diverge)
-    names = {run.name for run in lk.compare(None, data, seeds=1).runs}
+    comparison = lk.compare(None, data, seeds=1)
+    names = {run.name for run in comparison.runs}
     assert {"gaussian", "gmm", "independent", "made", "nsf"} <= names
+    assert names | set(comparison.refused) == set(lk.models().index)
+    assert comparison.advice() == {}
     conditional = lk.load_data("digits", context="label")
-    names = {run.name for run in lk.compare(None, conditional, seeds=1).runs}
+    comparison = lk.compare(None, conditional, seeds=1)
+    names = {run.name for run in comparison.runs}
     assert "made" in names
     assert "gmm" not in names
+    assert "takes no context" in comparison.refused["gmm"]
+    assert any(note.startswith("gmm was left out") for note in comparison.notes)
 
 
 def test_a_run_that_diverges_is_counted(
@@ -252,6 +289,9 @@ def test_a_run_that_diverges_is_counted(
         (["made"], {"seeds": 0}, "at least 1"),
         (["made"], {"seed": -1}, "seed=-1"),
         (["made"], {"steps": 1, "epochs": 1}, "one budget"),
+        (["made"], {"jobs": 0, "steps": 1}, "jobs"),
+        (["made"], {"jobs": 2, "minutes": 1}, "need a budget in steps or epochs"),
+        (["made"], {"jobs": -1}, "need a budget in steps or epochs"),
         ([], {}, "none"),
     ],
 )
@@ -263,7 +303,7 @@ def test_mistakes_are_found_before_any_fit(
 
 
 @pytest.mark.parametrize(
-    "error", [lk.DataError("no weight"), RuntimeError("no memory"), np.linalg.LinAlgError("rank")]
+    "error", [lk.DataError("no weight"), MemoryError("no memory"), np.linalg.LinAlgError("rank")]
 )
 def test_a_run_that_fails_loses_no_other(
     data: lk.Data, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -277,9 +317,10 @@ def test_a_run_that_fails_loses_no_other(
 
     monkeypatch.setattr(comparing, "fit", sometimes)
     comparison = lk.compare(["gaussian"], data, steps=2, seeds=2)
-    (row,) = comparison.rows
-    assert (row.seeds, row.diverged, row.failed) == (2, 0, 1)
-    assert row.log_likelihood is not None
+    assert {row.model for row in comparison.rows} == {"gaussian", "independent"}
+    for row in comparison.rows:
+        assert (row.seeds, row.diverged, row.failed) == (2, 0, 1)
+        assert row.log_likelihood is not None
     assert f"gaussian, seed 1, failed: {error}" in comparison.notes
 
 
@@ -303,3 +344,65 @@ def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> No
     comparison = lk.compare(["made"], data, steps=2, seeds=1)
     comparison.to_html(tmp_path / "index.html")
     assert "given" in (tmp_path / "index.html").read_text()
+
+
+def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 2))
+    data = lk.load_data(pd.DataFrame({"x": x[:, 0], "y": x[:, 0] + 0.3 * x[:, 1]}))
+    comparison = lk.compare(["gaussian", "vae", "ae"], data, steps=60, seeds=2)
+    rows = {row.model: row for row in comparison.rows}
+    assert (rows["gaussian"].density, rows["vae"].density) == (Kind.EXACT, Kind.LOWER)
+    assert comparison.ranked_by["energy_distance"] == ["ae"]
+    assert set(comparison.ranked_by["log_likelihood"]) == {"gaussian", "vae", "independent"}
+    assert comparison.rows[-1].model == "ae"
+    for name in ("gaussian", "vae"):
+        gain = rows[name].gain
+        assert gain is not None
+        assert gain.value == pytest.approx(comparison.difference(name, "independent").value)
+    # Knowing x, y has a deviation of 0.3 instead of √1.09: −log(0.3/√1.09) = 1.25 nats.
+    gain = rows["gaussian"].gain
+    assert gain is not None
+    assert gain.value == pytest.approx(1.25, abs=4 * (gain.stderr or 0))
+    assert (rows["ae"].log_likelihood, rows["ae"].gain, rows["ae"].seed_spread) == (None,) * 3
+    assert rows["ae"].distance_spread is not None
+    assert "ae (none)" in " ".join(comparison.summary())
+    advice = comparison.advice()
+    assert advice["Likelihoods of new rows"].startswith("gaussian, by a clear difference")
+    assert "categories: all but gaussian" in advice["Other data"].lower()
+    assert advice["Unknown entries"].startswith("independent")
+    assert "ae draws" in advice["Many samples"] or "gaussian draws" in advice["Many samples"]
+    comparison.to_csv(tmp_path / "comparison.csv")
+    table = pd.read_csv(tmp_path / "comparison.csv", index_col="model")
+    assert table.loc["vae", "energy_distance_stderr"] > 0
+    assert math.isnan(table.loc["ae", "log_likelihood"])
+    page = comparison._repr_html_()
+    assert "≥" in page
+    assert " ± " in page.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_jobs_give_the_same_figures_but_no_speeds(data: lk.Data) -> None:
+    options: dict[str, Any] = {
+        "steps": 60,
+        "seeds": 2,
+        "hyperparameters": {"made": {"hidden": (16,)}},
+    }
+    one = lk.compare(["made"], data, **options)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        two = lk.compare(["made"], data, jobs=2, **options)
+    assert [(run.name, run.seed) for run in one.runs] == [(run.name, run.seed) for run in two.runs]
+    for alone, beside in zip(one.runs, two.runs, strict=True):
+        assert alone.test is not None
+        assert beside.test is not None
+        assert alone.model is not None
+        assert beside.model is not None
+        torch.testing.assert_close(alone.test.value, beside.test.value)
+        drawn = [run.model.sample(5, seed=0) for run in (alone, beside) if run.model is not None]
+        torch.testing.assert_close(*drawn)
+    assert one.ranked_by == two.ranked_by
+    speeds = {"fitting", "sampling", "scoring"}
+    for row in two.rows:
+        assert row.fit_seconds is None
+        assert not speeds & set(row.figures)
+    assert "Many samples" not in two.advice()
+    assert any("side by side" in note for note in two.notes)

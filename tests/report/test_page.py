@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from likely.report.page import Card, Cell, Column, Section, render
+from likely.report.page import Card, Cell, Column, Section, render, render_table
 
 
 class _Reader(HTMLParser):
@@ -23,14 +23,22 @@ class _Reader(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+COLUMNS = [
+    Column("model", "", "A name.", numeric=False),
+    Column("score", "nats", 'What "score" means.', group="quality"),
+    Column("gain", "nats", "More.", group="quality"),
+    Column("size", "", "How large."),
+]
+ROWS = [
+    [Cell("a", "a"), Cell("1.0", 1.0), Cell("2", 2), Cell("7", 7)],
+    [Cell("b", "b", "in full"), Cell("–"), Cell("–"), Cell("8", 8)],
+]
 PAGE = render(
     "likely compare: <digits> & more",
     lead=["One <b>model</b>."],
-    columns=[
-        Column("model", "", "A name.", numeric=False),
-        Column("score", "nats", 'What "score" means.'),
-    ],
-    rows=[[Cell("a", "a"), Cell("1.0", 1.0)], [Cell("b", "b", "in full"), Cell("–")]],
+    advice={"Speed": "a, if b <c> d."},
+    columns=COLUMNS,
+    rows=ROWS,
     notes=["c was refused"],
     sections=[
         Section("Samples", "Draws.", [Card("a", "data:image/svg+xml;base64,AA==", "seed 0")])
@@ -53,16 +61,28 @@ def test_what_is_shown_is_escaped() -> None:
     assert "One <b>model</b>." in page.text
     assert not page.all("b")
     assert "likely compare: <digits> & more" in page.text
-    assert {"title": 'What "score" means.'}.items() <= page.all("th")[1].items()
+    assert "a, if b <c> d." in page.text
+    assert {'What "score" means.'} < {th.get("title") for th in page.all("th")}
 
 
 def test_the_table_is_accessible_and_sortable() -> None:
     page = _Reader(PAGE)
     heads = [th for th in page.all("th") if th.get("scope") == "col"]
-    assert [th["aria-sort"] for th in heads] == ["none", "descending"]
+    assert [th["aria-sort"] for th in heads] == ["none", "descending", "none", "none"]
     assert len(page.all("button")) == len(heads)
     orders = [t["data-order"] for _, t in page.tags if "data-order" in t]
-    assert orders == ["a", "1.0", "b", ""]
+    assert orders == ["a", "1.0", "2", "7", "b", "", "", "8"]
+    groups = [th["colspan"] for th in page.all("th") if th.get("scope") == "colgroup"]
+    assert groups == ["2"]
     assert [th for th in page.all("th") if th.get("scope") == "row"]
     assert page.all("img")[0]["alt"] == "Samples: a"
     assert {"name": "viewport"}.items() <= page.all("meta")[1].items()
+
+
+def test_a_notebook_gets_the_table_without_scripts() -> None:
+    text = render_table(lead=["One <b>model</b>."], columns=COLUMNS, rows=ROWS)
+    table = _Reader(text)
+    assert not table.all("script")
+    assert not table.all("html")
+    assert "One <b>model</b>." in table.text
+    assert len(table.all("tr")) == 4

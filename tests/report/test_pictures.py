@@ -152,7 +152,7 @@ def _history(valid: list[float] | None, loss: list[float]) -> pd.DataFrame:
 def test_training_shows_what_was_recorded() -> None:
     history = _history([-3.0, -2.0, -1.5], [4.0, 2.5, 1.0])
     (axes,) = pictures.draw_training([history, history]).axes
-    curves = {line.get_label(): line for line in axes.lines[:2]}
+    curves = {line.get_label(): line for line in axes.lines}
     np.testing.assert_array_equal(curves["training"].get_ydata(), [4.0, 2.5, 1.0])
     np.testing.assert_array_equal(curves["validation"].get_ydata(), [3.0, 2.0, 1.5])
     np.testing.assert_array_equal(curves["validation"].get_xdata(), [50, 100, 150])
@@ -166,6 +166,35 @@ def test_training_without_a_likelihood_has_no_nats(loss: list[float]) -> None:
     assert len(axes.lines) == (0 if math.isnan(loss[0]) else 1)
 
 
+@pytest.mark.parametrize("valid", [None, [-3.0, -2.0, -1.5]])
+def test_players_against_each_other_have_an_axis_of_their_own(valid: list[float] | None) -> None:
+    history = _history(valid, [0.0] * 3).drop(columns="loss")
+    history["critic"], history["generator"] = [-8.0, -2.0, -1.0], [3.0, math.nan, 2.0]
+    losses, *others = pictures.draw_training([history, history]).axes
+    assert losses.get_ylabel() == "loss"
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["critic", "generator"]
+    np.testing.assert_array_equal(losses.lines[0].get_ydata(), [-8.0, -2.0, -1.0])
+    np.testing.assert_array_equal(losses.lines[2].get_ydata(), [3.0, 2.0])
+    assert [axes.get_ylabel() for axes in others] == (["−log-likelihood (nats)"] if valid else [])
+    for axes in others:
+        assert [line.get_ydata().tolist() for line in axes.lines] == [[3.0, 2.0, 1.5]] * 2
+
+
+def test_texts_are_shown_as_symbols() -> None:
+    domain = lk.text("ab$\n", 7)
+    x = torch.tensor([[0, 1, 2, 3, 4, 0, 0], [4] * 7, [1] * 7])
+    lines = [text.get_text() for text in pictures.draw_samples(x, domain).texts]
+    assert lines == ["ab$↵", "(empty)", "bbbbbbb"]
+    words = lk.categories([f"w{i}" for i in range(12)], 8)
+    lines = [text.get_text() for text in pictures.draw_samples(_rows(words), words).texts]
+    assert re.fullmatch(r"(w\d+ ){7}w\d+", lines[0])
+    long = lk.categories(30, 800)
+    figure = pictures.draw_samples(_rows(long, 9), long)
+    assert len(figure.texts) == 24
+    assert figure.texts[5].get_text().endswith("…")
+    assert pictures.to_uri(figure)
+
+
 def test_likelihoods_and_scores() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=100)
@@ -173,8 +202,10 @@ def test_likelihoods_and_scores() -> None:
     assert pictures.to_uri(pictures.draw_likelihoods(values, values[:10]))
     assert pictures.to_uri(pictures.draw_likelihoods(np.full(3, -math.inf), np.full(3, 1.0)))
     figure = pictures.draw_scores(
-        ["a", "b"], [-1.0, -2.0], [0.1, math.nan], marks=["o", ">"], label="nats"
-    )
+        ["a", "b"], [-1.0, -2.0], [0.1, math.nan], marks=["o", ">"], colors=["C0", "C1"],
+        label="nats", reference=("real", -0.5),
+    )  # fmt: skip
     (axes,) = figure.axes
+    assert "real" in [text.get_text() for text in axes.texts]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first one is on top

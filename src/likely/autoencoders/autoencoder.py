@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from likely.autoencoders.networks import Decoder, Encoder
 from likely.core.domain import Column, Domain, Integer
@@ -182,6 +182,45 @@ class Autoencoder(GenerativeModel):
         """Each row after the bottleneck, without noise."""
         with torch.no_grad():
             return self.decode(self.encode(x, context), context)
+
+    @torch.no_grad()
+    def traverse(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        steps: Sequence[float],
+        context: Tensor | None = None,
+        *,
+        most: int = 8,
+    ) -> tuple[list[int], Float[Tensor, "dimensions steps *shape"]]:
+        """Walk through the latent space from the mean code, one variable at a time.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Rows whose codes give the mean and the standard deviation of each variable.
+        steps : sequence of float
+            How far to go, in these standard deviations.
+        context : Tensor, optional
+            As in `log_prob`; the walk has that of the first row.
+        most : int
+            Only so many variables, those whose codes vary most.
+
+        Returns
+        -------
+        dimensions : list of int
+        decoded : Tensor, shape (dimensions, steps, *domain.shape)
+            Without noise, as `decode`.
+        """
+        z = self.encode(x, context)
+        mean, std = z.mean(0), z.std(0)
+        dimensions = std.argsort(descending=True)[:most]
+        walk = mean.repeat(len(dimensions), len(steps), 1)
+        rows = torch.arange(len(dimensions), device=z.device)
+        walk[rows, :, dimensions] += std[dimensions, None] * torch.tensor(steps).to(z)
+        if self.context is not None and context is not None:
+            context = context.reshape(-1, *self.context.shape)[0]
+        decoded = self.decode(walk.flatten(0, 1), context)
+        return dimensions.tolist(), decoded.unflatten(0, walk.shape[:2])
 
     def reconstruction_error(
         self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None

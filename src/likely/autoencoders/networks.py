@@ -37,9 +37,8 @@ class Encoder(nn.Module):
         if shape is None:
             self.net = MLP(inputs + context, outputs, hidden)
         else:
-            channels, height, width = shape
-            planes = inputs // (height * width)  # channels × features of each
-            self.net = ImageEncoder((planes, height, width), outputs, hidden, context)
+            planes = inputs // (shape[1] * shape[2])  # channels × features of each
+            self.net = ImageEncoder((planes, *shape[1:]), outputs, hidden, context)
 
     def forward(
         self, features: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
@@ -74,9 +73,8 @@ class Decoder(nn.Module):
         if shape is None:
             self.net = MLP(inputs + context, outputs, hidden)
         else:
-            channels, height, width = shape
-            planes = outputs // (height * width)
-            self.net = ImageDecoder(inputs + context, (planes, height, width), hidden)
+            planes = outputs // (shape[1] * shape[2])
+            self.net = ImageDecoder(inputs + context, (planes, *shape[1:]), hidden)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(

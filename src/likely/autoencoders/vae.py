@@ -67,7 +67,7 @@ class VAE(Autoencoder):
     'lower bound'
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=1e-3)
+    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=2e-3)
     per_code = 2
 
     def __init__(
@@ -81,7 +81,7 @@ class VAE(Autoencoder):
         integers: Integers = "auto",
         scale: float | None = None,
         beta: float = 1.0,
-        warm_up: int = 0,
+        warm_up: int = 200,
         free_bits: float = 0.0,
     ) -> None:
         super().__init__(

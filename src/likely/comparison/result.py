@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ import torch
 from torch import Tensor
 
 import likely
-from likely.comparison.page import filled, page
+from likely.comparison import words
+from likely.comparison.columns import NOT_COMPARABLE, filled
+from likely.comparison.page import page, table
 from likely.core.artifact import write_json, write_text
 from likely.core.errors import DensityError, LikelyError
-from likely.core.likelihood import Figure, Kind, Likelihood, plain, shown
+from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.core.model import GenerativeModel
 from likely.core.registry import find
 from likely.data import Data
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-BASELINES = ("independent", "gaussian")
-RANKABLE = (Kind.EXACT, Kind.LOWER)  # a lower bound is at most the truth: it never flatters
-CLEAR = 3.0  # standard errors from which on a difference counts as one
+BASELINE = "independent"  # what it knows of a row, it knows from each entry alone
+RANKING = ("log_likelihood", "energy_distance", "")  # figures that rank rows; without any, last
+SPEEDS = ("fitting", "sampling", "scoring")
 
 
 @dataclass
@@ -93,22 +94,22 @@ class Row:
         What kind of number the log-likelihood is.
     log_likelihood : Figure
         Mean over test rows and seeds, nats per sample. Its error is that of drawing both anew.
-    train_log_likelihood : Figure
-        The same over training rows.
-    bits_per_dimension : Figure
-        On integer and binary domains; `dequantisation` says how densities became probabilities.
     gain : Figure
-        `log_likelihood` above the best baseline's, paired over the same test rows.
-    forward_kl : Figure
-        KL(truth‖model) in nats, where the truth is known.
-    energy_distance, sliced_wasserstein : Figure
-        Between samples and test rows, as standardised features, with bootstrap errors.
-    seed_spread : float
-        Standard deviation over the seeds of the mean log-likelihood, nats.
+        `log_likelihood` above that of independent marginals, paired over the same test rows.
+    figures : dict of str to Figure
+        Every other figure of `Evaluation` that the model has, by its name there: means over the
+        seeds. Speeds (`fitting`, `sampling`, `scoring`) only where fits ran one at a time.
+    largest : dict of str to float
+        The largest over the seeds of its plain numbers: p-values, and parts of draws outside.
+    dequantisation : str
+        How densities became probabilities of integers.
+    seed_spread, distance_spread : float
+        Standard deviations over the seeds: of the mean log-likelihood in nats, and of the energy
+        distance.
     seeds, diverged, failed, skipped : int
         Fits, how many of them diverged, how many failed otherwise, and steps skipped for a loss that
         was not finite.
-    fit_seconds, fit_rows_per_second, sample_rows_per_second, score_rows_per_second, steps : float
+    fit_seconds, steps : float
         Means over the seeds.
     parameters : int
     peak_memory : int
@@ -120,41 +121,35 @@ class Row:
     family: str
     density: Kind
     log_likelihood: Figure | None
-    train_log_likelihood: Figure | None
-    bits_per_dimension: Figure | None
-    dequantisation: str | None
     gain: Figure | None
-    forward_kl: Figure | None
-    energy_distance: Figure | None
-    sliced_wasserstein: Figure | None
+    figures: dict[str, Figure]
+    largest: dict[str, float]
+    dequantisation: str | None
     seed_spread: float | None
+    distance_spread: float | None
     seeds: int
     diverged: int
     failed: int
     skipped: int
     constraint: str
     fit_seconds: float | None
-    fit_rows_per_second: float | None
-    sample_rows_per_second: float | None
-    score_rows_per_second: float | None
     steps: float | None
     parameters: int | None
     peak_memory: int | None
 
     def to_json(self) -> dict[str, Any]:
         """All fields; figures as value and standard error, numbers that are not finite as null."""
-        return plain(self)
+        own = plain(self)
+        return {**own, "figures": {name: plain(value) for name, value in self.figures.items()}}
 
     def flat(self) -> dict[str, Any]:
         """All fields as columns: a figure becomes two, the second one `…_stderr`."""
         columns: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if "Figure" in str(field.type):
-                columns[field.name] = None if value is None else value.value
-                columns[f"{field.name}_stderr"] = None if value is None else value.stderr
-            else:
-                columns[field.name] = value
+        for name, value in {**vars(self), **self.figures, **self.largest}.items():
+            if isinstance(value, Figure):
+                columns |= {name: value.value, f"{name}_stderr": value.stderr}
+            elif name not in ("figures", "largest"):
+                columns[name] = value
         return columns
 
 
@@ -170,9 +165,11 @@ class Comparison:
     refused : dict of str to str
         Models that do not take the data, and why.
     settings : dict
-        Seeds, budget and time.
+        Seeds, budget, jobs and time.
     rows : list of Row
-        One for each model, the best first; by which figure says `ranked_by`.
+        One for each model, the best first.
+    ranked_by : dict of str to list of str
+        Which figure ranks which models, the best first.
     table : DataFrame
         The rows, by model.
     """
@@ -247,13 +244,6 @@ class Comparison:
         common = math.hypot(a.common_stderr, b.common_stderr)
         return Likelihood(a.value - b.value, a.kind + b.kind, None, common).mean(weight)
 
-    @cached_property
-    def baseline(self) -> str | None:
-        """The better one of the baselines that took part, by log-likelihood."""
-        present = {run.name for run in self.runs if run.test is not None}
-        scores = {name: self.log_likelihood(name).value for name in BASELINES if name in present}
-        return max(scores, key=lambda name: scores[name], default=None)
-
     # The table.
 
     @cached_property
@@ -273,55 +263,77 @@ class Comparison:
         ]
 
     @cached_property
-    def ranked_by(self) -> str:
-        """`log_likelihood` where every model has a comparable one, otherwise `energy_distance`."""
-        comparable = all(run.density in RANKABLE for run in self.runs)
-        return "log_likelihood" if comparable and not self.atoms else "energy_distance"
-
-    @cached_property
     def rows(self) -> list[Row]:
         """One row for each model, the best first."""
         rows = [self._row(name) for name in dict.fromkeys(run.name for run in self.runs)]
-        sign = -1.0 if self.ranked_by == "log_likelihood" else 1.0
+        return sorted(rows, key=self._place)
 
-        def order(row: Row) -> float:
-            figure = getattr(row, self.ranked_by)
-            return math.inf if figure is None or math.isnan(figure.value) else sign * figure.value
+    @cached_property
+    def ranked_by(self) -> dict[str, list[str]]:
+        """Which figure ranks which models, the best first.
 
-        return sorted(rows, key=order)
+        Likelihoods that are exact or lower bounds rank their models, unless the data have atoms;
+        the others follow by energy distance, which needs samples only.
+        """
+        by: dict[str, list[str]] = {}
+        for row in self.rows:
+            by.setdefault(RANKING[self._place(row)[0]], []).append(row.model)
+        by.pop("", None)
+        return by
+
+    def _place(self, row: Row) -> tuple[int, float]:
+        """Which figure of `RANKING` ranks a row, and its place by it: the lower, the better."""
+        likelihood, distance = row.log_likelihood, row.figures.get("energy_distance")
+        comparable = row.density not in NOT_COMPARABLE and not self.atoms
+        if comparable and likelihood is not None and not math.isnan(likelihood.value):
+            return 0, -likelihood.value
+        if distance is not None and not math.isnan(distance.value):
+            return 1, distance.value
+        return 2, 0.0
 
     def _row(self, name: str) -> Row:
         entry = find(name)
         runs = [run for run in self.runs if run.name == name]
         done = self.finished(name)
-        scored = [run for run in done if run.test is not None]
-        means = [run.test.mean(run.weight).value for run in scored if run.test is not None]
+        means = [run.test.mean(run.weight).value for run in done if run.test is not None]
         histories = [run.history for run in done if run.history is not None]
         evaluations = [run.evaluation for run in done if run.evaluation is not None]
-        against = self.baseline if scored and name != self.baseline else None
+        measured: dict[str, list[Figure]] = {}
+        largest: dict[str, float] = {}
+        for evaluation in evaluations:
+            for figure, value in vars(evaluation).items():
+                if isinstance(value, Figure):
+                    measured.setdefault(figure, []).append(value)
+                elif isinstance(value, float) and math.isfinite(value):
+                    largest[figure] = max(value, largest.get(figure, value))
+        distances = [evaluation.energy_distance.value for evaluation in evaluations]
+        alone = self.settings["jobs"] == 1
+        untrue = {"log_likelihood", *(() if alone else SPEEDS)}
+        baseline = any(run.name == BASELINE and run.test is not None for run in self.runs)
         return Row(
             model=name,
             title=entry.title,
             family=entry.family,
             density=runs[0].density,
-            log_likelihood=self.log_likelihood(name) if scored else None,
-            train_log_likelihood=_over_seeds([ev.train_log_likelihood for ev in evaluations]),
-            bits_per_dimension=_over_seeds([ev.bits_per_dimension for ev in evaluations]),
+            log_likelihood=self.log_likelihood(name) if means else None,
+            gain=self.difference(name, BASELINE)
+            if means and baseline and name != BASELINE
+            else None,
+            figures={
+                figure: _over_seeds(values)
+                for figure, values in measured.items()
+                if figure not in untrue
+            },
+            largest=largest,
             dequantisation=evaluations[0].dequantisation if evaluations else None,
-            gain=self.difference(name, against) if against else None,
-            forward_kl=_over_seeds([ev.forward_kl for ev in evaluations]),
-            energy_distance=_over_seeds([ev.energy_distance for ev in evaluations]),
-            sliced_wasserstein=_over_seeds([ev.sliced_wasserstein for ev in evaluations]),
-            seed_spread=_std(means) if len(means) > 1 else None,
+            seed_spread=_std(means),
+            distance_spread=_std(distances),
             seeds=len(runs),
             diverged=sum(run.diverged for run in runs),
             failed=sum(run.error is not None and not run.diverged for run in runs),
             skipped=sum(history.skipped for history in histories),
             constraint=entry.constraint,
-            fit_seconds=_mean([history.seconds for history in histories]),
-            fit_rows_per_second=_mean([ev.fitting.value for ev in evaluations if ev.fitting]),
-            sample_rows_per_second=_mean([ev.sampling.value for ev in evaluations]),
-            score_rows_per_second=_mean([ev.scoring.value for ev in evaluations if ev.scoring]),
+            fit_seconds=_mean([history.seconds for history in histories]) if alone else None,
             steps=_mean([history.steps for history in histories]),
             parameters=evaluations[0].parameters if evaluations else None,
             peak_memory=max((history.peak_memory for history in histories), default=None),
@@ -335,72 +347,17 @@ class Comparison:
         return pd.DataFrame([row.flat() for row in self.rows]).set_index("model")
 
     def summary(self) -> list[str]:
-        """What came out, in sentences; the last one says what the data are."""
-        ranked = [row for row in self.rows if getattr(row, self.ranked_by) is not None]
-        if not ranked:
-            return ["No fit came to its end: there is nothing to rank.", str(self.data)]
-        best, *others = ranked
-        if self.ranked_by == "log_likelihood":
-            bound = "at least " if best.density == Kind.LOWER else ""
-            value = shown(self.log_likelihood(best.model))
-            text = f"{best.model} explains held-out rows best: {bound}{value} nats per sample."
-            if others:
-                lead = self.difference(best.model, others[0].model)
-                text += f" {others[0].model} follows, {shown(lead)} nats behind: {_verdict(lead)}"
-                text += f"{_as_far(others[0].density)}."
-            lines = [text]
-        else:
-            near, *further = [row.energy_distance or Figure(math.nan) for row in ranked]
-            text = f"Samples of {best.model} are closest to held-out rows: energy distance {shown(near)}."
-            if further:
-                error = math.hypot(near.stderr or 0.0, further[0].stderr or 0.0)
-                lead = Figure(further[0].value - near.value, error)
-                text += f" {others[0].model} follows, {shown(lead)} further away: {_verdict(lead)}."
-            reason = "not every model has a likelihood that can be compared"
-            if self.atoms:
-                reason = (
-                    f"{len(self.atoms)} continuous columns (as {self.atoms[0]}) repeat values so often "
-                    "that a likelihood can grow without bound there"
-                )
-            lines = [text, f"Ranked by energy distance because {reason}."]
-        ahead = [
-            row.model
-            for row in self.rows
-            if row.gain is not None
-            and row.model not in BASELINES
-            and row.gain.value > CLEAR * (row.gain.stderr or 0.0)
-        ]
-        if self.baseline and ahead:
-            (density,) = (row.density for row in self.rows if row.model == self.baseline)
-            lines.append(
-                f"More than {CLEAR:g} standard errors above the best baseline, {self.baseline}"
-                f"{_as_far(density)}: {', '.join(ahead)}."
-            )
-        return [*lines, str(self.data)]
+        """What came out and how it is ranked, in sentences; the last one says what the data are."""
+        return words.summary(self)
+
+    def advice(self) -> dict[str, str]:
+        """Which model to take for what, in sentences that follow from the figures."""
+        return words.advice(self)
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the table must know besides."""
-        lines = [f"{name} was refused: {reason}" for name, reason in self.refused.items()]
-        lines += [
-            f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
-            for run in self.runs
-            if run.error is not None
-        ]
-        for name in dict.fromkeys(run.name for run in self.runs):
-            values = [run.test.value for run in self.runs if run.name == name and run.test]
-            outside = torch.stack(values).isneginf().any(0).sum().item() if values else 0
-            if outside:
-                lines.append(f"{name} gives {outside:,} test rows no density at all (−∞).")
-        evaluation = next((run.evaluation for run in self.runs if run.evaluation), None)
-        if evaluation is not None:
-            lines.append(
-                "Real training rows in place of samples have an energy distance of "
-                f"{shown(evaluation.energy_distance_floor)} and a sliced Wasserstein distance of "
-                f"{shown(evaluation.sliced_wasserstein_floor)}: at that level a model's samples "
-                "cannot be told from data by these measures."
-            )
-        return lines
+        return words.notes(self)
 
     # Files.
 
@@ -428,8 +385,10 @@ class Comparison:
             },
             "ranked_by": self.ranked_by,
             "atoms": self.atoms,
-            "baseline": self.baseline,
             "refused": self.refused,
+            "summary": self.summary(),
+            "advice": self.advice(),
+            "notes": self.notes,
             "rows": [row.to_json() for row in self.rows],
             "runs": [
                 {
@@ -469,7 +428,7 @@ class Comparison:
         write_text(path, page(self))
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(float_format="{:.4g}".format, na_rep="")
+        return table(self)
 
     def rich_table(self, width: int) -> Table:
         """The most important columns, for `rich` to print, as many as there is room for."""
@@ -480,6 +439,7 @@ class Comparison:
             title=f"{self.data.name}, held-out rows", title_justify="left", box=box.SIMPLE_HEAD
         )
         cells = []
+        width -= 1  # of the frame
         for column in filled(self):
             texts = [column.cell(row).text for row in self.rows]
             words = [*column.title.split(), *column.unit.split()]
@@ -490,7 +450,7 @@ class Comparison:
                 table.add_column(
                     f"{column.title}\n{column.unit}",
                     justify="right" if column.numeric else "left",
-                    min_width=needed,
+                    width=needed,
                 )
         for entries in zip(*cells, strict=True):
             table.add_row(*entries)
@@ -509,34 +469,18 @@ class Comparison:
     __repr__ = __str__
 
 
-def _verdict(lead: Figure) -> str:
-    """Whether a difference is one."""
-    if lead.stderr is None or not math.isfinite(lead.value) or not math.isfinite(lead.stderr):
-        return "with an unknown error"
-    if lead.value > CLEAR * lead.stderr:
-        return f"a clear difference, more than {CLEAR:g} standard errors"
-    return "too little to tell the two apart"
-
-
-def _as_far(density: Kind) -> str:
-    """A reservation about what lies behind: a bound hides how far its model really is."""
-    return ", as far as its lower bound tells" if density == Kind.LOWER else ""
-
-
 def _mean(values: list[Any]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _std(values: list[float]) -> float:
-    return torch.tensor(values, dtype=torch.float64).std().item()
+def _std(values: list[float]) -> float | None:
+    """Standard deviation, where there is more than one value."""
+    return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
 
 
-def _over_seeds(given: list[Figure | None]) -> Figure | None:
+def _over_seeds(figures: list[Figure]) -> Figure:
     """Mean over the seeds. All share the test rows, so that only the seeds' own spread shrinks."""
-    figures = [figure for figure in given if figure is not None]
-    if not figures:
-        return None
     values = [figure.value for figure in figures]
     shared = sum((figure.stderr or 0.0) ** 2 for figure in figures) / len(figures)
-    spread = _std(values) ** 2 / len(values) if len(values) > 1 else 0.0
+    spread = (_std(values) or 0.0) ** 2 / len(values)
     return Figure(sum(values) / len(values), math.sqrt(shared + spread))

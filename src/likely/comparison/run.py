@@ -1,19 +1,19 @@
-"""compare: fit several models to the same data under the same budget, one at a time."""
+"""compare: fit several models to the same data under the same budget."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import joblib
 
-from likely.comparison.result import Comparison, Run
+from likely.comparison.result import BASELINE, Comparison, Run
 from likely.core.errors import DataError, DivergenceError, DomainError, LikelyError
 from likely.core.model import GenerativeModel
 from likely.core.registry import entries, find, make
 from likely.data import Data, load_data
-from likely.evaluation import evaluate
+from likely.evaluation import FeatureExtractor, evaluate
 from likely.fitting import fit
 
 
@@ -26,13 +26,14 @@ def compare(
     epochs: int | None = None,
     seeds: int = 3,
     seed: int = 0,
+    jobs: int = 1,
     progress: bool = False,
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Fit each model with several seeds and measure what it is worth on the test split.
 
-    Fits run one at a time, so that their timings mean something. A model that does not take the
-    data is listed as refused, with the reason; a run that diverges or fails is counted.
+    The baseline, `independent`, always takes part. A model that does not take the data is listed as
+    refused, with the reason; a run that diverges or fails is counted.
 
     Parameters
     ----------
@@ -44,8 +45,12 @@ def compare(
     seeds : int
         Fits of each model, with seeds `seed`, `seed` + 1, …; the splits stay the same.
     seed : int
+    jobs : int
+        How many fits run side by side; -1 takes every core, or the whole cluster of the backend
+        that `joblib.parallel_config` names (Dask, Ray). Only one at a time (1) do timings mean
+        something, so that others report no speeds. With equally many threads the rest is the same.
     progress : bool
-        Show which fit is running, and its progress bar.
+        Show which fit is running, and its progress bar; of several jobs, how many are done.
     hyperparameters : mapping of str to mapping, optional
         Hyperparameters of models, by name.
 
@@ -57,7 +62,8 @@ def compare(
     ------
     LikelyError
         If a model or a hyperparameter is unknown, a hyperparameter or the seed has a value that is
-        none, or the budget is given twice.
+        none, the budget is given twice, or there are several jobs without a budget in steps or
+        epochs.
     DomainError
         If no model takes the data.
     """
@@ -65,10 +71,17 @@ def compare(
         raise LikelyError(f"seeds must be at least 1, not {seeds}")
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
+    if jobs == 0:
+        raise LikelyError("jobs must be at least 1, or -1 for every core, not 0")
+    if jobs != 1 and steps is None and epochs is None:
+        raise LikelyError(
+            f"jobs={jobs}: several fits side by side need a budget in steps or epochs; with one in "
+            "minutes they would take each other's time, and without any they run one at a time"
+        )
     if not isinstance(data, Data):
         data = load_data(data)
     options = {name: dict(given) for name, given in (hyperparameters or {}).items()}
-    names = list(dict.fromkeys(models)) if models is not None else _suitable(data)
+    names = list(dict.fromkeys(models if models is not None else entries()))
     for name in [*names, *options]:
         find(name)
     refused = {}
@@ -81,36 +94,49 @@ def compare(
     if not names:
         reasons = "; ".join(refused.values()) or "none is named"
         raise DomainError(f"none of the models takes these data ({reasons})")
+    if BASELINE not in names and BASELINE not in refused:
+        names.append(BASELINE)
+    seeds_used = range(seed, seed + seeds)
     budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    runs = []
-    started = time.time()
-    for number, (name, at) in enumerate((n, s) for n in names for s in range(seed, seed + seeds)):
-        if progress:
-            from rich.console import Console
 
-            line = f"[bold]{name}[/bold], seed {at}: fit {number + 1} of {len(names) * seeds}"
-            Console(stderr=True, highlight=False).print(line)
-        model = make(name, data.domain, context=data.context, seed=at, **options.get(name, {}))
-        runs.append(_run(name, model, data, at, budget, progress))
+    def untrained() -> Iterator[tuple[str, GenerativeModel, int]]:
+        for name in names:
+            for at in seeds_used:
+                given = options.get(name, {})
+                yield name, make(name, data.domain, context=data.context, seed=at, **given), at
+
+    started = time.time()
+    # One for all models: its features are what the distances between images are made of.
+    extractor = FeatureExtractor(data) if data.domain.layout == "image" else None
+    if jobs == 1:
+        runs: list[Run] = []
+        for name, model, at in untrained():
+            if progress:
+                _announce(f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}")
+            runs.append(_run(name, model, data, at, budget, extractor, progress))
+    else:
+        parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
+        runs = parallel(
+            joblib.delayed(_run)(name, model, data, at, budget, extractor)
+            for name, model, at in untrained()
+        )
     return Comparison(
         data=data,
         runs=runs,
         refused=refused,
         settings={
-            "seeds": list(range(seed, seed + seeds)),
+            "seeds": list(seeds_used),
             "budget": {unit: value for unit, value in budget.items() if value is not None},
+            "jobs": jobs,
             "seconds": round(time.time() - started, 1),
         },
     )
 
 
-def _suitable(data: Data) -> list[str]:
-    """Every registered model that takes the data's domain and its context."""
-    return [
-        name
-        for name, entry in entries().items()
-        if entry.takes(data.domain) and (data.context is None or entry.cls.takes_context)
-    ]
+def _announce(line: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(line, style="bold", highlight=False)
 
 
 def _run(
@@ -119,18 +145,19 @@ def _run(
     data: Data,
     seed: int,
     budget: Mapping[str, Any],
-    progress: bool,
+    extractor: FeatureExtractor | None,
+    progress: bool = False,
 ) -> Run:
     """Fit one model with one seed and measure it."""
     run = Run(name, seed, model.density)
     try:
         history = fit(model, data, seed=seed, progress=progress, **budget)
         # The same rows and the same noise for every model and seed: differences are paired.
-        run.evaluation = evaluate(model, data, seed=0, history=history)
+        run.evaluation = evaluate(model, data, seed=0, history=history, extractor=extractor)
         run.model, run.history = model, history
     except DivergenceError as error:
         return Run(name, seed, model.density, error=str(error), diverged=True)
     # Whatever else happens to one fit must not lose the others: no draw in the domain, no memory, …
-    except (DataError, RuntimeError, np.linalg.LinAlgError) as error:
+    except (DataError, RuntimeError, ValueError, MemoryError) as error:
         return Run(name, seed, model.density, error=str(error))
     return run

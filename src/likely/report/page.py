@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import jinja2
 
@@ -12,12 +13,16 @@ import likely
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the page's table: its title, its unit, and what it means."""
+    """A column of the page's table: its title, its unit, and what it means.
+
+    Neighbours of one group have a common head.
+    """
 
     title: str
     unit: str
     meaning: str
     numeric: bool = True
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ def render(
     title: str,
     *,
     lead: Sequence[str],
+    advice: Mapping[str, str],
     columns: Sequence[Column],
     rows: Sequence[Sequence[Cell]],
     notes: Sequence[str],
@@ -66,6 +72,8 @@ def render(
     title : str
     lead : sequence of str
         Paragraphs above the table: what was compared, and what came out.
+    advice : mapping of str to str
+        What to take for which purpose.
     columns, rows : the table
         The first column heads the rows.
     notes : sequence of str
@@ -76,17 +84,12 @@ def render(
     sorted_by : (title of a column, "ascending" or "descending")
         How the rows are sorted as given.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("likely.report", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").render(
+    return _template("page.html.j2").render(
         title=title,
         lead=lead,
+        advice=advice,
         columns=columns,
+        groups=_groups(columns),
         rows=rows,
         notes=notes,
         sections=sections,
@@ -94,3 +97,33 @@ def render(
         sorted_by=sorted_by,
         version=likely.__version__,
     )
+
+
+def render_table(
+    *,
+    lead: Sequence[str],
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    sorted_by: tuple[str, str] = ("", ""),
+) -> str:
+    """The table as a piece of HTML for a notebook, in its colours, with paragraphs below it."""
+    return _template("table.html.j2").render(
+        lead=lead, columns=columns, groups=_groups(columns), rows=rows, sorted_by=sorted_by
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("likely.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Groups of neighbouring columns, and how many there are in each; the first one stays alone."""
+    others = groupby(columns[1:], lambda column: column.group)
+    return [("", 1), *((group, len(list(of))) for group, of in others)]

@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from likely.core.domain import (
+    END,
     Binary,
     Categorical,
     Column,
@@ -44,12 +45,14 @@ REAL = "#8A8A8A"  # real data
 BINS = 40
 DOTS = 500  # real rows drawn as dots in one panel
 CORNER = 5  # columns of a corner plot
+LINES, LINE, LINES_OF_ONE = 24, 56, 6  # of text in a picture, symbols in a line, lines of a sample
 STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
+    "axes.formatter.useoffset": False,
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "lines.linewidth": 1.4,
@@ -115,9 +118,10 @@ def draw_samples(
 ) -> Figure:
     """Rows of a domain in the form that suits it.
 
-    Images and 2-D lattices become a grid, sequences a heat map with a row for each sample, two
-    continuous columns a density map, and other tables a corner plot of at most five columns with
-    the real rows behind the samples (one column: a histogram).
+    Images and 2-D lattices become a grid; sequences a heat map with a row for each sample, texts and
+    sequences of more categories than there are colours lines of symbols; two continuous columns a
+    density map, and other tables a corner plot of at most five columns with the real rows behind
+    the samples (one column: a histogram).
 
     Parameters
     ----------
@@ -129,7 +133,7 @@ def draw_samples(
     color : str
         Of the samples, where they are not coloured by their values.
     """
-    draw = {"images": _image_grid, "sequences": _heat_map, "density": _density_map}
+    draw = {"images": _image_grid, "sequences": _sequences, "density": _density_map}
     real = None if reference is None else _array(reference)
     with mpl.rc_context(STYLE):
         shape = form(domain)
@@ -185,11 +189,13 @@ def _color_map(domain: Domain) -> Colormap:
     return mpl.colormaps["gray" if isinstance(column, Integer | Binary) else "viridis"]
 
 
-def _image_grid(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
-    """Up to 36 images side by side; channels first where there are three axes."""
+def _image_grid(
+    x: np.ndarray, domain: Domain, real: np.ndarray | None, columns: int | None = None
+) -> Figure:
+    """Up to 36 images, or rows of `columns`, side by side; channels first where there are three axes."""
     low, high = _value_range(domain, x if real is None else real)
-    side = max(1, min(6, math.isqrt(len(x))))
-    rows = max(1, min(6, len(x) // side))
+    side = max(1, min(6, math.isqrt(len(x)))) if columns is None else columns
+    rows = max(1, len(x) // side if columns else min(6, len(x) // side))
     images = x[: side * rows]
     if len(domain.shape) > 2:
         images = images.reshape(len(images), -1, *domain.shape[-2:])
@@ -214,6 +220,40 @@ def _image_grid(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figur
         pixels = _color_map(domain)(np.nan_to_num(unit[..., 0]))
         pixels[..., 3:] = opaque
     axes.imshow(pixels, interpolation="none")
+    return figure
+
+
+def _sequences(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
+    column = domain.column(0)
+    if isinstance(column, Categorical):
+        text = column.labels is not None and END in column.labels
+        if text or (column.levels or 0) > len(PALETTE):
+            return _symbols(x, column)
+    return _heat_map(x, domain, real)
+
+
+def _symbols(x: np.ndarray, column: Categorical) -> Figure:
+    """Samples as lines of symbols, in turn in two colours; a long one takes several lines."""
+    labels = column.labels or [str(code) for code in range(column.levels or 0)]
+    gap = "" if all(len(label) == 1 for label in labels if label != END) else " "
+    figure = _figure(3.2, 3.2)
+    figure.set_layout_engine("none")
+    line = 0
+    for number, row in enumerate(x.reshape(len(x), -1).astype(int)):
+        symbols = [labels[code] for code in row]
+        text = gap.join(symbols[: symbols.index(END)] if END in symbols else symbols)
+        shown = "".join(symbol if symbol.isprintable() else "↵" for symbol in text)
+        parts = [shown[i : i + LINE] for i in range(0, len(shown), LINE)] or ["(empty)"]
+        if len(parts) > LINES_OF_ONE:
+            parts = [*parts[: LINES_OF_ONE - 1], parts[LINES_OF_ONE - 1][:-1] + "…"]
+        if line + len(parts) > LINES:
+            break
+        for part in parts:
+            figure.text(
+                0.01, 1 - (line + 0.9) / LINES, part, family="monospace", fontsize=6.5,
+                color=(INK, PALETTE[0])[number % 2], parse_math=False,
+            )  # fmt: skip
+            line += 1
     return figure
 
 
@@ -378,49 +418,153 @@ def _note_outside(figure: Figure, x: np.ndarray, edges: Sequence[np.ndarray]) ->
         figure.supxlabel(f"{part:.0%} of the samples lie outside the frame", fontsize=8)
 
 
+# Latent spaces.
+
+
+def draw_codes(z: Tensor, labels: Sequence[str] | None = None) -> Figure:
+    """Codes of rows in the plane of their two largest principal components.
+
+    Parameters
+    ----------
+    z : Tensor, shape (n, latent)
+    labels : sequence of str, optional
+        Class of each row.
+    """
+    codes = _array(z)
+    centred = codes - codes.mean(0)
+    names = ["code 1", "code 2"]
+    if codes.shape[1] > 2:
+        _, spread, axes_of_codes = np.linalg.svd(centred, full_matrices=False)
+        parts = spread**2 / (spread**2).sum()
+        codes = centred @ axes_of_codes[:2].T
+        names = [f"component {i + 1} ({parts[i]:.0%} of the variance)" for i in range(2)]
+    elif codes.shape[1] == 1:
+        names[1] = "row"
+        codes = np.column_stack([codes[:, 0], np.arange(len(codes))])
+    kinds = [""] * len(codes) if labels is None else list(labels)
+    shown = sorted(set(kinds))
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.6, 3.2)
+        axes = figure.add_subplot(xlabel=names[0], ylabel=names[1])
+        for index, kind in enumerate(shown):
+            rows = codes[[k == kind for k in kinds]]
+            color = (
+                mpl.colormaps["tab10"](index % 10) if len(shown) > len(PALETTE) else PALETTE[index]
+            )
+            axes.plot(*rows.T, ".", color=color, markersize=3, alpha=0.7, mew=0, label=kind)
+        if labels is not None:
+            axes.legend(markerscale=3, ncols=2 if len(shown) > 5 else 1, loc="upper left",
+                        bbox_to_anchor=(1, 1))  # fmt: skip
+        return figure
+
+
+def draw_traversal(
+    decoded: Tensor, domain: Domain, steps: Sequence[float], dimensions: Sequence[int]
+) -> Figure:
+    """What changes as one latent variable moves and the others stay.
+
+    Images become a grid with a row for each variable; other domains a panel for each, with a line for
+    each of at most eight columns, in standard deviations of the column over the picture.
+
+    Parameters
+    ----------
+    decoded : Tensor, shape (dimensions, steps, *domain.shape)
+    domain : Domain
+    steps : sequence of float
+        Where the variable was, in standard deviations of its code.
+    dimensions : sequence of int
+        Which latent variables these are.
+    """
+    x = _array(decoded)
+    with mpl.rc_context(STYLE):
+        if form(domain) == "images":
+            return _image_grid(x.reshape(-1, *x.shape[2:]), domain, None, columns=len(steps))
+        index = _moving(domain)[: len(PALETTE)]
+        lines = x.reshape(*x.shape[:2], -1)[..., index]
+        scale = lines.std((0, 1)).clip(1e-12)
+        lines = (lines - lines.mean((0, 1))) / scale
+        across = min(4, len(dimensions))
+        down = math.ceil(len(dimensions) / across)
+        figure = _figure(1.8 * across + 1, 1.6 * down + 0.3)
+        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat
+        for axes, curves, dimension in zip(grid, lines, dimensions, strict=False):
+            for column, curve in enumerate(curves.T):
+                axes.plot(steps, curve, color=PALETTE[column], label=_label(domain, index[column]))
+            axes.set_title(f"latent variable {dimension + 1}")
+        for axes in list(grid)[len(dimensions) :]:
+            axes.set_axis_off()
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper")
+        figure.supxlabel("standard deviations of the code", fontsize=9)
+        return figure
+
+
 # Training and likelihoods.
 
 
 def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:
     """What training minimises and the validation score, by step, one line for each seed.
 
+    One objective shares its axis with the validation score; several, as of players against each
+    other, have losses that are no likelihoods, and an axis of their own.
+
     Parameters
     ----------
     histories : sequence of DataFrame
         `History.frame` of each run.
     """
+    numbers = [history.astype(float) for history in histories]  # None becomes NaN
+    losses = list(dict.fromkeys(str(key) for h in numbers for key in h if key not in BOOKKEEPING))
+    scored = any("valid" in history and history["valid"].notna().any() for history in numbers)
+    apart = len(losses) > 1
     with mpl.rc_context(STYLE):
-        figure = _figure(3.2, 2.4)
-        axes = figure.add_subplot(xlabel="step")
-        scored = False
-        lows, highs = [], []
-        for seed, history in enumerate(histories):
-            numbers = history.astype(float)  # None becomes NaN
-            curves = {str(key): numbers[key] for key in numbers if key not in BOOKKEEPING}
-            if "valid" in numbers:
-                curves["validation"] = -numbers["valid"]
-            for index, (name, values) in enumerate(curves.items()):
-                curve = values[np.isfinite(values)]
-                if curve.empty:
-                    continue
-                scored |= name == "validation"
-                axes.plot(
-                    history["step"][curve.index], curve, color=PALETTE[index], alpha=0.8,
-                    linestyle="-" if name == "validation" else (0, (4, 1.5)), linewidth=1.2,
-                    label={"loss": "training"}.get(name, name) if seed == 0 else None,
-                    marker="o" if len(curve) < 3 else None, markersize=4,
-                )  # fmt: skip
-                lows.append(curve.min())
-                highs.append(curve.quantile(0.9))
-        axes.set_ylabel("−log-likelihood (nats)" if scored else "loss")
-        if lows and len(histories[0]) > 2 and max(highs) > min(lows):
-            # The first steps would flatten all that follows.
-            low, height = min(lows), max(highs) - min(lows)
-            axes.set_ylim(low - 0.1 * height, low + 1.3 * height)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if lows:
-            axes.legend(loc="upper right")
+        figure = _figure(3.2, 3.6 if apart and scored else 2.4)
+        panels = figure.subplots(1 + (apart and scored), 1, sharex=True, squeeze=False)[:, 0]
+        panels[0].set_ylabel("loss")
+        panels[-1].set_xlabel("step")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for index, name in enumerate(losses):
+            curves = [(history["step"], history[name]) for history in numbers if name in history]
+            label = "training" if name == "loss" else name
+            _curves(panels[0], curves, label, PALETTE[index], (0, (4, 1.5)))
+        if scored:
+            panels[-1].set_ylabel("−log-likelihood (nats)")
+            curves = [(history["step"], -history["valid"]) for history in numbers]
+            _curves(panels[-1], curves, "validation", PALETTE[len(losses)], "-")
+        for axes in panels:
+            _frame(axes)
         return figure
+
+
+def _curves(
+    axes: Axes,
+    curves: Sequence[tuple[pd.Series, pd.Series]],
+    label: str,
+    color: str,
+    style: Any,
+) -> None:
+    """The same quantity of several runs; what is not finite is left out."""
+    for step, values in curves:
+        curve = values[np.isfinite(values)]
+        if not curve.empty:
+            axes.plot(
+                step[curve.index], curve, color=color, alpha=0.8, linestyle=style, linewidth=1.2,
+                marker="o" if len(curve) < 3 else None, markersize=4, label=label,
+            )  # fmt: skip
+            label = "_"  # one entry in the legend is enough
+
+
+def _frame(axes: Axes) -> None:
+    """A range that the first steps, often far off, do not flatten; and a legend."""
+    curves = [np.asarray(line.get_ydata()) for line in axes.lines]
+    if not curves:
+        return
+    if max(map(len, curves)) > 2:
+        low = min(np.quantile(curve, 0.02) for curve in curves)
+        height = max(np.quantile(curve, 0.9) for curve in curves) - low
+        if height > 0:
+            axes.set_ylim(low - 0.1 * height, low + 1.3 * height)
+    axes.legend(loc="best")
 
 
 def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
@@ -435,6 +579,7 @@ def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
             _parts(train, edges), edges, fill=True, color=REAL, alpha=0.45, label="training"
         )
         axes.stairs(_parts(test, edges), edges, color=PALETTE[0], linewidth=1.4, label="test")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.legend(loc="upper left")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -447,25 +592,38 @@ def draw_scores(
     errors: Sequence[float],
     *,
     marks: Sequence[str],
+    colors: Sequence[str],
     label: str,
+    reference: tuple[str, float] | None = None,
 ) -> Figure:
-    """One figure of several models with its error bars, best first.
+    """One figure of several models with its error bars, the first one on top.
 
     Parameters
     ----------
     names, values, errors : sequences of equal length
-    marks : sequence of str
-        A matplotlib marker for each.
+    marks, colors : sequences of str
+        A matplotlib marker and a colour for each.
     label : str
         What the figure is, with its unit.
+    reference : (str, float), optional
+        A name and a value to compare with: a dashed line.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(5.0, 0.65 + 0.25 * len(names))
+        figure = _figure(4.2, 0.75 + 0.25 * len(names))
         axes = figure.add_subplot(xlabel=label)
-        for at, (value, error, mark) in enumerate(zip(values, errors, marks, strict=True)):
+        if reference is not None:
+            text, at = reference
+            axes.axvline(at, color=REAL, linestyle=(0, (4, 2)), linewidth=1.0)
+            axes.annotate(
+                text, (at, 1), (2, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=8,
+            )  # fmt: skip
+        for at, (value, error, mark, color) in enumerate(
+            zip(values, errors, marks, colors, strict=True)
+        ):
             axes.errorbar(
-                value, at, xerr=error if math.isfinite(error) else None, fmt=mark,
-                color=PALETTE[at % len(PALETTE)], markersize=5, capsize=2,
+                value, at, xerr=error if math.isfinite(error) else None, fmt=mark, color=color,
+                markersize=5, capsize=2,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_yticks(range(len(names)), labels=list(names))
