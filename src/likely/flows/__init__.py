@@ -1,5 +1,8 @@
 """Normalizing flows."""
 
+from likely.flows.maf import IAF, MAF
+from likely.flows.nice import NICE
 from likely.flows.nsf import NSF
+from likely.flows.realnvp import RealNVP
 
-__all__ = ["NSF"]
+__all__ = ["IAF", "MAF", "NICE", "NSF", "RealNVP"]

@@ -13,8 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from likely.core.domain import Periodic
 from likely.core.model import Batch, RealModel, Recipe
-from likely.core.view import LOG_TWO_PI
+from likely.core.view import LOG_TWO_PI, RealView
 from likely.flows.bijections.spline import wrap
 
 
@@ -59,3 +60,9 @@ class Flow(RealModel):
         for transform in reversed(self.transforms):
             z = transform.inverse(z, context)  # type: ignore[operator]
         return z
+
+
+class AffineFlow(Flow):
+    """A flow of affine maps; a map that stretches a circle does not close, so it takes no angles."""
+
+    accepts = RealView.accepts - {Periodic}

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from likely.core.domain import Domain
 from likely.core.model import Recipe
 from likely.core.registry import register
 from likely.flows.bijections.spline import RationalQuadraticSpline
 from likely.flows.flow import Flow
-from likely.flows.transforms import Autoregressive, Coupling
+from likely.flows.transforms import Autoregressive, VectorCoupling, half
 
 PAPER = "Durkan et al. 2019, arXiv:1906.04032"
 
@@ -101,20 +100,11 @@ class NSF(Flow):
         layers: list[nn.Module] = []
         for i in range(transforms):
             if coupling:
-                moves = _half(self.view.dim, i)
+                moves = half(self.view.dim, i)
                 spline = RationalQuadraticSpline(periodic[moves], bins, bound)
-                layers.append(Coupling(spline, periodic, moves, hidden, self.context_size))
+                layers.append(VectorCoupling(spline, periodic, moves, hidden, self.context_size))
             else:
                 spline = RationalQuadraticSpline(periodic, bins, bound)
                 layers.append(Autoregressive(spline, order, hidden, self.context_size))
                 order = order[::-1]
         self.transforms = nn.ModuleList(layers)
-
-
-def _half(dim: int, i: int) -> Tensor:
-    """The half of the entries that layer i moves: a random half, then the other one, and so on."""
-    if dim == 1:
-        return torch.ones(1, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(i // 2)
-    moves = torch.randperm(dim, generator=generator) < dim // 2
-    return moves if i % 2 == 0 else ~moves

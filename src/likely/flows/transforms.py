@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from likely.core.errors import LikelyError
 from likely.nets.masked import MaskedMLP
 from likely.nets.mlp import MLP
 
@@ -78,15 +79,35 @@ class Autoregressive(nn.Module):
         )
         start_at_identity(self.net.layers[-1])
 
+    def _bijected(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        parameters = self.net(angles_as_points(x, self.periodic), context)
+        return self.bijection(x, parameters.to(x.dtype).unflatten(1, (-1, self.bijection.size)))
+
     def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """y and the log-determinant, shapes (n, entries) and (n,)."""
-        parameters = self.net(angles_as_points(x, self.periodic), context)
-        parameters = parameters.to(x.dtype).unflatten(1, (-1, self.bijection.size))
-        y, log_slope = self.bijection(x, parameters)
+        y, log_slope = self._bijected(x, context)
         return y, log_slope.sum(1)
 
     def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """x, without gradients; costs about as many operations as one pass of the network."""
+        """x, with first derivatives; costs about as many operations as one pass of the network.
+
+        It is solved for entry by entry, without a record. The derivatives follow from those of
+        y = f(x; θ) by the implicit function theorem: dx = J⁻¹ (dy − ∂_θ f dθ), where J = ∂f/∂x.
+        So y − f(x; θ), which is zero in value and has the gradient in brackets, is added to the
+        solution, and on the way back a gradient v becomes J⁻ᵀ v there.
+        """
+        x = self._solve(y, context)
+        if not torch.is_grad_enabled():
+            return x
+        at = x.clone().requires_grad_()
+        image, log_slope = self._bijected(at, context)
+        slope = log_slope.detach().exp()
+        change = y - image
+        change.register_hook(lambda v: _solve_transposed(image, at, slope, v))
+        return x + (change - change.detach())
+
+    @torch.no_grad()
+    def _solve(self, y: Tensor, context: Tensor | None) -> Tensor:
         x = torch.empty_like(y)
         state = self.net.incremental(len(y), context)
         for i in self.net.order:
@@ -97,15 +118,89 @@ class Autoregressive(nn.Module):
         return x
 
 
-class Coupling(nn.Module):
-    """y = x on one part of the entries; on the other y_i = f(x_i; θ_i(first part, c)).
+def _solve_transposed(y: Tensor, x: Tensor, slope: Tensor, v: Tensor) -> Tensor:
+    """w with Jᵀ w = v, where J = ∂y/∂x is triangular in some ordering, with diagonal `slope`.
 
-    Dinh, Krueger & Bengio 2014, arXiv:1410.8516; one pass in both directions.
+    Each round of Jacobi's iteration w ← w + (v − Jᵀ w)/slope makes one more entry of the ordering
+    right, so that there are at most as many rounds as entries, and mostly far fewer; one more takes
+    off the rounding errors of early rounds.
+    """
+    if torch.is_grad_enabled():
+        raise LikelyError("the inverse of an autoregressive transform has no second derivatives")
+    w = v / slope
+    for _ in range(x.shape[1]):
+        (product,) = torch.autograd.grad(y, x, w, retain_graph=True)
+        step = (v - product) / slope
+        w = w + step
+        if (step.abs() <= torch.finfo(w.dtype).eps * w.abs().amax(1, keepdim=True)).all():
+            break
+    return w
+
+
+class Inverse(nn.Module):
+    """An autoregressive transform run the other way: entry by entry forwards, one pass backwards.
+
+    Parameters
+    ----------
+    transform : Autoregressive
+    """
+
+    def __init__(self, transform: Autoregressive) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x and the log-determinant, shapes (n, entries) and (n,)."""
+        x = self.transform.inverse(y, context)
+        return x, -self.transform(x, context)[1]
+
+    def inverse(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """y, of shape (n, entries)."""
+        return self.transform(x, context)[0]
+
+
+class Coupling(nn.Module):
+    """y_i = f(x_i; θ_i(the entries that stay, c)) for the entries that move; one pass both ways.
+
+    Dinh, Krueger & Bengio 2014, arXiv:1410.8516. A subclass has the network, in `parameters_of`.
 
     Parameters
     ----------
     bijection : Bijection
         f, for the entries that move.
+    moving : Tensor of int, shape (m,)
+        Which entries move.
+    """
+
+    moving: Tensor
+
+    def __init__(self, bijection: Bijection, moving: Int[Tensor, " m"]) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.register_buffer("moving", moving, persistent=False)
+
+    def parameters_of(self, x: Tensor, context: Tensor | None) -> Float[Tensor, "n m size"]:
+        """θ, which must not depend on the entries that move."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """y and the log-determinant, shapes (n, entries) and (n,)."""
+        moved, log_slope = self.bijection(x[:, self.moving], self.parameters_of(x, context))
+        return x.index_copy(1, self.moving, moved), log_slope.sum(1)
+
+    def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """x, of shape (n, entries)."""
+        moved = self.bijection.inverse(y[:, self.moving], self.parameters_of(y, context))
+        return y.index_copy(1, self.moving, moved)
+
+
+class VectorCoupling(Coupling):
+    """A coupling with a multilayer perceptron.
+
+    Parameters
+    ----------
+    bijection : Bijection
+        For the entries that move.
     periodic : Tensor of bool, shape (entries,)
         Which entries of x are angles.
     moves : Tensor of bool, shape (entries,)
@@ -116,7 +211,6 @@ class Coupling(nn.Module):
         Number of context features.
     """
 
-    moving: Tensor
     staying: Tensor
 
     def __init__(
@@ -127,30 +221,30 @@ class Coupling(nn.Module):
         hidden: Sequence[int],
         context: int,
     ) -> None:
-        super().__init__()
-        self.bijection = bijection
-        self.register_buffer("moving", moves.nonzero()[:, 0], persistent=False)
+        super().__init__(bijection, moves.nonzero()[:, 0])
         self.register_buffer("staying", (~moves).nonzero()[:, 0], persistent=False)
         self.periodic = periodic[~moves].tolist()
         inputs = len(self.periodic) + sum(self.periodic) + context
         self.net = MLP(inputs, int(moves.sum()) * bijection.size, hidden)
         start_at_identity(self.net.layers[-1])
 
-    def _conditioned(self, x: Tensor, context: Tensor | None) -> Tensor:
+    def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
         inputs = angles_as_points(x[:, self.staying], self.periodic)
         if context is not None:
             inputs = torch.cat([inputs, context], 1)
         return self.net(inputs).to(x.dtype).unflatten(1, (-1, self.bijection.size))
 
-    def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """y and the log-determinant, shapes (n, entries) and (n,)."""
-        moved, log_slope = self.bijection(x[:, self.moving], self._conditioned(x, context))
-        return x.index_copy(1, self.moving, moved), log_slope.sum(1)
 
-    def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """x, of shape (n, entries)."""
-        moved = self.bijection.inverse(y[:, self.moving], self._conditioned(y, context))
-        return y.index_copy(1, self.moving, moved)
+def half(dim: int, i: int) -> Bool[Tensor, " dim"]:
+    """The half of the entries that layer i moves: a random half, then the other one, and so on.
+
+    A single entry always moves.
+    """
+    if dim == 1:
+        return torch.ones(1, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(i // 2)
+    moves = torch.randperm(dim, generator=generator) < dim // 2
+    return moves if i % 2 == 0 else ~moves
 
 
 @torch.no_grad()
