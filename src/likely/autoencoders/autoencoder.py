@@ -10,7 +10,7 @@ width the loss is the squared error. It has no likelihood: log p(x|z) leaves out
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -86,7 +86,7 @@ class Autoencoder(GenerativeModel):
     True
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=1e-3, steps=10_000)
+    recipe = Recipe(batch=128, rate=1e-3, steps=10_000)
     per_code = 1  # outputs of the encoder for each dimension of the code
     code_mean: Tensor
     code_factor: Tensor

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -67,7 +66,7 @@ class VAE(Autoencoder):
     'lower bound'
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=2e-3)
+    recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.01)
     per_code = 2
 
     def __init__(

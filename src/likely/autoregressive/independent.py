@@ -6,7 +6,6 @@ The baseline that says how much of a likelihood is owed to dependence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -54,7 +53,7 @@ class Independent(GenerativeModel):
     torch.Size([5, 8, 8])
     """
 
-    recipe: ClassVar[Recipe] = Recipe()
+    recipe = Recipe()
 
     def __init__(
         self,

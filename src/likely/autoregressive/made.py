@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -71,7 +70,7 @@ class MADE(GenerativeModel):
     torch.Size([5, 8, 8])
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
+    recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
     orderings: Tensor
 
     def __init__(

@@ -148,7 +148,7 @@ class GenerativeModel(nn.Module):
 
     accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
     takes_context: ClassVar[bool] = True
-    recipe: ClassVar[Recipe] = Recipe()
+    recipe: Recipe = Recipe()  # an instance may have its own
     prepared: Tensor
 
     def __init__(self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any):

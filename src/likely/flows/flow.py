@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ class Flow(RealModel):
 
     transforms: nn.ModuleList
     jitter: float = 0.0
-    recipe: ClassVar[Recipe] = Recipe(batch=512, rate=2e-3)
+    recipe = Recipe(batch=512, rate=2e-3)
 
     def _log_prob_base(self, u: Tensor) -> Tensor:
         normal = -(u.square() + LOG_TWO_PI) / 2

@@ -10,7 +10,6 @@ splines (Rezende et al. 2020, arXiv:2002.02428).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import nn
 
@@ -70,7 +69,7 @@ class NSF(Flow):
     torch.Size([5])
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=1024, rate=4e-3, weight_decay=0.01, ema=0.9995)
+    recipe = Recipe(batch=1024, rate=4e-3, weight_decay=0.01, ema=0.9995)
 
     def __init__(
         self,

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -72,7 +71,7 @@ class RealNVP(AffineFlow):
     torch.Size([5, 8, 8])
     """
 
-    recipe: ClassVar[Recipe] = Recipe(batch=512, rate=3e-3)
+    recipe = Recipe(batch=512, rate=3e-3)
 
     def __init__(
         self,
@@ -96,7 +95,7 @@ class RealNVP(AffineFlow):
         shape = image_shape(domain)
         if shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:
             # A convolution takes as long for many small batches as for a few large ones.
-            self.recipe = Recipe(batch=64, rate=4e-3)  # type: ignore[misc]
+            self.recipe = Recipe(batch=64, rate=4e-3)
             for entries, moves in _couplings(shape, transforms):
                 affine = Affine(int(moves.sum()))
                 layers.append(
