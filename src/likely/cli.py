@@ -140,6 +140,9 @@ def fit(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes, each on a GPU or some cores, that share a batch.")
+    ] = 1,
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -169,6 +172,7 @@ def fit(
         epochs=epochs,
         minutes=minutes,
         seed=seed,
+        devices=devices,
         run=out,
         progress=sys.stderr.isatty(),
     )
@@ -223,12 +227,22 @@ def sample(
 
 
 @app.command(
-    epilog="[bold]Example[/bold]\n\nlikely score runs/events new-events.csv --out scores.npy"
+    epilog="[bold]Examples[/bold]\n\n"
+    "likely score runs/events new-events.csv --out scores.npy\n\n"
+    "likely score runs/events new-events.csv --anomaly --out unusual.csv"
 )
 def score(
     run: RunFolder,
     data: Source,
     out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv or .parquet.")],
+    anomaly: Annotated[
+        bool,
+        typer.Option(
+            "--anomaly",
+            help="How unusual each row is instead, the higher the more so: the negative "
+            "log-likelihood, or an autoencoder's error of reconstruction.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Log-likelihood of every row, in nats, in the order of the data.
@@ -242,6 +256,9 @@ def score(
 
     _refuse_suffix(out, [*_WRITERS])
     model = lk.load(run)
+    if anomaly:
+        _score_anomaly(model, run, data, out, as_json)
+        return
     likelihood, weight, outside = _score(model, run, data)
     value = likelihood.value.numpy(force=True)
     _write_rows(out, "log_likelihood", value, {"log_likelihood": value})
@@ -297,6 +314,12 @@ def compare(
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Fits side by side, with a budget in steps or epochs; -1: one on every core."
+        ),
+    ] = 1,
     column: Kinds = None,
     columns: Columns = None,
     context: ContextColumns = None,
@@ -318,6 +341,7 @@ def compare(
         minutes=minutes,
         seeds=seeds,
         seed=seed,
+        jobs=jobs,
         progress=sys.stderr.isatty(),
     )
     comparison.to_html(out / "index.html")
@@ -423,16 +447,11 @@ def _score(
     model: GenerativeModel, run: Path, data: str
 ) -> tuple[lk.Likelihood, Tensor | None, int]:
     """Log-likelihood of all rows of a source, their weights, and how many lie outside the domain."""
-    import dataclasses
     import math
 
     from likely.evaluation import held_out
 
-    # Rows outside the domain are to be scored, not refused: read all numbers as real ones.
-    domain = model.domain
-    kinds = tuple(c if isinstance(c, lk.Categorical) else lk.Real() for c in domain.columns)
-    options = _as_fitted(model, run) | {"domain": dataclasses.replace(domain, columns=kinds)}
-    options.pop("missing", None)
+    options = _to_be_scored(model, run)
     try:
         rows = lk.data.load_rows(data, **options)
     except DataError as error:  # new rows need no weights to be scored
@@ -440,6 +459,42 @@ def _score(
         warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
     likelihood, weight = held_out(model, rows)
     return likelihood, weight, int((likelihood.value == -math.inf).sum())
+
+
+def _score_anomaly(model: GenerativeModel, run: Path, data: str, out: Path, as_json: bool) -> None:
+    """Write how unusual each row of a source is, and say which row is the most."""
+    import numpy as np
+    import torch
+
+    from likely.core.model import CHUNK, seeded
+
+    rows = lk.data.load_rows(data, **_to_be_scored(model, run) | {"weight": None})
+    step = max(1, CHUNK // model.domain.size)
+    with seeded(0, model.device):
+        batches = (rows.rows(slice(i, i + step)) for i in range(0, len(rows), step))
+        parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in batches]
+    value = torch.cat(parts).numpy()
+    _write_rows(out, "anomaly_score", value, {"anomaly_score": value})
+    outside, first = int(np.isinf(value).sum()), int(value.argmax())
+    if as_json:
+        report = {"rows": len(value), "outside": outside, "most_unusual": first, "file": str(out)}
+        _print_json(report)
+        return
+    found = f"the most unusual is row {first} ({value[first]:.6g})"
+    if outside:
+        found = f"{outside:,} outside the domain (the first is row {first})"
+    _print(f"{len(value):,} rows, {found}: {out}")
+
+
+def _to_be_scored(model: GenerativeModel, run: Path) -> dict[str, Any]:
+    """How to read rows that are to be scored: those outside the domain too, as real numbers."""
+    import dataclasses
+
+    domain = model.domain
+    kinds = tuple(c if isinstance(c, lk.Categorical) else lk.Real() for c in domain.columns)
+    options = _as_fitted(model, run) | {"domain": dataclasses.replace(domain, columns=kinds)}
+    options.pop("missing", None)
+    return options
 
 
 # Files.

@@ -66,7 +66,7 @@ class VAE(Autoencoder):
     'lower bound'
     """
 
-    recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.01)
+    recipe = Recipe(batch=128, rate=3e-3, weight_decay=0.01)
     per_code = 2
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -20,10 +20,19 @@ class MLP(nn.Module):
     inputs, outputs : int
     hidden : sequence of int
         Widths of the hidden layers.
+    activation : callable
+        σ.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int] = (128, 128)) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int] = (128, 128),
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         widths = [max(inputs, 1), *hidden, outputs]
         self.layers: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(a, b) for a, b in pairwise(widths)
@@ -33,6 +42,6 @@ class MLP(nn.Module):
         first, *rest = self.layers
         h = first(x if x.shape[1] else x.new_zeros(len(x), 1))
         for layer in rest[:-1]:
-            update = layer(F.relu(h))
+            update = layer(self.activation(h))
             h = h + update if update.shape == h.shape else update
-        return rest[-1](F.relu(h)) if rest else h
+        return rest[-1](self.activation(h)) if rest else h
