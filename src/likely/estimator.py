@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from likely.core.domain import Categorical, Column, Domain, Real
 from likely.core.errors import DensityError, LikelyError
+from likely.core.model import GenerativeModel
 from likely.core.registry import entries, make
 from likely.data import Split, load_data, load_rows
 from likely.data.load import LEAST_ROWS
-from likely.fitting import fit
+from likely.fitting import History, fit
 
 NESTED = "hyperparameters__"
 SCORE_SEED = 0  # of the noise in likelihoods that are bounds or estimates
@@ -83,6 +85,11 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
     >>> list(estimator.sample(5)) == list(X)
     True
     """
+
+    model_: GenerativeModel
+    history_: History
+    offset_: float
+    dtypes_: pd.Series | None
 
     def __init__(
         self,
@@ -153,9 +160,13 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             If a parameter is out of range, if the model does not take the domain, or if a DataFrame
             holds entries that are missing or outside a declared domain.
         """
-        if not 0 < self.contamination <= 0.5:
+        if not (isinstance(self.contamination, numbers.Real) and 0 < self.contamination <= 0.5):
             raise LikelyError(
-                f"contamination must be above 0 and at most 0.5, not {self.contamination}"
+                f"contamination must be a number above 0 and at most 0.5, not {self.contamination!r}"
+            )
+        if not isinstance(self.hyperparameters, Mapping | None):
+            raise LikelyError(
+                f"hyperparameters must be a dictionary or None, not {self.hyperparameters!r}"
             )
         rows = self._validated(X, reset=True)
         domain = self.domain
@@ -198,7 +209,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         -------
         array or DataFrame, shape (n_samples, features)
             A DataFrame where the training rows were one, with the same columns, types and
-            categories.
+            categories; whole numbers that `domain` does not declare come back as reals.
         """
         check_is_fitted(self)
         seed = self._seed(self.random_state if random_state is None else random_state)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 import likely as lk
-from likely.evaluation import neighbours
+from likely.evaluation import energy_distance, neighbours
 
 
 def radii(x, k) -> np.ndarray:
@@ -69,3 +69,16 @@ def test_errors_against_the_spread_of_repeated_draws(paired):
 def test_too_few_rows():
     with pytest.raises(lk.DataError, match="5 neighbours need at least 12 of each"):
         neighbours(np.zeros((11, 2)), np.zeros((19, 2)))
+
+
+def test_one_far_row_and_offsets_change_nothing():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 5
+    before = neighbours(x, y)
+    assert before.precision.value < 0.2
+    y[0] = 1e7
+    assert neighbours(x, y).precision.value < 0.2
+    far = 1e6 + 0.1 * rng.normal(size=(300, 2))
+    assert energy_distance(far, far + 0.3).value == pytest.approx(
+        energy_distance(far - 1e6, far - 1e6 + 0.3).value, rel=1e-6
+    )

@@ -22,7 +22,7 @@ from likely.core.domain import (
     table,
 )
 from likely.core.errors import DomainError, LikelyError
-from likely.nets.heads import ColumnHeads
+from likely.nets.heads import ColumnHeads, mixture_head, simple_head
 
 DISCRETE = [Binary(), Spin(), Categorical(3), Integer(5), Integer(64), Integer(65), Integer(256)]
 CONTINUOUS = [Real(), Positive(), Interval(-0.1, 0.7), Periodic(-math.pi, math.pi)]
@@ -30,9 +30,9 @@ DTYPES = [torch.float32, torch.float64]
 LEVEL = 1e-4  # of each goodness-of-fit test
 
 
-def heads_of(column, dtype=torch.float64, components=4):
+def heads_of(column, dtype=torch.float64, components=4, head_of=mixture_head):
     """One column's head at a scale of its own, and random outputs of shape (1, k)."""
-    heads = ColumnHeads(table(column), components).to(dtype)
+    heads = ColumnHeads(table(column), components, head_of).to(dtype)
     for head in heads.heads:
         if isinstance(column, Integer) and hasattr(head, "shift"):
             head.shift.fill_(0.45 * column.levels)
@@ -86,13 +86,27 @@ def test_counts_sum_to_one_with_their_tail():
 
 
 @pytest.mark.parametrize("column", CONTINUOUS, ids=str)
+@pytest.mark.parametrize("head_of", [mixture_head, simple_head])
 @pytest.mark.parametrize("trial", range(3))
-def test_integrates_to_one(column, trial):
+def test_integrates_to_one(column, trial, head_of):
     torch.manual_seed(trial)
-    heads, outputs = heads_of(column)
+    heads, outputs = heads_of(column, head_of=head_of)
     x, weight = grid(column)
     total = (log_prob(heads, outputs, x).exp() * weight).sum().item()
     assert total == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("column", [Real(), Positive(), Interval(-0.1, 0.7)], ids=str)
+def test_gaussian_draws_and_medians_follow_the_density(column):
+    heads, outputs = heads_of(column, head_of=simple_head)
+    heads.heads[0].fix(0.8)
+    draws = heads.sample(outputs.expand(20_000, -1))[:, 0]
+    x, weight = grid(column)
+    mass = (log_prob(heads, outputs, x).exp() * weight).detach().cumsum(0)
+    result = stats.ks_1samp(draws.numpy(), lambda v: np.interp(v, x, mass))
+    assert result.pvalue > LEVEL
+    median = x[torch.searchsorted(mass, torch.tensor(0.5, dtype=mass.dtype))]
+    assert heads.mean(outputs).item() == pytest.approx(median.item(), rel=1e-2)
 
 
 def test_softmax_agrees_with_torch():

@@ -9,8 +9,9 @@ width the loss is the squared error. It has no likelihood: log p(x|z) leaves out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Shaped
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from likely.autoencoders.networks import Decoder, Encoder
 from likely.core.domain import Column, Domain, Integer
-from likely.core.errors import LikelyError
+from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Kind
-from likely.core.model import Batch, GenerativeModel, Recipe
+from likely.core.model import Batch, GenerativeModel, Recipe, as_rows
 from likely.core.registry import register
 from likely.core.view import Features
 from likely.nets.convolutional import Shape, image_shape
 from likely.nets.heads import (
+    NARROWEST,
     ColumnHeads,
     DiscretisedLogistics,
     Gaussian,
@@ -111,15 +113,23 @@ class Autoencoder(GenerativeModel):
             integers=integers,
             scale=scale,
         )
-        if latent < 1 or (scale is not None and scale <= 0):
-            raise LikelyError(f"latent={latent}, scale={scale}: give numbers above 0")
+        if latent < 1 or (scale is not None and not NARROWEST < scale < math.inf):
+            raise LikelyError(
+                f"latent={latent}, scale={scale}: give a whole number above 0, and a width above "
+                f"{NARROWEST:g}"
+            )
+        if network not in get_args(Network) or integers not in get_args(Integers):
+            raise LikelyError(
+                f"network={network!r}, integers={integers!r}: take one of {get_args(Network)}, and "
+                f"of {get_args(Integers)}"
+            )
         self.latent = latent
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components=1, head_of=_head_of(integers))
         for head in self.heads.heads:
             if isinstance(head, Gaussian) and scale is not None:
                 head.fix(scale)
-        shape = _image_seen(domain, self.heads, network)
+        shape = _image_seen(domain, self.heads, self.features, network)
         given = self.context_size
         if hidden is None:
             hidden = (256, 256) if shape is None else (32, 64)
@@ -166,15 +176,28 @@ class Autoencoder(GenerativeModel):
         DataError
             If x or the context have the wrong shape, or a row lies outside the domain.
         """
+        x = as_rows(x, self.domain, "x").to(self.device)
+        self.domain.check(x)
         _, x, features = self._checked(x, context)
         return self._code(x, features)
 
     def decode(
         self, z: Float[Tensor, "n latent"], context: Tensor | None = None
     ) -> Float[Tensor, "n *shape"]:
-        """What each code stands for, without noise: means, and the likeliest categories."""
-        features = self._checked_context(context, len(z))
-        return self.heads.mean(self.decoder(z.to(self.device), features))
+        """What each code stands for, without noise.
+
+        That is the mean of each entry; the median, where it is positive or bounded; the likeliest
+        one of categories.
+
+        Raises
+        ------
+        DataError
+            If a code has another length than `latent`, or the context is not as in `sample`.
+        """
+        z = torch.as_tensor(z).to(self.code_mean)
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise DataError(f"codes of shape {tuple(z.shape)}: give (n, {self.latent})")
+        return self.heads.mean(self.decoder(z, self._checked_context(context, len(z))))
 
     def reconstruct(
         self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
@@ -212,12 +235,15 @@ class Autoencoder(GenerativeModel):
             Without noise, as `decode`.
         """
         z = self.encode(x, context)
-        mean, std = z.mean(0), z.std(0)
+        if not len(z):
+            raise DataError("traverse: give at least one row")
+        mean, std = z.mean(0), z.std(0, correction=0)
         dimensions = std.argsort(descending=True)[:most]
         walk = mean.repeat(len(dimensions), len(steps), 1)
         rows = torch.arange(len(dimensions), device=z.device)
         walk[rows, :, dimensions] += std[dimensions, None] * torch.tensor(steps).to(z)
         if self.context is not None and context is not None:
+            context = as_rows(context, self.context, "the context")
             context = context.reshape(-1, *self.context.shape)[0]
         decoded = self.decode(walk.flatten(0, 1), context)
         return dimensions.tolist(), decoded.unflatten(0, walk.shape[:2])
@@ -285,9 +311,12 @@ def _head_of(integers: Integers) -> Callable[[Column], type[Head] | None]:
     return head_of
 
 
-def _image_seen(domain: Domain, heads: ColumnHeads, network: Network) -> Shape | None:
+def _image_seen(
+    domain: Domain, heads: ColumnHeads, features: Features, network: Network
+) -> Shape | None:
     """The shape of the images that a convolutional network is to see; None for an MLP."""
-    shape = image_shape(domain) if heads.uniform else None
+    alike = heads.uniform and len(set(features.sizes)) == 1
+    shape = image_shape(domain) if alike else None
     if network == "convolutional" and shape is None:
         raise LikelyError(
             'network="convolutional": it takes images with entries of one kind (layout="image"); '

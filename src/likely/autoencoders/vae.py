@@ -118,7 +118,8 @@ class VAE(Autoencoder):
         z = mean + std * torch.randn_like(std)
         divergence = _divergence(mean, std)
         if self.free_bits:
-            free = divergence.mean(0) < self.free_bits
+            weight = torch.ones_like(mean[:, 0]) if batch.weight is None else batch.weight.to(mean)
+            free = weight @ divergence < self.free_bits * weight.sum()
             divergence = torch.where(free, self.free_bits, divergence)
         beta = self.beta * min(1.0, (batch.step + 1) / max(1, self.warm_up))
         return beta * divergence.sum(1) - self._log_prob_given(batch.x, z, context)

@@ -120,7 +120,8 @@ COLUMNS = (
     Column(
         "log-likelihood", "nats per sample", "Mean log-likelihood of the test rows, over all seeds, "
         "in nats (1 nat = 1.443 bits) and in the data's own units; higher is better. ± is one "
-        "standard error, that of drawing both test rows and seeds anew. For whole numbers also as "
+        "standard error, that of drawing both test rows and seeds anew (with one seed, that of "
+        "drawing rows: the chance in training is not in it). For whole numbers also as "
         "bits/dim, −log-likelihood / (dimensions · ln 2), with the dequantisation that turned a "
         "density into probabilities.", group="quality: likelihood", terminal=True, cell=_log_likelihood,
     ),
@@ -128,7 +129,8 @@ COLUMNS = (
         "gain", "nats per sample", "Log-likelihood above that of the baseline, independent "
         "marginals: what the model knows of how the entries of a row depend on each other. Its error "
         "is paired: it comes from differences on the same test rows, and can be far smaller than "
-        "those of the two means.", group="quality: likelihood", terminal=True,
+        "those of the two means; with one seed it lacks the chance in training, too.",
+        group="quality: likelihood", terminal=True,
         cell=lambda row: _nats(row, row.gain),
     ),
     Column(
@@ -145,12 +147,14 @@ COLUMNS = (
     _measured(
         "energy distance", "standardised", "energy_distance", "Between samples of the model and "
         "test rows, as standardised features; 0 for equal distributions. It needs no density, so "
-        "that every model has it. ± is a bootstrap standard error.", terminal=True,
+        "that every model has it. ± is one standard error: a bootstrap of the rows and, with several "
+        "seeds, these drawn anew. Errors of two models are not paired, so that a difference between "
+        "them has those of both.", terminal=True,
     ),
     _measured(
         "sliced Wasserstein", "standardised", "sliced_wasserstein", "Mean Wasserstein-1 distance "
         "between projections of samples and of test rows, as standardised features; finite samples "
-        "keep it above 0. ± is a bootstrap standard error.",
+        "keep it above 0. ± is as for the energy distance.",
     ),
     _measured(
         "MMD²", "", "mmd", "Squared maximum mean discrepancy between samples and test rows; 0 for "

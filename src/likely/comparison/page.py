@@ -36,7 +36,7 @@ MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 
 def page(comparison: Comparison) -> str:
     """The report as the text of one HTML page."""
-    parts = (_samples, _scores, _training, _overfitting, _latent)
+    parts = (_samples, _scores, _columns, _training, _overfitting, _latent)
     sections = [part(comparison) for part in parts]
     return html.render(
         f"likely compare: {comparison.data.name}",
@@ -89,21 +89,50 @@ def _scores(comparison: Comparison) -> html.Section:
         marks=[MARKS.get(row.density, "o") for row in scored],
     )
     drawn = [row for row in comparison.rows if "energy_distance" in row.figures]
+    floor = comparison.data.context is None  # else training rows have other contexts than draws
     if drawn:
         card(
             drawn,
             [row.figures["energy_distance"] for row in drawn],
             "energy distance: lower is better",
             marks=["o"] * len(drawn),
-            reference=("real rows", drawn[0].figures["energy_distance_floor"].value),
+            reference=("real rows", drawn[0].figures["energy_distance_floor"].value)
+            if floor
+            else None,
         )
     return html.Section(
         "Held-out rows",
         "Bars are one standard error. Likelihoods: circles are exact or estimates, arrowheads lower "
-        "bounds (the model's own value lies there or further to the right). Energy distances of "
-        "samples: the dashed line is that of training rows in their place.",
+        "bounds (the model's own value lies there or further to the right)."
+        + (
+            " Energy distances of samples: the dashed line is that of training rows in their place."
+            if floor
+            else ""
+        ),
         cards,
         size="large",
+    )
+
+
+def _columns(comparison: Comparison) -> html.Section:
+    """How far single columns of tables are from those of held-out rows."""
+    cards = []
+    floor = comparison.data.context is None
+    for row in comparison.rows:
+        run = comparison.best_run(row.model)
+        frame = run.evaluation.marginals if run and run.evaluation else None
+        if run is None or frame is None or frame.empty:
+            continue
+        picture = pictures.draw_marginals(frame, color=_color(comparison, row), floor=floor)
+        cards.append(html.Card(row.model, pictures.to_uri(picture), f"seed {run.seed}"))
+    bars = "; grey bars are those of training rows in their place" if floor else ""
+    return html.Section(
+        "Columns",
+        "Distances between samples and held-out rows in each column alone (dots, with one standard "
+        f"error){bars}. The Wasserstein distance is in standard deviations of the column; those of "
+        "probabilities are the total variation of categories, and Kolmogorov–Smirnov (of circles: "
+        "Kuiper) of numbers.",
+        cards,
     )
 
 
@@ -187,8 +216,9 @@ def _overfitting(comparison: Comparison) -> html.Section:
         cards.append(html.Card(row.model, picture, f"seed {run.seed}"))
     return html.Section(
         "Likelihoods of training and test rows",
-        "Log-likelihoods of single rows. Where the two differ, the model has learnt "
-        "training rows by heart; a long tail to the left holds the rows that it finds odd.",
+        "Log-likelihoods of single rows. Where training rows lie clearly further to the right, the "
+        "model has learnt them by heart; with few rows noise alone moves them. A long tail to the "
+        "left holds the rows that it finds odd.",
         cards,
     )
 
@@ -232,14 +262,13 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     for run in comparison.runs:
         if run.model is not None:
             first.setdefault(run.name, run)
+    jobs = settings["jobs"]
+    fits = {1: "one at a time", -1: "side by side, on all cores"}.get(jobs, f"{jobs} at a time")
     device = next((str(run.model.device) for run in first.values() if run.model), "cpu")
     return [
         ("data", f"{data}; fingerprint {data.fingerprint()[:16]}"),
         ("seeds", ", ".join(map(str, settings["seeds"]))),
-        (
-            "fits",
-            "one at a time" if settings["jobs"] == 1 else f"{settings['jobs']} jobs at a time",
-        ),
+        ("fits", fits),
         ("budget of a fit", budget or "until validation stops improving"),
         *(
             (name, ", ".join(f"{k}={v}" for k, v in run.model.hyperparameters.items()) or "–")

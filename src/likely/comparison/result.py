@@ -17,6 +17,7 @@ import likely
 from likely.comparison import words
 from likely.comparison.columns import NOT_COMPARABLE, filled
 from likely.comparison.page import page, table
+from likely.comparison.seeds import Pooled, welch
 from likely.core.artifact import write_json, write_text
 from likely.core.errors import DensityError, LikelyError
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 BASELINE = "independent"  # what it knows of a row, it knows from each entry alone
 RANKING = ("log_likelihood", "energy_distance", "")  # figures that rank rows; without any, last
 SPEEDS = ("fitting", "sampling", "scoring")
+INVALID = 0.01  # part of the draws outside the domain, from which on distances hide too much
 
 
 @dataclass
@@ -93,7 +95,8 @@ class Row:
     density : Kind
         What kind of number the log-likelihood is.
     log_likelihood : Figure
-        Mean over test rows and seeds, nats per sample. Its error is that of drawing both anew.
+        Mean over test rows and seeds, nats per sample. Its error is that of drawing both anew; with
+        one seed, that of drawing rows.
     gain : Figure
         `log_likelihood` above that of independent marginals, paired over the same test rows.
     figures : dict of str to Figure
@@ -120,9 +123,9 @@ class Row:
     title: str
     family: str
     density: Kind
-    log_likelihood: Figure | None
-    gain: Figure | None
-    figures: dict[str, Figure]
+    log_likelihood: Pooled | None
+    gain: Pooled | None
+    figures: dict[str, Pooled]
     largest: dict[str, float]
     dequantisation: str | None
     seed_spread: float | None
@@ -136,6 +139,11 @@ class Row:
     steps: float | None
     parameters: int | None
     peak_memory: int | None
+
+    @property
+    def strays(self) -> bool:
+        """Whether over 1 % of the draws lie outside the domain: distances leave these out."""
+        return self.largest.get("invalid", 0.0) > INVALID
 
     def to_json(self) -> dict[str, Any]:
         """All fields; figures as value and standard error, numbers that are not finite as null."""
@@ -204,8 +212,11 @@ class Comparison:
 
     # Likelihoods.
 
-    def _pooled(self, name: str) -> tuple[Likelihood, Tensor | None]:
-        """Each test row's log-likelihood, averaged over the seeds; their error is the common one."""
+    def _pooled(self, name: str) -> tuple[Likelihood, Tensor | None, int]:
+        """Each test row's log-likelihood, averaged over the seeds; their error is the common one.
+
+        Also the weights of the rows, and the degrees of freedom of the common error.
+        """
         runs = self.finished(name)
         parts = [run.test for run in runs if run.test is not None]
         if not parts:
@@ -216,33 +227,34 @@ class Comparison:
         known = sum(part.common_stderr**2 for part in parts) / len(parts)
         spread = means.var().item() if len(parts) > 1 and means.isfinite().all() else 0.0
         common = math.sqrt(max(spread, known) / len(parts))
-        return Likelihood(value, parts[0].kind, common_stderr=common), weight
+        return Likelihood(value, parts[0].kind, common_stderr=common), weight, len(parts) - 1
 
-    def log_likelihood(self, name: str) -> Figure:
+    def log_likelihood(self, name: str) -> Pooled:
         """Mean log-likelihood of a model over test rows and seeds, in nats per sample.
 
         The standard error combines that of the mean over the rows (each averaged over the seeds
         first) with that of the mean over the seeds, σ_rows²/n + σ_seeds²/s: the error to expect
         when both test rows and seeds are drawn anew. With one seed it lacks the second part.
         """
-        likelihood, weight = self._pooled(name)
-        return likelihood.mean(weight)
+        likelihood, weight, degrees = self._pooled(name)
+        return _figure(likelihood, weight, (likelihood.common_stderr, degrees))
 
-    def difference(self, name: str, other: str) -> Figure:
+    def difference(self, name: str, other: str) -> Pooled:
         """How far one model's log-likelihood lies above another's, in nats per sample.
 
         Paired: the error is that of the mean of differences row by row, which is much smaller than
         the errors of the two means where rows are easy or hard for both models. The seeds' part is
-        added for each model.
+        added for each model, where it has more than one.
 
         Raises
         ------
         DensityError
             If one of them has no likelihood.
         """
-        (a, weight), (b, _) = self._pooled(name), self._pooled(other)
+        (a, weight, of_a), (b, _, of_b) = self._pooled(name), self._pooled(other)
         common = math.hypot(a.common_stderr, b.common_stderr)
-        return Likelihood(a.value - b.value, a.kind + b.kind, None, common).mean(weight)
+        gap = Likelihood(a.value - b.value, a.kind + b.kind, None, common)
+        return _figure(gap, weight, (a.common_stderr, of_a), (b.common_stderr, of_b))
 
     # The table.
 
@@ -273,7 +285,8 @@ class Comparison:
         """Which figure ranks which models, the best first.
 
         Likelihoods that are exact or lower bounds rank their models, unless the data have atoms;
-        the others follow by energy distance, which needs samples only.
+        the others follow by energy distance, which needs samples only. Last among them come models
+        with more than 1 % of their draws outside the domain, as the distance leaves these out.
         """
         by: dict[str, list[str]] = {}
         for row in self.rows:
@@ -281,15 +294,15 @@ class Comparison:
         by.pop("", None)
         return by
 
-    def _place(self, row: Row) -> tuple[int, float]:
+    def _place(self, row: Row) -> tuple[int, bool, float]:
         """Which figure of `RANKING` ranks a row, and its place by it: the lower, the better."""
         likelihood, distance = row.log_likelihood, row.figures.get("energy_distance")
         comparable = row.density not in NOT_COMPARABLE and not self.atoms
-        if comparable and likelihood is not None and not math.isnan(likelihood.value):
-            return 0, -likelihood.value
-        if distance is not None and not math.isnan(distance.value):
-            return 1, distance.value
-        return 2, 0.0
+        if comparable and likelihood is not None and likelihood.value < math.inf:
+            return 0, False, -likelihood.value
+        if distance is not None and math.isfinite(distance.value):
+            return 1, row.strays, distance.value
+        return 2, False, 0.0
 
     def _row(self, name: str) -> Row:
         entry = find(name)
@@ -478,9 +491,17 @@ def _std(values: list[float]) -> float | None:
     return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
 
 
-def _over_seeds(figures: list[Figure]) -> Figure:
+def _figure(likelihood: Likelihood, weight: Tensor | None, *parts: tuple[float, float]) -> Pooled:
+    """The mean over rows; `parts` are errors that come from seeds, and their degrees of freedom."""
+    mean = likelihood.mean(weight)
+    return Pooled(mean.value, mean.stderr, welch(mean.stderr or 0.0, parts))
+
+
+def _over_seeds(figures: list[Figure]) -> Pooled:
     """Mean over the seeds. All share the test rows, so that only the seeds' own spread shrinks."""
     values = [figure.value for figure in figures]
     shared = sum((figure.stderr or 0.0) ** 2 for figure in figures) / len(figures)
     spread = (_std(values) or 0.0) ** 2 / len(values)
-    return Figure(sum(values) / len(values), math.sqrt(shared + spread))
+    stderr = math.sqrt(shared + spread)
+    degrees = welch(stderr, [(math.sqrt(spread), len(values) - 1)])
+    return Pooled(sum(values) / len(values), stderr, degrees)

@@ -9,7 +9,7 @@ from typing import Any
 import joblib
 
 from likely.comparison.result import BASELINE, Comparison, Run
-from likely.core.errors import DataError, DivergenceError, DomainError, LikelyError
+from likely.core.errors import DivergenceError, DomainError, LikelyError
 from likely.core.model import GenerativeModel
 from likely.core.registry import entries, find, make
 from likely.data import Data, load_data
@@ -61,8 +61,8 @@ def compare(
     Raises
     ------
     LikelyError
-        If a model or a hyperparameter is unknown, a hyperparameter or the seed has a value that is
-        none, the budget is given twice, or there are several jobs without a budget in steps or
+        If a model or a hyperparameter is unknown, a hyperparameter, the seed or the budget has a
+        value that is none, the budget is given twice, or there are several jobs without a budget in steps or
         epochs.
     DomainError
         If no model takes the data.
@@ -71,8 +71,15 @@ def compare(
         raise LikelyError(f"seeds must be at least 1, not {seeds}")
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    if jobs == 0:
-        raise LikelyError("jobs must be at least 1, or -1 for every core, not 0")
+    if jobs < 1 and jobs != -1:
+        raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
+    units = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    budget = {unit: value for unit, value in units.items() if value is not None}
+    if len(budget) > 1:
+        raise LikelyError("give one budget: steps, epochs or minutes")
+    for unit, value in budget.items():
+        if not value > 0:
+            raise LikelyError(f"{unit} must be above 0, not {value}")
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(
             f"jobs={jobs}: several fits side by side need a budget in steps or epochs; with one in "
@@ -97,7 +104,6 @@ def compare(
     if BASELINE not in names and BASELINE not in refused:
         names.append(BASELINE)
     seeds_used = range(seed, seed + seeds)
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
 
     def untrained() -> Iterator[tuple[str, GenerativeModel, int]]:
         for name in names:
@@ -126,7 +132,7 @@ def compare(
         refused=refused,
         settings={
             "seeds": list(seeds_used),
-            "budget": {unit: value for unit, value in budget.items() if value is not None},
+            "budget": budget,
             "jobs": jobs,
             "seconds": round(time.time() - started, 1),
         },
@@ -157,7 +163,7 @@ def _run(
         run.model, run.history = model, history
     except DivergenceError as error:
         return Run(name, seed, model.density, error=str(error), diverged=True)
-    # Whatever else happens to one fit must not lose the others: no draw in the domain, no memory, …
-    except (DataError, RuntimeError, ValueError, MemoryError) as error:
-        return Run(name, seed, model.density, error=str(error))
+    # Whatever else happens to one fit must not lose the others: no memory, a user's model, …
+    except Exception as error:
+        return Run(name, seed, model.density, error=f"{type(error).__name__}: {error}")
     return run

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from likely.comparison.columns import COLUMNS, NOT_COMPARABLE
-from likely.core.likelihood import Figure, Kind, shown
+from likely.comparison.seeds import LEVEL, Pooled
+from likely.core.likelihood import Kind, shown
 from likely.core.model import GenerativeModel
 from likely.core.registry import find
 
 if TYPE_CHECKING:
     from likely.comparison.result import Comparison, Row
 
-CLEAR = 3.0  # standard errors from which on a difference counts as one
+ONE_SEED = "with one seed the chance in training is not in the error"
+AHEAD = 3.0  # standard errors above the baseline, from which on a gain is told
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -33,10 +35,15 @@ def summary(comparison: Comparison) -> list[str]:
         lines.append(_closest_samples(comparison, by_distance, bool(by_likelihood)))
     if not lines:
         lines.append("No fit came to its end: there is nothing to rank.")
-    ahead = [row.model for row in comparison.rows if row.gain is not None and _clear(row.gain)]
+    ahead = [
+        row.model
+        for row in by_likelihood
+        if row.gain is not None
+        and (row.gain.value == math.inf or row.gain.value > AHEAD * (row.gain.stderr or 0.0))
+    ]
     if ahead:
         lines.append(
-            f"More than {CLEAR:g} standard errors above independent marginals, the baseline: "
+            f"More than {AHEAD:g} standard errors above independent marginals, the baseline: "
             f"{_listed(ahead)}."
         )
     return [*lines, str(comparison.data)]
@@ -44,30 +51,34 @@ def summary(comparison: Comparison) -> list[str]:
 
 def _best_likelihood(comparison: Comparison, rows: Sequence[Row]) -> str:
     best, *others = rows
+    if comparison.log_likelihood(best.model).value == -math.inf:
+        return "No model gives every test row a density: likelihoods (−∞) tell none from another."
     value = f"{_bound(best)}{shown(comparison.log_likelihood(best.model))} nats per sample"
     if not others:
         return f"{best.model} gives held-out rows {value}."
+    first = f"{best.model} explains held-out rows best: {value}. {others[0].model} follows, "
     lead = comparison.difference(best.model, others[0].model)
+    if lead.value == math.inf:
+        return f"{first}but gives some test rows no density at all."
     far = ", as far as its lower bound tells" if others[0].density == Kind.LOWER else ""
-    return (
-        f"{best.model} explains held-out rows best: {value}. {others[0].model} follows, "
-        f"{shown(lead)} nats behind: {_verdict(lead)}{far}."
-    )
+    return f"{first}{shown(lead)} nats behind: {_verdict(lead)}{far}."
 
 
 def _closest_samples(comparison: Comparison, rows: Sequence[Row], follow: bool) -> str:
     """About the rows that the energy distance of their samples ranks, and why it does."""
     best, *others = rows
     closest = f"{best.model}, {shown(_value(best))}"
-    if others:
-        lead = _further(best, others[0])
-        closest += f"; {others[0].model} {shown(lead)} further away, {_verdict(lead)}"
+    if others and others[0].strays == best.strays:
+        lead = _value(others[0]) - _value(best)
+        closest += f"; {others[0].model} {shown(lead)} further away: {_verdict(lead)}"
+    strays = _strays(rows)
+    last = f" Last, as distances leave draws outside the domain out: {strays}." if strays else ""
     if comparison.atoms:
         return (
             f"By energy distance the samples closest to held-out rows are those of {closest}. It ranks "
             f"the models because {len(comparison.atoms)} continuous columns (as "
             f"{comparison.atoms[0]}) repeat values so often that a likelihood can grow without bound "
-            "there."
+            f"there.{last}"
         )
     why = ", ".join(
         f"{row.model} ({NOT_COMPARABLE.get(row.density, 'not a number')})" for row in rows
@@ -75,7 +86,7 @@ def _closest_samples(comparison: Comparison, rows: Sequence[Row], follow: bool) 
     below = " below the others" if follow else ""
     return (
         f"Ranked{below} by the energy distance of samples from held-out rows, for want of a "
-        f"likelihood that can be compared: {why}. Closest: {closest}."
+        f"likelihood that can be compared: {why}. Closest: {closest}.{last}"
     )
 
 
@@ -83,10 +94,9 @@ def advice(comparison: Comparison) -> dict[str, str]:
     """Which model to take for what; empty where no fit came to its end."""
     rows = {row.model: row for row in comparison.rows}
     ranked = [rows[name] for name in comparison.ranked_by.get("log_likelihood", [])]
-    sampled = sorted(
-        (row for row in rows.values() if not math.isnan(_value(row).value)),
-        key=lambda row: _value(row).value,
-    )
+    if ranked and comparison.log_likelihood(ranked[0].model).value == -math.inf:
+        ranked = []
+    sampled = _sampled(rows.values(), "energy_distance")
     if not (ranked or sampled):
         return {}
     parts = {
@@ -104,13 +114,30 @@ def _for_likelihoods(comparison: Comparison, ranked: Sequence[Row]) -> str:
     if len(ranked) < 2:
         return ""
     best, *others = ranked
-    near = [r.model for r in others if not _clear(comparison.difference(best.model, r.model))]
+    leads = {row.model: comparison.difference(best.model, row.model) for row in others}
+    behind, near, unknown = _sorted_out(leads)
     text = best.model
-    text += f"; {_listed(near)} cannot be told from it" if near else ", by a clear difference"
+    if len(behind) == len(others):
+        text += ", by a clear difference"
+    if near:
+        text += f"; {_listed(near)} cannot be told from it"
+    if unknown:
+        text += f"; how far {_listed(unknown)} may lie behind is open: {_doubt(leads, unknown)}"
+    bounds = [row.model for row in others if row.density == Kind.LOWER and row.model in behind]
+    if bounds:
+        one = len(bounds) == 1
+        text += f"; {_listed(bounds)} {'lies' if one else 'lie'} behind as far as "
+        text += "its lower bound tells" if one else "their lower bounds tell"
     exact = next((row.model for row in ranked if row.density == Kind.EXACT), None)
     if best.density != Kind.EXACT and exact is not None:
         text += f". That is a {best.density}; the best exact one is that of {exact}"
     return text + "."
+
+
+def _sampled(rows: Iterable[Row], figure: str) -> list[Row]:
+    """Those whose samples are measured, the best first; last those with many draws left out."""
+    measured = (row for row in rows if math.isfinite(_value(row, figure).value))
+    return sorted(measured, key=lambda row: (row.strays, _value(row, figure).value))
 
 
 def _for_samples(rows: Sequence[Row]) -> str:
@@ -119,18 +146,28 @@ def _for_samples(rows: Sequence[Row]) -> str:
         ("energy_distance", "by energy distance"),
         ("classifier_auc", "by a classifier that tells them from held-out rows"),
     ):
-        measured = [row for row in rows if not math.isnan(_value(row, figure).value)]
+        measured = [row for row in _sampled(rows, figure) if not row.strays]
         if len(measured) < 2:
             continue
-        best, *others = sorted(measured, key=lambda row: _value(row, figure).value)
-        near = [row.model for row in others if not _clear(_further(best, row, figure))]
+        best, *others = measured
+        leads = {row.model: _value(row, figure) - _value(best, figure) for row in others}
+        behind, near, unknown = _sorted_out(leads)
         if len(near) == len(others):
             parts.append(f"{how} no model's are clearly better than the others'")
-        else:
-            follow = f", not clearly ahead of those of {_listed(near)}" if near else ", clearly"
-            parts.append(f"{how} those of {best.model} are best{follow}")
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." if text else ""
+            continue
+        text = f"{how} those of {best.model} are best"
+        if len(behind) == len(others):
+            text += ", clearly"
+        if near:
+            text += f", not clearly ahead of those of {_listed(near)}"
+        if unknown:
+            text += f", but how far ahead of those of {_listed(unknown)} is open"
+            text += f" ({_doubt(leads, unknown)})"
+        parts.append(text)
+    out = _strays(rows)
+    if out:
+        parts.append(f"left aside for their draws outside the domain: {out}")
+    return _sentence("; ".join(parts))
 
 
 def _for_speed(comparison: Comparison, ranked: Sequence[Row], sampled: Sequence[Row]) -> str:
@@ -171,8 +208,10 @@ def _for_other_data(names: Sequence[str]) -> str:
         unable = [name for name in names if name not in able]
         if unable:
             few = len(unable) < len(able)
-            parts.append(f"{what}: {f'all but {_listed(unable)}' if few else _listed(able)}")
-    return f"Not all of them take everything. {'; '.join(parts).capitalize()}." if parts else ""
+            parts.append(
+                f"{what}: {f'all but {_listed(unable)}' if few else _listed(able or ['none'])}"
+            )
+    return f"Not all of them take everything. {_sentence('; '.join(parts))}" if parts else ""
 
 
 def _with_care(comparison: Comparison) -> str:
@@ -181,8 +220,9 @@ def _with_care(comparison: Comparison) -> str:
         train = row.figures.get("train_log_likelihood")
         if row.log_likelihood is not None and train is not None:
             error = math.hypot(train.stderr or 0.0, row.log_likelihood.stderr or 0.0)
-            gap = Figure(train.value - row.log_likelihood.value, error)
-            if _clear(gap):
+            # Of these very fits: chance in training needs no part in it.
+            gap = Pooled(train.value - row.log_likelihood.value, error)
+            if gap.clear:
                 parts.append(
                     f"{row.model} gives training rows {shown(gap)} nats more than test rows"
                 )
@@ -215,7 +255,8 @@ def notes(comparison: Comparison) -> list[str]:
     first = next((row.figures for row in comparison.rows if row.figures), {})
     floors = {column.title: first.get(f"{column.figure}_floor") for column in COLUMNS}
     levels = [f"{name} {shown(floor)}" for name, floor in floors.items() if floor is not None]
-    if levels:
+    # Given a context, draws share that of the test rows, and training rows have others.
+    if levels and comparison.data.context is None:
         lines.append(
             f"Real training rows in place of samples have {', '.join(levels)}: at that level a "
             "model's samples cannot be told from data by these measures."
@@ -226,31 +267,44 @@ def notes(comparison: Comparison) -> list[str]:
 # Words and numbers.
 
 
-def _clear(lead: Figure) -> bool:
-    return lead.value == math.inf or lead.value > CLEAR * (lead.stderr or 0.0)
-
-
-def _verdict(lead: Figure) -> str:
+def _verdict(lead: Pooled) -> str:
     """Whether a difference is one."""
-    if lead.stderr is None or not math.isfinite(lead.value) or not math.isfinite(lead.stderr):
-        return "with an unknown error"
-    if _clear(lead):
-        return f"a clear difference, more than {CLEAR:g} standard errors"
+    if lead.clear is None:
+        return ONE_SEED if lead.degrees == 0 else "the error is unknown"
+    if lead.clear:
+        return f"a clear difference (p < {LEVEL:g})"
     return "too little to tell the two apart"
+
+
+def _sorted_out(leads: Mapping[str, Pooled]) -> tuple[list[str], list[str], list[str]]:
+    """The models that lie clearly behind, those that do not, and those of which nobody knows."""
+    behind, near, unknown = (
+        [name for name, lead in leads.items() if lead.clear is answer]
+        for answer in (True, False, None)
+    )
+    return behind, near, unknown
+
+
+def _doubt(leads: Mapping[str, Pooled], unknown: Sequence[str]) -> str:
+    """Why it is not known whether differences are clear."""
+    return " and ".join(dict.fromkeys(_verdict(leads[name]) for name in unknown))
+
+
+def _strays(rows: Sequence[Row]) -> str:
+    """The models with many draws outside the domain, and how many these are."""
+    return ", ".join(f"{row.model} ({row.largest['invalid']:.1%})" for row in rows if row.strays)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _bound(row: Row) -> str:
     return "at least " if row.density == Kind.LOWER else ""
 
 
-def _value(row: Row, figure: str = "energy_distance") -> Figure:
-    return row.figures.get(figure, Figure(math.nan))
-
-
-def _further(best: Row, other: Row, figure: str = "energy_distance") -> Figure:
-    """How much larger the figure of one row is than that of another."""
-    near, far = _value(best, figure), _value(other, figure)
-    return Figure(far.value - near.value, math.hypot(near.stderr or 0.0, far.stderr or 0.0))
+def _value(row: Row, figure: str = "energy_distance") -> Pooled:
+    return row.figures.get(figure, Pooled(math.nan))
 
 
 def _plainly(value: float) -> str:

@@ -366,6 +366,11 @@ class GenerativeModel(nn.Module):
         DensityError
             If the family has no such score.
         """
+        if self.density == Kind.NONE:
+            raise DensityError(
+                f"{type(self).__name__} has no anomaly score: take an autoencoder or a model that has "
+                "a likelihood"
+            )
         return -self.log_likelihood(x, context, seed=seed).value
 
     def complete(

@@ -72,12 +72,12 @@ def evaluate(
     """
     if split not in ("train", "valid", "test"):
         raise LikelyError(f"unknown split {split!r}: take train, valid or test")
+    if not isinstance(data, Data):
+        data = load_data(data, domain=model.domain)
     if model.context is not None and data.context is None:
         raise DataError(
             "the model is conditional, but the data have no context: load them with one"
         )
-    if not isinstance(data, Data):
-        data = load_data(data, domain=model.domain)
     held, other = getattr(data, split), data.test if split == "train" else data.train
     scored = subset(len(held), rows, seed)
     with _evaluation_mode(model):
@@ -153,7 +153,7 @@ def _modes(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:
     x = model.sample(KL_DRAWS, seed=stream(seed, "modes"))
     found = mode_coverage(x, truth.modes, truth.mode_width, weights=truth.mode_weights)
     return {
-        "modes_covered": Figure(found.covered / found.modes),
+        "modes_covered": Figure(found.covered / found.modes, math.nan),
         "near_modes": found.near,
         "mode_divergence": found.divergence,
     }

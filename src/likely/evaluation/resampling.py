@@ -83,7 +83,7 @@ def two_samples(x: ArrayLike, y: ArrayLike, paired: bool = False) -> tuple[Tenso
     Raises
     ------
     DataError
-        If they do not fit together, or one is empty.
+        If they do not fit together, one is empty, or a number is missing or infinite.
     """
     a, b = (torch.as_tensor(part).detach().to("cpu", torch.float64) for part in (x, y))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not (len(a) and len(b)):
@@ -91,6 +91,8 @@ def two_samples(x: ArrayLike, y: ArrayLike, paired: bool = False) -> tuple[Tenso
             f"two samples of shapes {tuple(a.shape)} and {tuple(b.shape)}: give (n, d) and (m, d) "
             "with at least one row each"
         )
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise DataError("two samples: a number is missing or infinite; leave such rows out")
     if paired and len(a) != len(b):
         raise DataError(f"paired samples of {len(a)} and {len(b)} rows: give equally many")
     return a, b
@@ -118,7 +120,5 @@ def weight_of(x: Tensor, weight: ArrayLike | None) -> Float[Tensor, " n"]:
 
 
 def distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """Distances of all pairs; copies are at zero, from where rounding moves them a little."""
-    distance = torch.cdist(x, y)
-    scale = max(x.abs().max().item(), y.abs().max().item())
-    return distance.masked_fill_(distance < 1e-6 * scale, 0)
+    """Distances of all pairs: from differences, so that neither offsets nor far rows round them."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

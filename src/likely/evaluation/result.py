@@ -68,8 +68,8 @@ class Evaluation:
         KL(truth‖model) and KL(model‖truth) in nats, where the truth is known; their kinds are
         `forward_kl_kind` and `density`.
     modes_covered, near_modes, mode_divergence : Figure, optional
-        Where the modes of the truth are known: what part of them is covered, and `near` and
-        `divergence` as `mode_coverage` gives them.
+        Where the modes of the truth are known: what part of them is covered (its error is unknown),
+        and `near` and `divergence` as `mode_coverage` gives them.
     leaked : float, optional
         Part of the model's draws where the truth has no density: any makes `reverse_kl` infinite.
     fitting, sampling, scoring : Figure, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from likely.core.likelihood import Figure
 from likely.core.model import Batch, GenerativeModel
 from likely.core.view import Features
 from likely.data import Data
@@ -57,6 +59,10 @@ def sample_figures(
     drawn, invalid = _drawn(model, real, seed)
     paired = model.context is not None
     figures: dict[str, Any] = {"invalid": invalid}
+    if drawn.weight is not None and not drawn.weight.any():  # no draw that could be compared
+        names = ("energy_distance", "sliced_wasserstein")
+        fields = [f"{name}{suffix}" for name in names for suffix in ("", "_floor")]
+        return figures | dict.fromkeys(fields, Figure(math.nan, math.nan))
 
     def features(batch: Batch) -> Tensor:
         parts = zip(views, (batch.x, batch.context), strict=False)

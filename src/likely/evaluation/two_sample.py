@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from likely.core.errors import DataError
 from likely.core.likelihood import Figure
 from likely.evaluation.resampling import bootstrap, distances, two_samples, weight_of
 
@@ -115,6 +116,8 @@ def mmd(
     """
     x, y = two_samples(x, y, paired)
     n, m = len(x), len(y)
+    if min(n, m) < 2:
+        raise DataError(f"mmd: samples of {n} and {m} rows: give at least two of each")
     z = torch.cat([x, y])
     rng = np.random.default_rng(seed)
     k = _gaussians(distances(z, z), rng).fill_diagonal_(0)

@@ -89,19 +89,22 @@ def average_gradients(
 
 
 def first(fabric: Fabric, make: Callable[[], T]) -> T:
-    """What `make` gives in the first process, or the LikelyError that it raises, in all of them."""
+    """What `make` gives in the first process, or the error that it raises, in all of them."""
     if fabric.world_size == 1:
         return make()
     outcome: Any = None
+    cause: Exception | None = None
     if fabric.is_global_zero:
         try:
             outcome = make()
         except LikelyError as error:
             outcome = error
+        except Exception as error:  # the others must not wait for an answer
+            outcome, cause = LikelyError(f"process 1: {type(error).__name__}: {error}"), error
     with _answered(fabric):
         outcome = fabric.broadcast(outcome)
     if isinstance(outcome, LikelyError):
-        raise outcome
+        raise cause or outcome
     return outcome
 
 

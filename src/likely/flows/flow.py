@@ -24,9 +24,9 @@ class Flow(RealModel):
     The base is normal on the line and uniform on the circle. A transform is a module whose call
     gives (y, log-determinant) and whose `inverse` goes back; both take context features.
 
-    Training adds normal noise to the standardised columns, of standard deviation `jitter` at first and
-    none at the end: it keeps a flow from growing spikes on single rows (Rothfuss et al. 2019,
-    arXiv:1907.08982), and leaves no bias behind.
+    Where `jitter` is above 0, training adds normal noise of that standard deviation to the standardised
+    columns at first, and none at the end: it keeps a flow from growing spikes on single rows (Rothfuss
+    et al. 2019, arXiv:1907.08982), and leaves no bias behind.
     """
 
     transforms: nn.ModuleList
@@ -46,8 +46,9 @@ class Flow(RealModel):
 
     def loss(self, batch: Batch) -> Tensor:
         z, log_det = self.view(batch.x)
-        z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
-        z = torch.where(self.view.periodic, wrap(z), z)
+        if self.jitter:
+            z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
+            z = torch.where(self.view.periodic, wrap(z), z)
         return -self._log_prob_real(z, self._context(batch.context, len(batch))) - log_det
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:

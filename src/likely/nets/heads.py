@@ -82,7 +82,10 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """What to show of each entry without noise: its mean; of a category, the likeliest one."""
+        """What to show of each entry without noise.
+
+        Its mean; on a half-line or an interval the median; of categories the likeliest one.
+        """
         raise NotImplementedError
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
@@ -300,7 +303,7 @@ class Logistics(Line, Mixture):
 
     def mean(self, outputs: Tensor) -> Tensor:
         logits, means, _ = self.parameters_of(outputs)
-        return self.original((logits.softmax(-1) * means).sum(-1)).to(outputs)
+        return self.original((logits.softmax(-1) * means).sum(-1))
 
 
 class LogLogistics(Logarithm, Logistics):
@@ -323,8 +326,8 @@ class Gaussian(Line):
         self.width = nn.Parameter(torch.zeros(len(columns)))  # log s, in units of `EAGER`
 
     def fix(self, scale: float) -> None:
-        """Set s for all columns, and learn it no longer."""
-        self.width.requires_grad_(False).fill_(math.log(scale) / EAGER)
+        """Set s, above `NARROWEST`, for all columns, and learn it no longer."""
+        self.width.requires_grad_(False).fill_(math.log(scale - NARROWEST) / EAGER)
 
     def widths(self) -> Tensor:
         """s of each column, at least about `NARROWEST`."""
@@ -344,7 +347,7 @@ class Gaussian(Line):
         return self.original(mean + self.widths()[at] * torch.randn_like(mean), at)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        return self.original(outputs[..., 0]).to(outputs)
+        return self.original(outputs[..., 0])
 
 
 class LogGaussian(Logarithm, Gaussian):
@@ -467,7 +470,7 @@ class VonMises(Mixture):
     def mean(self, outputs: Tensor) -> Tensor:
         logits, v1, v2 = self.parameters_of(outputs)
         weight = logits.softmax(-1)
-        return self._turned(torch.atan2((weight * v2).sum(-1), (weight * v1).sum(-1))).to(outputs)
+        return self._turned(torch.atan2((weight * v2).sum(-1), (weight * v1).sum(-1)))
 
     def _turned(self, angle: Tensor, at: slice = ALL) -> Tensor:
         """The entries at these angles, in float64."""
@@ -654,10 +657,11 @@ class ColumnHeads(nn.Module):
         return x.reshape(len(x), *self.domain.shape)
 
     def mean(self, outputs: Float[Tensor, "n outputs"]) -> Float[Tensor, "n *shape"]:
-        """What to show without noise: means, and the likeliest categories."""
-        x = outputs.new_tensor(self._anchor).repeat(len(outputs), 1)
+        """What to show without noise, as in `Head.mean`; in float64 where draws are."""
+        dtype = outputs.dtype if self.domain.discrete else self.type_of_draws(outputs.dtype)
+        x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
         for head in self.heads:
-            x[:, head.entries] = head.mean(outputs[:, head.slots])
+            x[:, head.entries] = head.mean(outputs[:, head.slots]).to(dtype)
         return x.reshape(len(x), *self.domain.shape)
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:

@@ -586,6 +586,48 @@ def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
         return figure
 
 
+def draw_marginals(frame: pd.DataFrame, *, color: str = PALETTE[0], floor: bool = True) -> Figure:
+    """Distances of single columns with their standard errors, and the floors of these as grey bars.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `Evaluation.marginals`.
+    color : str
+        Of the distances.
+    floor : bool
+        Whether to draw the floors.
+    """
+    names = list(dict.fromkeys(frame["column"]))
+    moved = frame["measure"] == "Wasserstein-1"
+    parts = {"standard deviations": frame[moved], "probability": frame[~moved]}
+    parts = {unit: part for unit, part in parts.items() if len(part)}
+    with mpl.rc_context(STYLE):
+        figure = _figure(1.2 + 1.8 * len(parts), 0.75 + 0.25 * len(names))
+        grid = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+        for axes, (unit, part) in zip(grid, parts.items(), strict=True):
+            at = [names.index(name) for name in part["column"]]
+            if floor:
+                axes.barh(at, part["floor"], color=REAL, alpha=0.45, height=0.6)
+            axes.errorbar(
+                part["value"],
+                at,
+                xerr=part["stderr"],
+                fmt="o",
+                color=color,
+                markersize=4,
+                capsize=2,
+            )
+            axes.set_xlabel(unit)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.tick_params(axis="y", length=0)
+        labels = [name if len(name) <= 14 else name[:13] + "…" for name in names]
+        grid[0].set_yticks(range(len(names)), labels=labels, parse_math=False)
+        grid[0].set_ylim(len(names) - 0.4, -0.6)
+        return figure
+
+
 def draw_scores(
     names: Sequence[str],
     values: Sequence[float],
