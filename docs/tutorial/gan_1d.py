@@ -75,7 +75,7 @@ def measure(name: str, x: np.ndarray) -> dict[str, lk.Figure]:
     }
 
 
-def learn(name: str, steps: int | None, seed: int) -> tuple[np.ndarray, lk.History]:
+def learn(name: str, steps: int, seed: int) -> tuple[np.ndarray, lk.History]:
     """Draws of a GAN with a gradient penalty that was fitted to draws of the target."""
     truth = TARGETS[name][0]
     data = lk.load_data(truth.sample(ROWS, seed).float(), domain=truth.domain)
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, lk.Figure]]:
     """Learn, measure, draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("gan-1d.png"), help="the picture")
-    parser.add_argument("--steps", type=int, help="of each training")
+    parser.add_argument("--steps", type=int, default=4000, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     results = {}

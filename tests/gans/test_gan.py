@@ -226,7 +226,8 @@ def test_images_take_convolutions_and_context():
         lk.reals(3, 7, 5),
         lk.Domain((1, 6, 6), (lk.Periodic(0, 1),), layout="image"),
     ):
-        model = lk.make("gan-gp", domain, context=context, latent=4, hidden=(4, 8), seed=0)
+        options = {"context": context, "latent": 4, "seed": 0}
+        model = lk.make("gan-gp", domain, hidden=(4, 8), network="convolutional", **options)
         assert any(isinstance(m, nn.Conv2d) for m in model.critic.modules())
         assert any(isinstance(m, nn.Conv2d) for m in model.generator.modules())
         x = torch.rand(20, *domain.shape)
@@ -289,7 +290,12 @@ def test_critic_gap():
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("gan", {"penalty": -1.0}), ("wgan", {"bound": 0.0}), ("gan", {"critic_steps": 0})],
+    [
+        ("gan", {"network": "convolutional"}),
+        ("gan", {"penalty": -1.0}),
+        ("wgan", {"bound": 0.0}),
+        ("gan", {"critic_steps": 0}),
+    ],
 )
 def test_refusals(name, options):
     (option,) = options

@@ -18,6 +18,7 @@ the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -38,6 +39,9 @@ from likely.nets.mlp import MLP
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
 CODE = 128  # numbers that a critic's convolutions make of an image
+LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
+
+Network = Literal["auto", "mlp", "convolutional"]
 
 
 def leaky(h: Tensor) -> Tensor:
@@ -107,8 +111,10 @@ class GAN(GenerativeModel):
     latent : int, optional
         Dimension of the generator's normal noise; by default that of the data, from 2 to 64.
     hidden : sequence of int, optional
-        Widths of the hidden layers of both networks; on images, channels of their convolutions at half
-        the resolution, at a quarter … None takes (128, 128, 128), or (32, 64) channels.
+        Widths of the hidden layers of both networks; if they are convolutional, channels at half the
+        resolution, at a quarter … None takes (128, 128, 128), or (32, 64) channels.
+    network : {"auto", "mlp", "convolutional"}
+        Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
     critic_steps : int
         Steps of the critic for each of the generator.
     penalty : float
@@ -117,7 +123,7 @@ class GAN(GenerativeModel):
     Raises
     ------
     LikelyError
-        If the penalty is negative.
+        If the penalty is negative, or convolutions are asked for where there are no images.
 
     Examples
     --------
@@ -139,6 +145,7 @@ class GAN(GenerativeModel):
         context: Domain | None = None,
         latent: int | None = None,
         hidden: Sequence[int] | None = None,
+        network: Network = "auto",
         critic_steps: int = 1,
         penalty: float = 0.0,
     ) -> None:
@@ -147,6 +154,7 @@ class GAN(GenerativeModel):
             context=context,
             latent=latent,
             hidden=None if hidden is None else tuple(hidden),
+            network=network,
             critic_steps=critic_steps,
             penalty=penalty,
         )
@@ -156,7 +164,7 @@ class GAN(GenerativeModel):
         self.view = AffineView(domain)
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         circles = int(self.view.periodic.sum())
-        image = image_shape(domain) if len(domain.columns) == 1 else None
+        image = _image(domain, network)
         given = self.context_size
         self.generator: nn.Module
         if image is None:
@@ -203,7 +211,9 @@ class GAN(GenerativeModel):
     # The two players.
 
     def loss(self, batch: Batch) -> Tensor:
-        raise LikelyError(f"{type(self).__name__} has two players: train both of its `objectives()`")
+        raise LikelyError(
+            f"{type(self).__name__} has two players: train both of its `objectives()`"
+        )
 
     def objectives(self) -> list[Objective]:
         critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
@@ -301,6 +311,19 @@ class MinimaxGAN(GAN):
     def generator_loss(self, fake: Tensor) -> Tensor:
         """log(1 − D(G))."""
         return -F.softplus(fake)
+
+
+def _image(domain: Domain, network: Network) -> Shape | None:
+    """The shape of the images that convolutional networks are to see; None for an MLP."""
+    shape = image_shape(domain) if len(domain.columns) == 1 else None
+    if network == "convolutional" and shape is None:
+        raise LikelyError(
+            'network="convolutional": it takes images with entries of one kind (layout="image"); '
+            'take "mlp"'
+        )
+    if network == "mlp" or (network == "auto" and shape and min(shape[1:]) < LEAST_IMAGE):
+        return None
+    return shape
 
 
 def _joined(h: Tensor, context: Tensor | None) -> Tensor:

@@ -23,7 +23,7 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
 from likely.core.registry import register
-from likely.gans.gan import GAN
+from likely.gans.gan import GAN, Network
 from likely.gans.penalties import distance_from_unit_slope
 
 
@@ -47,7 +47,7 @@ class WGAN(GAN):
 
     Parameters
     ----------
-    domain, context, latent, hidden
+    domain, context, latent, hidden, network
         As in `GAN`, and so are its limits.
     critic_steps : int
         Steps of the critic for each of the generator.
@@ -59,7 +59,7 @@ class WGAN(GAN):
     Raises
     ------
     LikelyError
-        If the bound is not positive, or the penalty negative.
+        As in `GAN`, or if the bound is not positive.
     """
 
     recipe = Recipe(batch=256, rate=3e-3, betas=(0.0, 0.9), steps=10_000)
@@ -71,6 +71,7 @@ class WGAN(GAN):
         context: Domain | None = None,
         latent: int | None = None,
         hidden: Sequence[int] | None = None,
+        network: Network = "auto",
         critic_steps: int = 2,
         bound: float | None = 0.1,
         penalty: float = 0.1,
@@ -80,6 +81,7 @@ class WGAN(GAN):
             context=context,
             latent=latent,
             hidden=hidden,
+            network=network,
             critic_steps=critic_steps,
             penalty=penalty,
         )
