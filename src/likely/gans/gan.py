@@ -264,9 +264,9 @@ class GAN(GenerativeModel):
     ) -> Figure:
         """Mean of the critic on real rows minus that on as many samples, and its standard error.
 
-        Near zero the critic cannot tell them apart, be it that they agree or that it is weak. For a
-        Wasserstein critic of slope 1 it is an estimate from below of the Wasserstein-1 distance
-        between the standardised columns.
+        Near zero the critic cannot tell them apart, be it that they agree or that it is weak. The gap
+        of a `wgan-gp` estimates the Wasserstein-1 distance W between the standardised columns: a weak
+        critic finds less, and a penalty λ lets the best one find about W (1 + W/2λ).
 
         Parameters
         ----------

@@ -1,7 +1,8 @@
 """How a GAN sees a domain: real numbers that a generator can put out and a critic can compare.
 
-There is no Jacobian to pay for here, so bounded columns are only shifted and scaled. A bijection to
-the whole line, which a density needs, would draw what piles up at a bound out into a long tail.
+There is no Jacobian to pay for here, so bounded columns are only shifted and scaled. The bijection to
+the whole line that a density needs would carry what lies exactly on a bound, such as black pixels, far
+away from the rest.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class WGAN(GAN):
         hidden: Sequence[int] | None = None,
         network: Network = "auto",
         critic_steps: int = 2,
-        bound: float | None = 0.1,
+        bound: float | None = 0.03,
         penalty: float = 0.1,
     ) -> None:
         super().__init__(
