@@ -19,7 +19,7 @@ from likely.core.likelihood import Kind
 from likely.core.model import Batch, seeded
 from likely.core.registry import entries, find
 from likely.nets.masked import MaskedMLP
-from likely.truth import gaussian_mixture
+from likely.truth import gaussian_mixture, markov_chain
 
 MODELS = list(entries())
 DTYPES = [torch.float32, torch.float64]
@@ -34,7 +34,8 @@ TRUTH = gaussian_mixture(
 )
 LEVELS = lk.table(lk.Integer(3), lk.Binary(), lk.Integer(4))
 SYMBOLS = lk.table(lk.Integer(3), lk.Binary(), lk.Categorical(4))
-STATES = torch.tensor(list(itertools.product(range(3), range(2), range(4))))  # of these two
+CHAIN = markov_chain([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]], length=3)
+SEQUENCE = CHAIN.domain
 LONG = [  # more entries, for what depends on their order
     lk.table(lk.Real(), lk.Periodic(-math.pi, math.pi), lk.Real(), lk.Interval(0, 0.1), lk.Real()),
     lk.reals(5),
@@ -47,6 +48,8 @@ def rows(domain, n, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     if domain == PLANE:
         return TRUTH.sample(n, seed).to(dtype)
+    if domain == SEQUENCE:
+        return CHAIN.sample(n, seed)
     u = torch.rand(n, domain.size, generator=generator, dtype=torch.float64)
     u[:, 1:] = (u[:, 1:] + u[:, :1].square()) / 2
     columns = []
@@ -70,12 +73,23 @@ def contexts(n):
     return c
 
 
+def states(domain):
+    """All rows of a small discrete domain."""
+    levels = [range(domain.column(i).levels) for i in range(domain.size)]
+    return torch.tensor(list(itertools.product(*levels)))
+
+
+def shifted(domain, x, by):
+    """Rows moved upwards by a context of 0 or 1."""
+    return x + 3 * by if domain == PLANE else (x + by.long()).clamp_max(2)
+
+
 def data_of(domain, dtype=torch.float32, n=1500, context=False):
     x = rows(domain, n, dtype)
     c = None
     if context:
         c = contexts(n)
-        x = x + 3 * c[:, :1] if domain == PLANE else x
+        x = shifted(domain, x, c[:, :1]) if domain in (PLANE, SEQUENCE) else x
     parts = [slice(0, n - 400), slice(n - 400, n - 200), slice(n - 200, n)]
     splits = [lk.data.Split(x[p], None if c is None else c[p]) for p in parts]
     return lk.Data(domain, *splits, context=CONTEXT if context else None)
@@ -149,7 +163,7 @@ def exact_on(name, *domains):
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_density_integrates_to_one(name, trained, dtype, fitted):
-    for domain in (PLANE, exact_on(name, BOUNDED, INTERVALS, PLANE)):
+    for domain in {taken(name, PLANE), exact_on(name, BOUNDED, INTERVALS, PLANE)}:
         model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
         x, weight, _ = grid(domain, 320)
         log_prob = model.log_likelihood(x.to(dtype)).value  # in chunks
@@ -160,7 +174,7 @@ def test_density_integrates_to_one(name, trained, dtype, fitted):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_lower_bound_has_at_most_unit_mass(name, dtype, fitted):
-    model = fitted(name, PLANE, dtype)
+    model = fitted(name, taken(name, PLANE), dtype)
     if model.density != Kind.LOWER:
         pytest.skip("no bound on reals")
     x, weight, _ = grid(PLANE, 60)
@@ -174,11 +188,11 @@ def test_a_lower_bound_has_at_most_unit_mass(name, dtype, fitted):
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_probabilities_of_a_discrete_domain(name, trained, dtype, fitted):
-    domain = taken(name, SYMBOLS, LEVELS)
+    domain = taken(name, SYMBOLS, LEVELS, SEQUENCE)
     model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
     if model.density == Kind.NONE:
         pytest.skip("no likelihood")
-    likelihood = model.log_likelihood(STATES.repeat(100, 1), seed=0)
+    likelihood = model.log_likelihood(states(domain).repeat(100, 1), seed=0)
     # The exponential of a bound is an estimate of the probability without bias.
     masses = likelihood.value.double().view(100, -1).exp().sum(1)
     error = 0 if likelihood.kind == Kind.EXACT else masses.std().item() / 10
@@ -221,14 +235,15 @@ def test_samples_follow_the_density(name, dtype, fitted):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitted):
-    domain = exact_on(name, SYMBOLS, LEVELS)
+    domain = exact_on(name, SYMBOLS, LEVELS, SEQUENCE)
     model = fitted(name, domain, dtype)
     n = 10_000
     x = model.sample(n, seed=2)
     assert x.dtype == torch.int64
-    observed = (x[:, None] == STATES).all(2).sum(0).double()
+    all_states = states(domain)
+    observed = (x[:, None] == all_states).all(2).sum(0).double()
     with torch.no_grad():
-        expected = n * model.log_prob(STATES).double().exp()
+        expected = n * model.log_prob(all_states).double().exp()
     keep = expected > 5
     statistic = ((observed - expected)[keep] ** 2 / expected[keep]).sum().item()
     assert scipy.stats.chi2.sf(statistic, int(keep.sum()) - 1) > LEVEL
@@ -237,12 +252,14 @@ def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitt
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_likelihood_is_never_better_than_the_truth(name, dtype, fitted):
-    model = fitted(name, PLANE, dtype)
+    domain = taken(name, PLANE, SEQUENCE)
+    truth = TRUTH if domain == PLANE else CHAIN
+    model = fitted(name, domain, dtype)
     if model.density == Kind.NONE:
         pytest.skip("no likelihood")
-    x = TRUTH.sample(5000, 7)
-    likelihood = model.log_likelihood(x.to(dtype), seed=0)
-    difference = TRUTH.log_prob(x.double()) - likelihood.value.double()
+    x = rows(domain, 5000, dtype, 7)
+    likelihood = model.log_likelihood(x, seed=0)
+    difference = truth.log_prob(x if domain.discrete else x.double()) - likelihood.value.double()
     error = math.hypot(difference.std().item() / math.sqrt(5000), likelihood.common_stderr)
     if likelihood.kind != Kind.UPPER:
         assert difference.mean().item() >= -3 * error
@@ -250,7 +267,9 @@ def test_likelihood_is_never_better_than_the_truth(name, dtype, fitted):
     if likelihood.kind == Kind.EXACT:
         y = model.sample(20_000, seed=3)
         with torch.no_grad():
-            ratio = (TRUTH.log_prob(y.double()) - model.log_prob(y).double()).exp()
+            ratio = (
+                truth.log_prob(y if domain.discrete else y.double()) - model.log_prob(y).double()
+            ).exp()
         assert abs(ratio.mean().item() - 1) < 4 * ratio.std().item() / math.sqrt(len(y)) + 1e-3
 
 
@@ -276,6 +295,7 @@ def test_rows_outside_the_support(name, dtype, fitted):
 @pytest.mark.parametrize("name", MODELS)
 def test_large_offsets_keep_their_precision(name):
     # Seconds since 1970, spread over some minutes: float32 has a step of 128 s there.
+    taken(name, PLANE)
     x = 1.7e9 + 580 * rows(PLANE, 1000, torch.float64)
     model = untrained(name, PLANE, torch.float32, x)
     draws = model.sample(1000, seed=0)
@@ -327,13 +347,15 @@ def test_transforms_are_bijections_with_the_right_jacobian(name, scale):
 def test_gradients_with_respect_to_the_context(name, dtype):
     if not find(name).cls.takes_context:
         pytest.skip("takes no context")
-    domain = exact_on(name, BOUNDED, INTERVALS)
+    domain = exact_on(name, BOUNDED, INTERVALS, SEQUENCE)
     model = untrained(name, domain, dtype, context=True)
     x, context = rows(domain, 6, dtype), contexts(6).to(dtype).requires_grad_()
-    x[1, 0], x[3, 1], x[4, 0] = 7.0, math.inf, math.nan
+    x[1, 0] = 7
+    if not domain.discrete:
+        x[3, 1], x[4, 0] = math.inf, math.nan
     log_prob = model.log_prob(x, context)
     inside = log_prob.isfinite()
-    assert inside.tolist() == [True, False, True, False, False, True]
+    assert inside.tolist() == [i not in ([1] if domain.discrete else [1, 3, 4]) for i in range(6)]
     for total in (log_prob[inside].sum(), log_prob.sum()):
         (gradient,) = torch.autograd.grad(total, context, retain_graph=True)
         assert gradient.isfinite().all()
@@ -343,7 +365,7 @@ def test_gradients_with_respect_to_the_context(name, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
-    domain = exact_on(name, PLANE)
+    domain = exact_on(name, PLANE, SEQUENCE)
     model = fitted(name, domain, dtype)
     x = rows(domain, 20, dtype)
     with torch.no_grad():
@@ -363,9 +385,11 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
         with pytest.raises(lk.DomainError, match="no context"):
             lk.make(name, PLANE, context=CONTEXT)
         return
-    model = fitted(name, PLANE, torch.float32, context=True)
+    domain = taken(name, PLANE, SEQUENCE)
+    model = fitted(name, domain, torch.float32, context=True)
     low, high = torch.tensor([0.0, 0.2, 0.5]), torch.tensor([1.0, 0.2, 0.5])
-    x = torch.cat([rows(PLANE, 200), rows(PLANE, 200) + 3])
+    x = rows(domain, 200)
+    x = torch.cat([x, shifted(domain, x, torch.ones(1))])
     first = torch.arange(400) < 200
     verbs = [lambda: model.sample(2)]
     if model.density != Kind.NONE:
@@ -380,7 +404,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
         torch.testing.assert_close(score(x, seam[0]), score(x, seam[1]))
         torch.testing.assert_close(score(x.tolist(), high.tolist()).float(), score(x, high))
     shift = model.sample(2000, context=high, seed=0) - model.sample(2000, context=low, seed=0)
-    assert shift.mean() > 0.1
+    assert shift.double().mean() > 0.1
     for verb in verbs:
         with pytest.raises(lk.DataError, match="context"):
             verb()
@@ -391,7 +415,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_seeded_runs_repeat_bitwise(name, dtype, fitted):
-    domain = taken(name, BOUNDED, INTERVALS, PLANE)
+    domain = taken(name, BOUNDED, INTERVALS, PLANE, SEQUENCE)
     data, models = data_of(domain, dtype), []
     for _ in range(2):
         with seeded(3):
@@ -423,7 +447,7 @@ print("equal")
 def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitted):
     cases = []
     for name, dtype in itertools.product(MODELS, DTYPES):
-        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SYMBOLS) if find(name).takes(d))
+        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SEQUENCE) if find(name).takes(d))
         model = fitted(name, domain, dtype)
         path = tmp_path / f"{name}-{dtype}.safetensors"
         lk.save(model, path)
@@ -439,7 +463,7 @@ def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitt
 
 @pytest.mark.parametrize("name", MODELS)
 def test_configuration_builds_the_same_model(name):
-    model = lk.make(name, taken(name, PLANE, SYMBOLS))
+    model = lk.make(name, taken(name, PLANE, SEQUENCE))
     config = json.loads(json.dumps(configuration(model)))
     twin = build(config)
     assert configuration(twin) == configuration(model)
@@ -453,9 +477,11 @@ def test_refusals_are_clear(name):
     entry = find(name)
     unordered = lk.table(lk.Real(), lk.Categorical(3))
     if not entry.takes(unordered):
-        with pytest.raises(lk.DomainError, match=r"categorical columns; these models do: .*made"):
+        with pytest.raises(
+            lk.DomainError, match=r"(categorical|real) columns; these models do: .*made"
+        ):
             lk.make(name, unordered)
-    model = lk.make(name, taken(name, PLANE, SYMBOLS))
+    model = lk.make(name, taken(name, PLANE, SEQUENCE))
     if model.density == Kind.NONE:
         with pytest.raises(lk.DensityError, match="no likelihood"):
             model.log_likelihood(torch.zeros(3, 2))

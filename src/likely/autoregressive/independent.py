@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from likely.autoregressive.completion import partly_known
+from likely.autoregressive.autoregressive import partly_known
 from likely.core.domain import Domain
 from likely.core.model import Batch, GenerativeModel, Recipe
 from likely.core.registry import register

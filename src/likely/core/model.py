@@ -147,6 +147,7 @@ class GenerativeModel(nn.Module):
     """
 
     accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
+    of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
     recipe: Recipe = Recipe()  # an instance may have its own
     prepared: Tensor
@@ -169,21 +170,30 @@ class GenerativeModel(nn.Module):
                     f"a domain is needed, not a {type(domain).__name__}: give data.domain, "
                     "context=data.context"
                 )
-        refused = sorted(kind.__name__.lower() for kind in self.domain.kinds - self.accepts)
-        if refused:
+        why = None
+        if refused := sorted(kind.__name__.lower() for kind in self.domain.kinds - self.accepts):
             names = [
                 self.domain.name(i)
                 for i in range(self.domain.size)
                 if type(self.domain.column(i)) not in self.accepts
             ]
             which = f" ({', '.join(names[:5])})" if self.domain.names else ""
+            why = f"{', '.join(refused)} columns{which}"
+        elif not self.takes(self.domain):
+            why = "columns of different kinds or numbers of levels"
+        if why:
             raise DomainError(
-                f"{type(self).__name__} does not take {', '.join(refused)} columns{which}; "
-                f"these models do: {', '.join(taking(self.domain)) or 'none'}; or leave the columns "
-                "out, or take them as the context"
+                f"{type(self).__name__} does not take {why}; these models do: "
+                f"{', '.join(taking(self.domain)) or 'none'}; or leave the columns out, or take them "
+                "as the context"
             )
         if self.context is not None and not self.takes_context:
             raise DomainError(f"{type(self).__name__} takes no context: leave it out")
+
+    @classmethod
+    def takes(cls, domain: Domain) -> bool:
+        """Whether this family takes a domain's columns."""
+        return domain.kinds <= cls.accepts and (not cls.of_one_kind or len(domain.groups) == 1)
 
     @property
     def density(self) -> Kind:
@@ -266,12 +276,22 @@ class GenerativeModel(nn.Module):
         DataError
             If the context is missing, not wanted, or outside its domain.
         """
+        return self._drawn(self._sample, n, context, seed)
+
+    def _drawn(
+        self,
+        draw: Callable[[int, Tensor | None], Tensor],
+        n: int,
+        context: Tensor | None,
+        seed: int | None,
+    ) -> Tensor:
+        """n draws by `draw(rows, context features)`, by chunks and without gradients."""
         if n < 0:
             raise DataError(f"sample: n must not be negative, not {n}")
         features = self._checked_context(context, n)
         with torch.no_grad(), seeded(seed, self.device):
             parts = [
-                self._sample(stop - start, None if features is None else features[start:stop])
+                draw(stop - start, None if features is None else features[start:stop])
                 for start, stop in self._chunks(n)
             ]
         if not parts:

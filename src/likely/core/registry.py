@@ -49,7 +49,7 @@ class Entry:
 
     def takes(self, domain: Domain) -> bool:
         """Whether the model takes a domain's columns."""
-        return domain.kinds <= self.cls.accepts
+        return self.cls.takes(domain)
 
     def to_json(self) -> dict[str, Any]:
         """What `lk.models()` tells, JSON-able."""

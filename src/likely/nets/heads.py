@@ -125,29 +125,34 @@ class Bernoulli(Head):
 
 
 class Softmax(Head):
-    """Levels 0 … k − 1; the outputs are their logits."""
+    """Finitely many values of one kind of column; the outputs are their logits."""
 
     def __init__(self, columns: Sequence[Discrete], components: int) -> None:
         super().__init__()
         self.levels = self.size = columns[0].levels or 0
+        self.low, self.step = columns[0].low, columns[0].step
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Logits of all levels."""
         return outputs
 
+    def code(self, x: Tensor) -> Tensor:
+        """Which of the levels, counted from 0, each value is."""
+        return (x.long() - self.low) // self.step
+
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         counts = weight.new_full((x.shape[1], self.levels), PSEUDOCOUNT)
-        return counts.scatter_add_(1, x.long().T, weight.expand(x.shape[1], -1)).log()
+        return counts.scatter_add_(1, self.code(x).T, weight.expand(x.shape[1], -1)).log()
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
-        logits, code = self.logits(outputs).flatten(0, 1), x.long().flatten()
+        logits, code = self.logits(outputs).flatten(0, 1), self.code(x).flatten()
         return -F.cross_entropy(logits, code, reduction="none").view(x.shape)
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
-        return choose(self.logits(outputs)).to(outputs)
+        return (self.low + self.step * choose(self.logits(outputs))).to(outputs)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        return self.logits(outputs).argmax(-1).to(outputs)
+        return (self.low + self.step * self.logits(outputs).argmax(-1)).to(outputs)
 
 
 class OrderedSoftmax(Softmax):

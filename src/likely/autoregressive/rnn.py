@@ -1,0 +1,147 @@
+"""RNN: a recurrent network over the symbols of a sequence.
+
+    h_t = cell(h_{t−1}, x_{t−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V h_t + b_t)[x_t]
+
+with gated cells: GRU (Cho et al. 2014, arXiv:1406.1078) or LSTM (Hochreiter & Schmidhuber 1997,
+Neural Comput. 9, 1735). For outcomes of quantum measurements: Carrasquilla, Torlai, Melko & Aolita
+(2019), Nat. Mach. Intell. 1, 155, arXiv:1810.10584.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.autoregressive.sequence import SequenceModel
+from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.core.model import Recipe
+from likely.core.registry import register
+
+MOST_LAYERS = 3
+
+
+@register(
+    "rnn",
+    title="recurrent network",
+    density="exact",
+    constraint="autoregressive: an ordering of the symbols, sampled one after the other",
+    paper="Cho et al. 2014, arXiv:1406.1078",
+)
+class RNN(SequenceModel):
+    """Recurrent network; a sample takes one pass, with the hidden state carried along.
+
+    Parameters
+    ----------
+    domain : Domain
+        Sequences of one kind of symbol with finitely many values.
+    context : Domain, optional
+        It goes into every step.
+    cell : {"gru", "lstm"}
+    hidden : int
+        Units of a layer.
+    layers : int
+        At most 3.
+    embedding : int, optional
+        Width of a learned embedding of the symbols; by default they are one-hot vectors.
+    order : sequence of int, optional
+        The entries, counted in row-major order, in the order in which they are generated; by
+        default as they stand.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> data = lk.load_data("markov-chain")
+    >>> model = lk.make("rnn", data.domain, hidden=32)
+    >>> history = lk.fit(model, data, steps=100)
+    >>> model.sample(5, seed=1).shape
+    torch.Size([5, 8])
+    """
+
+    recipe = Recipe(batch=512, rate=5e-3, clip=1.0)
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        cell: Literal["gru", "lstm"] = "gru",
+        hidden: int = 128,
+        layers: int = 1,
+        embedding: int | None = None,
+        order: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            cell=cell,
+            hidden=hidden,
+            layers=layers,
+            embedding=embedding,
+            order=None if order is None else tuple(order),
+        )
+        if cell not in ("gru", "lstm"):
+            raise LikelyError(f"cell={cell!r}: take 'gru' or 'lstm'")
+        if layers > MOST_LAYERS:
+            raise LikelyError(f"layers must be at most {MOST_LAYERS}, not {layers}")
+        symbols = self.levels + 1  # and one before the first
+        self.embedding = None if embedding is None else nn.Embedding(symbols, embedding)
+        width = symbols if embedding is None else embedding
+        network = nn.GRU if cell == "gru" else nn.LSTM
+        self.net = network(width + self.context_size, hidden, layers, batch_first=True)
+        self._add_output(hidden)
+
+    def _embedded(self, inputs: Int[Tensor, "n t"], context: Tensor | None) -> Tensor:
+        if self.embedding is not None:
+            x = self.embedding(inputs)
+        else:
+            x = F.one_hot(inputs, self.levels + 1).to(self.bias)
+        if context is None:
+            return x
+        return torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], -1)
+
+    def _hidden(
+        self, inputs: Int[Tensor, "n t"], context: Tensor | None
+    ) -> Float[Tensor, "n t width"]:
+        return self.net(self._embedded(inputs, context))[0]
+
+    def _walk(self, k: int, n: int, context: Tensor | None) -> RecurrentWalk:
+        return RecurrentWalk(self, n, context)
+
+
+class RecurrentWalk:
+    """A pass symbol by symbol that carries the hidden state along; see `Walk`."""
+
+    def __init__(self, model: RNN, n: int, context: Tensor | None) -> None:
+        self.model, self.context = model, context
+        self.order, self.t = model.orderings[0].tolist(), 0
+        self.state: Tensor | tuple[Tensor, ...] | None = None
+        self._advance(torch.full((n, 1), model.levels, device=model.device))
+
+    @torch.no_grad()
+    def _advance(self, codes: Tensor) -> None:
+        h, self.state = self.model.net(self.model._embedded(codes, self.context), self.state)
+        self.h = h[:, 0]
+
+    @torch.no_grad()
+    def outputs(self) -> Float[Tensor, "n levels"]:
+        return self.model.logits(self.order[self.t], self.h)
+
+    def feed(self, values: Int[Tensor, "n 1"]) -> None:
+        self.t += 1
+        if self.t < len(self.order):
+            self._advance(values)
+
+    def select(self, rows: Int[Tensor, " m"]) -> None:
+        assert self.state is not None
+        if isinstance(self.state, tuple):  # an LSTM's
+            self.state = tuple(part[:, rows] for part in self.state)
+        else:
+            self.state = self.state[:, rows]
+        self.h = self.h[rows]
+        self.context = None if self.context is None else self.context[rows]

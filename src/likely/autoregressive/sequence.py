@@ -1,0 +1,146 @@
+"""What the RNN and the transformer share: symbols in, logits out, one network for all positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.autoregressive.autoregressive import Autoregressive, Draw
+from likely.core.domain import Binary, Categorical, Domain, Integer, Spin
+from likely.core.errors import LikelyError
+from likely.core.model import Batch
+from likely.nets.heads import ColumnHeads, Softmax
+
+
+class SequenceModel(Autoregressive):
+    """Sequences of symbols: p(x) = Π_t softmax(V h_t + b_t)[x_t], h_t a function of x_1 … x_{t−1}.
+
+    A subclass writes `_hidden` and `_walk`. All entries are of one kind with k values; V is shared by
+    them, and the bias b_t, which starts at the marginals of the data, is each entry's own.
+    """
+
+    accepts = frozenset({Binary, Categorical, Integer, Spin})
+    of_one_kind = True
+
+    def __init__(
+        self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+    ) -> None:
+        super().__init__(domain, context=context, **hyperparameters)
+        self.heads = ColumnHeads(domain, head_of=lambda column: Softmax)
+        self.levels = self.heads.sizes[0]
+        # Where each entry stands in the ordering.
+        self.register_buffer("position", self.orderings[0].argsort(), persistent=False)
+
+    position: Tensor
+
+    def _add_output(self, width: int) -> None:
+        self.output = nn.Linear(width, self.levels, bias=False)
+        self.bias = nn.Parameter(torch.zeros(self.domain.size * self.levels))
+
+    def prepare(self, batch: Batch) -> None:
+        """Start at the independent marginals of the training split."""
+        super().prepare(batch)
+        with torch.no_grad():
+            self.output.weight.zero_()
+            self.bias.copy_(self.heads.initial(batch.x, batch.weight))
+
+    # What a subclass writes.
+
+    def _hidden(
+        self, inputs: Int[Tensor, "n t"], context: Tensor | None
+    ) -> Float[Tensor, "n t width"]:
+        """h of all positions, from the symbols before each: the first of them is `self.levels`."""
+        raise NotImplementedError
+
+    # Likelihood.
+
+    def _codes(self, x: Tensor) -> Int[Tensor, "n entries"]:
+        return self.heads.heads[0].code(x.flatten(1))  # type: ignore[operator]
+
+    def _terms(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, "n entries"]:
+        codes = self._codes(x)[:, self.orderings[0]]
+        inputs = F.pad(codes[:, :-1], (1, 0), value=self.levels)
+        logits = self.output(self._hidden(inputs, context))[:, self.position]
+        return self.heads.log_prob(logits.flatten(1) + self.bias, x)
+
+    # Sampling.
+
+    def logits(self, i: int, h: Float[Tensor, "n width"]) -> Float[Tensor, "n levels"]:
+        """Logits of entry i."""
+        return self.output(h) + self.bias.unflatten(0, (-1, self.levels))[i]
+
+    def _input(self, i: int, x: Tensor) -> Tensor:
+        return self._codes(x[:, None])
+
+    def sample(
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Draw from the model, symbol by symbol, or from sharpened conditionals.
+
+        The other parameters and the errors are those of `GenerativeModel.sample`.
+
+        Parameters
+        ----------
+        temperature : float
+            Divides the logits: below 1 the likely symbols become likelier.
+        top_k : int, optional
+            Draw from the k likeliest symbols.
+        top_p : float, optional
+            Draw from the fewest symbols that together have this probability or more (Holtzman et
+            al. 2020, arXiv:1904.09751); after `temperature` and `top_k`.
+        """
+        draw = self._sharpened(temperature, top_k, top_p)
+        return self._drawn(lambda n, c: self._sample(n, c, draw), n, context, seed)
+
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+        particles: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """As `Autoregressive.complete`, with the conditionals of `sample`.
+
+        Sharpened ones serve to draw; candidates are still weighed by the model's own.
+        """
+        draw = self._sharpened(temperature, top_k, top_p)
+        return self._completed(x, known, context, seed, particles, draw)
+
+    def _sharpened(self, temperature: float, top_k: int | None, top_p: float | None) -> Draw:
+        if not 0 < temperature < math.inf:
+            raise LikelyError(f"temperature must be a finite number above 0, not {temperature}")
+        if top_k is not None and top_k < 1:
+            raise LikelyError(f"top_k must be at least 1, not {top_k}")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise LikelyError(f"top_p must be above 0 and at most 1, not {top_p}")
+
+        def draw(i: int, logits: Tensor) -> Tensor:
+            logits = logits / temperature
+            if top_k is not None and top_k < self.levels:
+                least = logits.topk(top_k).values[:, -1:]
+                logits = logits.masked_fill(logits < least, -math.inf)
+            if top_p is not None:
+                ordered, index = logits.sort(descending=True)
+                mass = ordered.softmax(-1)
+                beyond = mass.cumsum(-1) - mass >= top_p  # what is likelier has enough already
+                logits = logits.masked_fill(beyond.gather(1, index.argsort(1)), -math.inf)
+            return self.heads.sample_entry(i, logits)
+
+        return draw
