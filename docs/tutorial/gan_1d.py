@@ -5,7 +5,7 @@
 A GAN has no likelihood, and its losses say nothing about its quality. On the line everything can be
 measured all the same: the mean and the width of a Gaussian, and for Beta(0.7, 0.7), which piles up at
 both ends of [0, 1], the Wasserstein-1 distance ∫ |F − G| and the Kolmogorov–Smirnov distance
-sup |F − G| from the exact distribution. Two to three minutes on one core.
+sup |F − G| from the exact distribution. About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, lk.Figure]]:
     """Learn, measure, draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("gan-1d.png"), help="the picture")
-    parser.add_argument("--steps", type=int, default=4000, help="of each training")
+    parser.add_argument("--steps", type=int, default=8000, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     results = {}

@@ -473,13 +473,13 @@ def _score_anomaly(model: GenerativeModel, run: Path, data: str, out: Path, as_j
     import numpy as np
     import torch
 
-    from likely.core.model import CHUNK, seeded
+    from likely.core.model import seeded
+    from likely.evaluation.likelihood import batches
 
     rows = lk.data.load_rows(data, **_to_be_scored(model, run) | {"weight": None})
-    step = max(1, CHUNK // model.domain.size)
     with seeded(0, model.device):
-        batches = (rows.rows(slice(i, i + step)) for i in range(0, len(rows), step))
-        parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in batches]
+        chunks = batches(model, rows, torch.arange(len(rows)))
+        parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in chunks]
     value = torch.cat(parts).numpy()
     _write_rows(out, "anomaly_score", value, {"anomaly_score": value})
     outside, first = int(np.isinf(value).sum()), int(value.argmax())
@@ -495,11 +495,7 @@ def _score_anomaly(model: GenerativeModel, run: Path, data: str, out: Path, as_j
 
 def _to_be_scored(model: GenerativeModel, run: Path) -> dict[str, Any]:
     """How to read rows that are to be scored: those outside the domain too, as real numbers."""
-    import dataclasses
-
-    domain = model.domain
-    kinds = tuple(c if isinstance(c, lk.Categorical) else lk.Real() for c in domain.columns)
-    options = _as_fitted(model, run) | {"domain": dataclasses.replace(domain, columns=kinds)}
+    options = _as_fitted(model, run) | {"domain": model.domain.widened}
     options.pop("missing", None)
     return options
 

@@ -293,8 +293,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         rows, domain = self._validated(X, reset=False), self.model_.domain
         if isinstance(rows, np.ndarray):
             return torch.tensor(rows, dtype=torch.float64).reshape(-1, *domain.shape)
-        kinds = tuple(c if isinstance(c, Categorical) else Real() for c in domain.columns)
-        return load_rows(rows, domain=dataclasses.replace(domain, columns=kinds)).x[:]
+        return load_rows(rows, domain=domain.widened).x[:]
 
     def _normality(self, X: Any) -> np.ndarray:
         return -self.model_.anomaly_score(self._rows(X), seed=SCORE_SEED).numpy()

@@ -182,7 +182,7 @@ def test_options_out_of_range(name, options, message):
 
 
 def test_columns_of_several_kinds_are_refused():
-    with pytest.raises(lk.DomainError, match="different kinds or numbers of levels; .*made"):
+    with pytest.raises(lk.DomainError, match=r"different kinds or numbers of levels; .*made"):
         lk.make("rnn", lk.table(lk.Binary(), lk.Categorical(3)))
 
 

@@ -24,7 +24,7 @@ from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Recipe, as_rows
 from likely.core.registry import register
 from likely.core.view import Features
-from likely.nets.convolutional import Shape, image_shape
+from likely.nets.convolutional import Network, image_seen
 from likely.nets.heads import (
     NARROWEST,
     ColumnHeads,
@@ -34,9 +34,9 @@ from likely.nets.heads import (
     OrderedSoftmax,
     simple_head,
 )
+from likely.nets.mlp import joined
 
 Integers = Literal["auto", "categorical", "discretised-logistic"]
-Network = Literal["auto", "mlp", "convolutional"]
 
 
 @register(
@@ -129,7 +129,8 @@ class Autoencoder(GenerativeModel):
         for head in self.heads.heads:
             if isinstance(head, Gaussian) and scale is not None:
                 head.fix(scale)
-        shape = _image_seen(domain, self.heads, self.features, network)
+        alike = self.heads.uniform and len(set(self.features.sizes)) == 1
+        shape = image_seen(domain, network, alike)
         given = self.context_size
         if hidden is None:
             hidden = (256, 256) if shape is None else (32, 64)
@@ -291,8 +292,7 @@ class Autoencoder(GenerativeModel):
 
     def _affine(self, context: Tensor | None, n: int) -> Float[Tensor, "n features"]:
         """The context with a leading one."""
-        one = torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device)
-        return one if context is None else torch.cat([one, context], 1)
+        return joined(torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device), context)
 
     def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
         noise = torch.randn(n, self.latent, dtype=self.code_factor.dtype, device=self.device)
@@ -309,17 +309,3 @@ def _head_of(integers: Integers) -> Callable[[Column], type[Head] | None]:
         return simple_head(column)
 
     return head_of
-
-
-def _image_seen(
-    domain: Domain, heads: ColumnHeads, features: Features, network: Network
-) -> Shape | None:
-    """The shape of the images that a convolutional network is to see; None for an MLP."""
-    alike = heads.uniform and len(set(features.sizes)) == 1
-    shape = image_shape(domain) if alike else None
-    if network == "convolutional" and shape is None:
-        raise LikelyError(
-            'network="convolutional": it takes images with entries of one kind (layout="image"); '
-            'take "mlp"'
-        )
-    return None if network == "mlp" else shape

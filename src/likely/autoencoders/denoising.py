@@ -18,11 +18,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likely.autoencoders.autoencoder import Autoencoder, Integers, Network
+from likely.autoencoders.autoencoder import Autoencoder, Integers
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Batch
 from likely.core.registry import register
+from likely.nets.convolutional import Network
 
 
 @register(

@@ -21,14 +21,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from likely.autoencoders.autoencoder import Autoencoder, Integers, Network
+from likely.autoencoders.autoencoder import Autoencoder, Integers
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Kind, Likelihood, importance_bound
 from likely.core.model import CHUNK, Batch, GenerativeModel, Recipe
 from likely.core.registry import register
-
-NARROWEST = 1e-4  # least σ(x)
+from likely.nets.convolutional import Network
+from likely.nets.heads import NARROWEST
 
 
 @register(

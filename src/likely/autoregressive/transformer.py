@@ -137,7 +137,7 @@ class Transformer(SequenceModel):
         if self.conditioning is not None:
             h = h + self.conditioning(context)[:, None]
         h = self.dropout(h)
-        for block, cache in zip(self.blocks, caches or repeat(None)):
+        for block, cache in zip(self.blocks, caches or repeat(None), strict=False):
             h = block(h, cache)
         return self.norm(h)
 

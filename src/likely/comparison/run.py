@@ -14,7 +14,7 @@ from likely.core.model import GenerativeModel
 from likely.core.registry import entries, find, make
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
-from likely.fitting import fit
+from likely.fitting.fitting import fit, one_budget
 
 
 def compare(
@@ -73,13 +73,7 @@ def compare(
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     if jobs < 1 and jobs != -1:
         raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
-    units = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    budget = {unit: value for unit, value in units.items() if value is not None}
-    if len(budget) > 1:
-        raise LikelyError("give one budget: steps, epochs or minutes")
-    for unit, value in budget.items():
-        if not value > 0:
-            raise LikelyError(f"{unit} must be above 0, not {value}")
+    budget = one_budget(steps, epochs, minutes)
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(
             f"jobs={jobs}: several fits side by side need a budget in steps or epochs; with one in "

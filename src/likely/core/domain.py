@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -277,6 +277,12 @@ class Domain:
             for column in self.columns
         )
 
+    @property
+    def widened(self) -> Domain:
+        """This domain with all columns but categorical ones real, to read rows outside it too."""
+        kinds = tuple(c if isinstance(c, Categorical) else Real() for c in self.columns)
+        return replace(self, columns=kinds)
+
     def inside(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, "n size"]:
         """Whether each entry lies in its column's support."""
         flat = x.flatten(1)
@@ -346,6 +352,45 @@ class Domain:
                 raise DataError(f"column {self.name(index)} takes {known}, not {value!r}") from None
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
         return torch.tensor(codes, dtype=dtype).reshape(self.shape)
+
+    @cached_property
+    def alphabet(self) -> tuple[str, ...] | None:
+        """The characters of a text, without the end symbol; None where entries are no characters."""
+        labels = getattr(self.columns[0], "labels", None)
+        if labels is None or len(self.columns) > 1 or len(self.shape) > 1 or self.names:
+            return None
+        characters = labels[:-1] if labels[-1] == END else labels
+        return tuple(characters) if all(len(c) == 1 for c in characters) else None
+
+    @property
+    def ends(self) -> bool:
+        """Whether rows are texts of their own that an end symbol fills up."""
+        return self.alphabet is not None and self.columns[0].levels == len(self.alphabet) + 1  # type: ignore[attr-defined]
+
+    def codes(self, text: str) -> Shaped[Tensor, " n"]:
+        """The codes of the characters of a text.
+
+        Raises
+        ------
+        DataError
+            If the entries are no characters, or one is not in the alphabet.
+        """
+        if self.alphabet is None:
+            raise DataError("the model was not fitted to a text: it takes no characters")
+        code = {character: i for i, character in enumerate(self.alphabet)}
+        unknown = [character for character in text if character not in code]
+        if unknown:
+            raise DataError(
+                f"{unknown[0]!r} is not in the model's alphabet: {''.join(self.alphabet)!r}"
+            )
+        return torch.tensor([code[character] for character in text], dtype=torch.int64)
+
+    def texts(self, x: Shaped[Tensor, "n length"]) -> list[str]:
+        """The texts that rows of codes stand for, each up to its end symbol."""
+        assert self.alphabet is not None
+        symbols = (*self.alphabet, END)
+        rows = ("".join(symbols[code] for code in row) for row in x.tolist())
+        return [row.partition(END)[0] for row in rows]
 
     @property
     def anchor(self) -> Tensor:

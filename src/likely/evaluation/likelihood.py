@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Kind, Likelihood
-from likely.core.model import CHUNK, GenerativeModel, seeded
+from likely.core.model import CHUNK, Batch, GenerativeModel, seeded
 from likely.core.target import Target
 
 if TYPE_CHECKING:
@@ -47,13 +48,10 @@ def held_out(
         If the model has no likelihood of any kind.
     """
     index = subset(len(split), rows, seed)
-    step = max(1, CHUNK // model.domain.size)
     parts, weights = [], []
     with seeded(seed, model.device):
-        for start in range(0, len(index), step):
-            batch = split.rows(index[start : start + step])
-            context = batch.context if model.context is not None else None
-            parts.append(model.log_likelihood(batch.x, context))
+        for batch in batches(model, split, index):
+            parts.append(model.log_likelihood(batch.x, batch.context))
             if batch.weight is not None:
                 weights.append(batch.weight)
     errors = [part.stderr for part in parts if part.stderr is not None]
@@ -64,6 +62,13 @@ def held_out(
         max(part.common_stderr for part in parts),  # one log Z serves all chunks
     )
     return likelihood, torch.cat(weights).cpu() if weights else None
+
+
+def batches(model: GenerativeModel, split: Split, index: Tensor) -> Iterator[Batch]:
+    """Rows of a split, as many as are scored at a time; a context only where the model takes one."""
+    for chunk in index.split(max(1, CHUNK // model.domain.size)):
+        batch = split.rows(chunk)
+        yield batch if model.context is not None else replace(batch, context=None)
 
 
 def subset(length: int, rows: int | None, seed: int) -> Tensor:

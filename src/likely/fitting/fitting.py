@@ -24,7 +24,7 @@ from likely.core.model import GenerativeModel, Recipe, seeded
 from likely.data import Data, load_data
 from likely.fitting import memory, processes
 from likely.fitting.history import History
-from likely.fitting.loop import Gradients, Passes
+from likely.fitting.loop import Gradients, Passes, Watch
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
 
@@ -50,6 +50,7 @@ def fit(
     device: str = "auto",
     devices: int = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
+    watch: Watch | None = None,
 ) -> History:
     """Train a model on the training split; it then holds its best weights by validation likelihood.
 
@@ -93,6 +94,8 @@ def fit(
         each run on the same number of processes, which share the threads of the caller.
     precision : {"32-true", "64-true", "bf16-mixed"}
         As in Lightning Fabric.
+    watch : callable (model) -> dict of str to float, optional
+        Figures of the averaged model that go into the history at each validation.
 
     Returns
     -------
@@ -116,11 +119,7 @@ def fit(
             "the model was built for another domain or context than the data's: "
             "build it with lk.make(name, data.domain, context=data.context)"
         )
-    if sum(budget is not None for budget in (steps, epochs, minutes)) > 1:
-        raise LikelyError("give one budget: steps, epochs or minutes")
-    for option, value in {"steps": steps, "epochs": epochs, "minutes": minutes}.items():
-        if value is not None and not value > 0:
-            raise LikelyError(f"{option} must be above 0, not {value}")
+    budget = one_budget(steps, epochs, minutes)
     given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
     for option, value in given.items():
         may_vanish = option in ("weight_decay", "ema")
@@ -140,7 +139,7 @@ def fit(
             max(16, BATCH_ENTRIES // model.domain.size),
         )
     recipe = dataclasses.replace(model.recipe, **changes)
-    if steps is None and epochs is None and minutes is None:
+    if not budget:
         steps = recipe.steps
     if min(recipe.batch, len(data.train)) < devices:
         raise LikelyError(f"devices={devices}, but a batch has fewer rows than that")
@@ -181,8 +180,8 @@ def fit(
         processes.share_weights(fabric, model)
         model.eval()
         return history
-    budget = steps, epochs, minutes
-    arguments = data, recipe, seed, early_stopping, budget, folder, progress
+    budgets = steps, epochs, minutes
+    arguments = data, recipe, seed, early_stopping, watch, budgets, folder, progress
     if devices == fabric.world_size:
         return _train(fabric, model, *arguments)
     history = processes.launch(
@@ -192,6 +191,18 @@ def fit(
     return history
 
 
+def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:
+    """The budget that is given, by its unit, if any; a `LikelyError` for two, or one of 0 or less."""
+    units = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    budget = {unit: value for unit, value in units.items() if value is not None}
+    if len(budget) > 1:
+        raise LikelyError("give one budget: steps, epochs or minutes")
+    for unit, value in budget.items():
+        if not value > 0:
+            raise LikelyError(f"{unit} must be above 0, not {value}")
+    return budget
+
+
 def _train(
     fabric: Fabric,
     model: GenerativeModel,
@@ -199,13 +210,14 @@ def _train(
     recipe: Recipe,
     seed: int,
     early_stopping: bool,
+    watch: Watch | None,
     budget: tuple[int | None, int | None, float | None],
     folder: Run | None,
     progress: bool,
 ) -> History:
     """The fit, in each of its processes."""
     loop_class = Passes if hasattr(model, "epoch") else Gradients
-    loop = loop_class(model, data, fabric, recipe, seed, early_stopping)
+    loop = loop_class(model, data, fabric, recipe, seed, early_stopping, watch)
     loop.plan(*budget)
     if folder is not None:
         folder.writes = fabric.is_global_zero

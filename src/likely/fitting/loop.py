@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ HOPELESS = 20  # steps skipped in a row before a run is given up
 TIMED = 0.05  # part of the minutes after which they are turned into a number of steps
 
 
+Watch = Callable[[GenerativeModel], dict[str, float]]
+
+
 class Loop:
     """One fit, and everything that its next step depends on.
 
@@ -50,9 +53,10 @@ class Loop:
         recipe: Recipe,
         seed: int,
         early_stopping: bool,
+        watch: Watch | None = None,
     ) -> None:
         self.model, self.data, self.fabric, self.recipe = model, data, fabric, recipe
-        self.seed, self.early_stopping = seed, early_stopping
+        self.seed, self.early_stopping, self.watch = seed, early_stopping, watch
         self.history = History()
         self.total: int | None = None  # advances, once known
         self.advances = 0
@@ -213,7 +217,9 @@ class Loop:
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
         scored, history = self.scored, self.history
-        score = processes.first(self.fabric, lambda: self._score(scored))
+        score, watched = processes.first(
+            self.fabric, lambda: (self._score(scored), self._watched(scored))
+        )
         history.rows.append(
             {
                 "step": history.steps,
@@ -223,6 +229,7 @@ class Loop:
                 "rate": self.rate(),
                 "skipped": history.skipped,
                 "valid": score,
+                **watched,
             }
         )
         self.sums = {}
@@ -243,6 +250,15 @@ class Loop:
             likelihood = model.log_likelihood(self.valid.x, self.valid.context, seed=VALID_SEED)
         model.train()
         return likelihood.mean(self.valid.weight).value
+
+    def _watched(self, model: GenerativeModel) -> dict[str, float]:
+        if self.watch is None:
+            return {}
+        model.eval()
+        with self.fabric.autocast(), seeded(VALID_SEED, self.fabric.device):
+            figures = self.watch(model)
+        model.train()
+        return figures
 
     # Checkpoints.
 

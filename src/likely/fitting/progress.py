@@ -42,7 +42,8 @@ class Progress:
             return
         figures = ""
         if row is not None:
-            losses = [f"{k} {v:.4g}" for k, v in row.items() if k not in BOOKKEEPING]
+            shown = [k for k in row if k not in BOOKKEEPING and not k.endswith("_stderr")]
+            losses = [f"{k} {row[k]:.4g}" for k in shown]
             valid = row.get("valid")
             score = [] if valid is None else [f"valid {valid:.4g} nats"]
             figures = ", ".join(losses + score)

@@ -90,17 +90,7 @@ class IAF(MAF):
 
     The layers of `MAF` run from the base to the data. Training on data solves every layer for its
     input at each step, which takes as many steps as there are columns; where samples need not be
-    fast, `MAF` trains sooner.
-
-    Parameters
-    ----------
-    domain : Domain
-        Of real, positive, bounded, integer, count or binary columns; none may be periodic.
-    context : Domain, optional
-    transforms : int
-        Number of layers; the ordering of the entries turns round from one to the next.
-    hidden : sequence of int
-        Widths of the hidden layers of μ and s.
+    fast, `MAF` trains sooner. Parameters are those of `MAF`.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from likely.core.errors import LikelyError
 from likely.nets.masked import MaskedMLP
-from likely.nets.mlp import MLP
+from likely.nets.mlp import MLP, joined
 
 
 class Bijection(Protocol):
@@ -229,9 +229,7 @@ class VectorCoupling(Coupling):
         start_at_identity(self.net.layers[-1])
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
-        inputs = angles_as_points(x[:, self.staying], self.periodic)
-        if context is not None:
-            inputs = torch.cat([inputs, context], 1)
+        inputs = joined(angles_as_points(x[:, self.staying], self.periodic), context)
         return self.net(inputs).to(x.dtype).unflatten(1, (-1, self.bijection.size))
 
 

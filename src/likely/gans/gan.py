@@ -18,7 +18,6 @@ the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -34,14 +33,12 @@ from likely.core.registry import register
 from likely.core.view import RealView
 from likely.gans.penalties import squared_gradient
 from likely.gans.view import AffineView
-from likely.nets.convolutional import ImageDecoder, ImageEncoder, Shape, image_shape
-from likely.nets.mlp import MLP
+from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_seen
+from likely.nets.mlp import MLP, joined
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
 CODE = 128  # numbers that a critic's convolutions make of an image
 LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
-
-Network = Literal["auto", "mlp", "convolutional"]
 
 
 def leaky(h: Tensor) -> Tensor:
@@ -77,7 +74,7 @@ class Critic(nn.Module):
         self, u: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, " n"]:
         h = u if self.encoder is None else leaky(self.encoder(u))
-        return self.head(_joined(h, context))[:, 0]
+        return self.head(joined(h, context))[:, 0]
 
 
 @register(
@@ -164,7 +161,7 @@ class GAN(GenerativeModel):
         self.view = AffineView(domain)
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         circles = int(self.view.periodic.sum())
-        image = _image(domain, network)
+        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         given = self.context_size
         self.generator: nn.Module
         if image is None:
@@ -241,7 +238,7 @@ class GAN(GenerativeModel):
         """Columns of the view that the generator makes of noise."""
         like = self.view.reals.scale
         noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
-        return self.view.squash(self.generator(_joined(noise, context)))
+        return self.view.squash(self.generator(joined(noise, context)))
 
     def _seen(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n features"]:
         """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""
@@ -311,20 +308,3 @@ class MinimaxGAN(GAN):
     def generator_loss(self, fake: Tensor) -> Tensor:
         """log(1 − D(G))."""
         return -F.softplus(fake)
-
-
-def _image(domain: Domain, network: Network) -> Shape | None:
-    """The shape of the images that convolutional networks are to see; None for an MLP."""
-    shape = image_shape(domain) if len(domain.columns) == 1 else None
-    if network == "convolutional" and shape is None:
-        raise LikelyError(
-            'network="convolutional": it takes images with entries of one kind (layout="image"); '
-            'take "mlp"'
-        )
-    if network == "mlp" or (network == "auto" and shape and min(shape[1:]) < LEAST_IMAGE):
-        return None
-    return shape
-
-
-def _joined(h: Tensor, context: Tensor | None) -> Tensor:
-    return h if context is None else torch.cat([h, context], 1)

@@ -23,8 +23,9 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
 from likely.core.registry import register
-from likely.gans.gan import GAN, Network
+from likely.gans.gan import GAN
 from likely.gans.penalties import distance_from_unit_slope
+from likely.nets.convolutional import Network
 
 
 @register(

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.nets.mlp import joined
 
 Shape = tuple[int, int, int]  # channels, height, width
+Network = Literal["auto", "mlp", "convolutional"]
 
 
 def image_shape(domain: Domain) -> Shape | None:
@@ -24,6 +27,23 @@ def image_shape(domain: Domain) -> Shape | None:
         return None
     channels, height, width = domain.shape if len(domain.shape) == 3 else (1, *domain.shape)
     return channels, height, width
+
+
+def image_seen(domain: Domain, network: Network, alike: bool, least: int = 1) -> Shape | None:
+    """The shape of the images that convolutional networks are to see; None for an MLP.
+
+    Entries must be `alike`, of one kind, to be pixels. "auto" takes convolutions where each edge has
+    at least `least` of them. Raises a `LikelyError` if "convolutional" finds no image.
+    """
+    shape = image_shape(domain) if alike else None
+    if network == "convolutional" and shape is None:
+        raise LikelyError(
+            'network="convolutional": it takes images with entries of one kind (layout="image"); '
+            'take "mlp"'
+        )
+    if network == "mlp" or (network == "auto" and shape and min(shape[1:]) < least):
+        return None
+    return shape
 
 
 def _halved(size: int, times: int) -> list[int]:
@@ -66,8 +86,7 @@ class ImageEncoder(nn.Module):
         h = x.unflatten(1, self.shape)
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
-        h = h.flatten(1)
-        return self.last(h if context is None else torch.cat([h, context], 1))
+        return self.last(joined(h.flatten(1), context))
 
 
 class ImageDecoder(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,3 +46,8 @@ class MLP(nn.Module):
             update = layer(self.activation(h))
             h = h + update if update.shape == h.shape else update
         return rest[-1](self.activation(h)) if rest else h
+
+
+def joined(h: Tensor, context: Tensor | None) -> Tensor:
+    """The columns of h, then those of the context where there is one: what a network sees."""
+    return h if context is None else torch.cat([h, context], 1)
