@@ -217,16 +217,45 @@ def test_text(tmp_path):
     path = tmp_path / "a.txt"
     lines = ["ab", "bäa", "a"] * 4
     path.write_text("\n".join(lines).replace("\n", "\n\n"), encoding="utf-8")
-    data = load_data(path)
+    data = load_data(path, window=0)
     assert data.domain == lk.text(["a", "b", "ä"], 3)
-    assert load_rows(path).x[:3].tolist() == [[0, 1, 3], [1, 2, 0], [0, 3, 3]]
-    assert load_rows(lines).x.tolist() == load_rows(path).x.tolist()
+    assert load_rows(path, window=0).x[:3].tolist() == [[0, 1, 3], [1, 2, 0], [0, 3, 3]]
+    assert load_rows(lines).x.tolist() == load_rows(path, window=0).x.tolist()
     wide = lk.text(["ä", "b", "a", "c"], 4)
     assert load_rows(path, domain=wide).x[:2].tolist() == [[2, 1, 4, 4], [1, 0, 2, 4]]
     with pytest.raises(lk.DataError, match="row 1, column 1: 'ä' is not in the vocabulary"):
         load_data(path, domain=lk.text(["a", "b"], 3))
     with pytest.raises(lk.DataError, match="row 1 has 3 symbols"):
         load_data(path, domain=lk.text(["a", "b", "ä"], 2))
+
+
+def test_running_text(tmp_path):
+    path = tmp_path / "a.txt"
+    content = "".join("abc\nä"[i * i % 5] for i in range(1003))
+    path.write_text(content, encoding="utf-8")
+    data = load_data(path, window=10)
+    assert data.running
+    assert data.domain == lk.categories(sorted(set(content)), 10)
+    train, valid, test = (
+        data.domain.texts(split.x[:]) for split in (data.train, data.valid, data.test)
+    )
+    # The end of the file, in order and without a gap; training windows end before the others start.
+    assert "".join(valid + test) == content[-120:]
+    assert (len(valid), len(test)) == (2, 10)
+    assert sorted(train) == sorted(content[i : i + 10] for i in range(883 - 9))
+    rows = load_rows(path, domain=data.domain)
+    assert data.domain.texts(rows.x) == [content[i : i + 10] for i in range(0, 994, 10)]
+    assert data.domain.codes(content).tolist()[:10] == rows.x[0].tolist()
+    with pytest.raises(lk.DataError, match="'z' is not in the model's alphabet"):
+        data.domain.codes("abz")
+    with pytest.raises(lk.DataError, match="character 2: 'ä' is not in the vocabulary"):
+        load_data(path, domain=lk.categories("ab", 10))
+    with pytest.raises(lk.DataError, match=r"take a shorter one with window="):
+        load_data(path, window=2000)
+    with pytest.raises(lk.DataError, match="too few for windows of 500"):
+        load_data(path, window=500)
+    with pytest.raises(lk.LikelyError, match="window=-1"):
+        load_data(path, window=-1)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,9 @@ class Data:
     truth : Target, optional
         The distribution that the rows were drawn from, where it is known.
     name : str
+    running : bool
+        Whether the rows of `valid` and of `test` follow one another without a gap, as windows of a
+        running text.
 
     Raises
     ------
@@ -219,6 +222,7 @@ class Data:
     context: Domain | None = None
     truth: Target | None = None
     name: str = ""
+    running: bool = False
 
     def __post_init__(self) -> None:
         for name in ("train", "valid", "test"):

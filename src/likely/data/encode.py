@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from likely.core.domain import (
-    END,
     Categorical,
     Column,
     Domain,
+    categories,
     infer_domain,
     parse_column,
     text,
@@ -24,6 +24,7 @@ from likely.data.readers import MAPPED_BYTES, Table
 
 Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of a column
 
+WINDOW = 256  # characters
 MOST_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
 # What `pandas.api.types.infer_dtype` finds in columns that are neither numbers nor text.
 UNREADABLE = {
@@ -69,7 +70,7 @@ def resolve(
     return found
 
 
-def encode(selection: Selection, declared: Declared) -> tuple[Rows, Domain]:
+def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tuple[Rows, Domain]:
     """Numbers, in the type in which they are stored, and their domain.
 
     Parameters
@@ -77,6 +78,8 @@ def encode(selection: Selection, declared: Declared) -> tuple[Rows, Domain]:
     selection : Selection
     declared : Domain or mapping of column to kind, optional
         What is not declared is inferred.
+    window : int
+        Characters of a window of a running text, unless a domain is declared.
 
     Returns
     -------
@@ -95,6 +98,8 @@ def encode(selection: Selection, declared: Declared) -> tuple[Rows, Domain]:
     table, labels = selection.table, selection.labels
     if isinstance(table.values, list):
         return _encode_lines(table, declared)
+    if isinstance(table.values, str):
+        return _encode_running(table, declared, window)
     kinds: dict[str, Column] = {}
     if isinstance(declared, Mapping):
         keys = resolve(declared, labels, table.name)
@@ -218,7 +223,7 @@ def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
                 "to that length; break long lines up"
             )
         domain = text(sorted(set().union(*lines)), length)
-    elif isinstance(declared, Domain) and _is_text(declared):
+    elif isinstance(declared, Domain) and declared.ends:
         domain = declared
     else:
         raise DomainError(f"{table.name}: lines of text; declare lk.text(vocabulary, max_length)")
@@ -227,14 +232,10 @@ def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
             f"{where}: row {row} has {length} symbols, and the domain has room for {domain.size}; "
             "break it up, or declare a longer domain"
         )
-    kind = domain.column(0)
-    assert isinstance(kind, Categorical)
-    assert kind.labels is not None
-    code = np.full(0x110000, -1, np.int32)  # of each Unicode character
-    code[[ord(symbol) for symbol in kind.labels[:-1]]] = np.arange(len(kind.labels) - 1)
-    code[0] = len(kind.labels) - 1  # NumPy fills short strings up with zeros
-    codes = code[np.array(lines, dtype=f"U{domain.size}").view(np.uint32)]
-    codes = codes.reshape(len(lines), domain.size)
+    assert domain.alphabet is not None
+    codes = _code_table(domain.alphabet, end=len(domain.alphabet))[
+        np.array(lines, dtype=f"U{domain.size}").view(np.uint32)
+    ].reshape(len(lines), domain.size)
     if codes.min() < 0:
         first, position = np.argwhere(codes < 0)[0].tolist()
         where, row = table.where(first)
@@ -245,12 +246,42 @@ def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
     return Rows(codes, codes.dtype), domain
 
 
-def _is_text(domain: Domain) -> bool:
-    kind = domain.column(0)
-    return (
-        len(domain.columns) == len(domain.shape) == 1
-        and isinstance(kind, Categorical)
-        and kind.labels is not None
-        and kind.labels[-1] == END
-        and all(len(symbol) == 1 for symbol in kind.labels[:-1])
-    )
+def _encode_running(table: Table, declared: Declared, window: int) -> tuple[Rows, Domain]:
+    """All windows of a running text, as codes of characters; a view of the text's own codes."""
+    content = table.values
+    assert isinstance(content, str)
+    if declared is None:
+        domain = categories(sorted(set(content)), window)
+    elif isinstance(declared, Domain) and declared.alphabet is not None and not declared.ends:
+        domain = declared
+    else:
+        raise DomainError(
+            f"{table.name}: a running text; declare lk.categories(characters, length of a window)"
+        )
+    if len(content) < domain.size:
+        raise DataError(
+            f"{table.name}: {len(content)} characters, and a window has {domain.size}; take a shorter "
+            "one with window= (--window), or 0 where each line is a sample"
+        )
+    assert domain.alphabet is not None
+    codes = _code_table(domain.alphabet)[np.array([content]).view(np.uint32)]
+    if codes.min() < 0:
+        position = int(codes.argmin())
+        raise DataError(
+            f"{table.name}: character {position}: {content[position]!r} is not in the vocabulary; "
+            "replace it, or declare a vocabulary that has it"
+        )
+    codes = codes.astype(np.min_scalar_type(len(domain.alphabet)))
+    windows = np.lib.stride_tricks.sliding_window_view(codes, domain.size)
+    return Rows(windows, windows.dtype), domain
+
+
+def _code_table(alphabet: Sequence[str], end: int = -1) -> np.ndarray:
+    """The code of each Unicode character, −1 of those that are not in the alphabet.
+
+    NumPy fills short strings up with zeros, which become `end`.
+    """
+    code = np.full(0x110000, -1, np.int32)
+    code[[ord(character) for character in alphabet]] = np.arange(len(alphabet))
+    code[0] = end
+    return code

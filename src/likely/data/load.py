@@ -20,11 +20,12 @@ from likely.core.domain import Domain, Real
 from likely.core.errors import DataError, LikelyError
 from likely.data import check
 from likely.data.data import Data, Rows, Split
-from likely.data.encode import Declared, Selection, encode, resolve
-from likely.data.readers import MAPPED_BYTES, Table, as_values, read
+from likely.data.encode import WINDOW, Declared, Selection, encode, resolve
+from likely.data.readers import MAPPED_BYTES, Table, as_values, into_lines, read
 
 LEAST_ROWS = 10
-SHARE = 10  # a split that is not given takes one in as many of the training rows
+SHARE = 10  # a split that is not given takes one in as many of the training rows …
+TEXT_SHARE = 50  # … and the validation split of a running text one in as many characters
 
 Named = str | int | Sequence[str | int]
 
@@ -37,6 +38,7 @@ def load_data(
     context_domain: Declared = None,
     weight: Any = None,
     columns: Named | None = None,
+    window: int = WINDOW,
     missing: Literal["error", "drop"] = "error",
     seed: int = 0,
 ) -> Data:
@@ -44,7 +46,9 @@ def load_data(
 
     Splits that the source has are kept: arrays `train`, `valid` (or `val`), `test`, or `x_train` …
     in a file or a dictionary; folders of these names with images. Of those that it lacks, each takes
-    a random tenth of the training rows; without any splits that is 80 % : 10 % : 10 %.
+    a random tenth of the training rows; without any splits that is 80 % : 10 % : 10 %. A running
+    text is cut in order: its last tenth is to test, a fiftieth before that to validate, both in
+    windows that follow one another; training takes windows from anywhere in the rest.
 
     Parameters
     ----------
@@ -53,7 +57,8 @@ def load_data(
           array, `context="label"`), or a target of `likely.truth`;
         - a file: `.npy`, `.npz`, `.csv`, `.tsv`, `.parquet`, `.h5`, `.hdf5`; arrays in an `.npz` or
           `.h5` file by name, `events.h5::group/key`, several as a table, `events.h5::pt,eta`;
-        - a `.txt` file: each line that is not empty is one sample over the symbols of the file;
+        - a `.txt` file: a running text, or single ones (see `window`), over its own characters;
+        - a list of single texts;
         - a folder of images of one size, 8 bits, grey (h, w) or colour (3, h, w);
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
@@ -71,6 +76,9 @@ def load_data(
         Non-negative weights of the rows, given like the context.
     columns : str, int or list of these, optional
         The columns to take; by default all that are neither context nor weight.
+    window : int
+        Characters of a window of a running text, unless a domain is declared; 0: each line that is
+        not empty is a text of its own.
     missing : {"error", "drop"}
         What to do about rows with missing (NaN, None) or infinite entries.
     seed : int
@@ -100,8 +108,8 @@ def load_data(
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    table = read(source, seed)
-    found = _find(table, domain, context, context_domain, weight, columns, missing)
+    table = _read(source, seed, domain, window)
+    found = _find(table, domain, context, context_domain, weight, columns, missing, window)
     if len(found.x.rows) < LEAST_ROWS:
         raise DataError(
             f"{table.name}: {len(found.x.rows)} usable rows; at least {LEAST_ROWS} are needed to train, "
@@ -123,6 +131,7 @@ def load_data(
         context=None if found.context is None else found.context.domain,
         truth=table.truth if found.x.domain == table.domain else None,
         name="::".join([Path(file).name, *keys]),
+        running=isinstance(table.values, str),
     )
 
 
@@ -134,20 +143,31 @@ def load_rows(
     context_domain: Declared = None,
     weight: Any = None,
     columns: Named | None = None,
+    window: int = WINDOW,
     seed: int = 0,
 ) -> Split:
     """Read rows without splitting them: all of them, in the order of the source.
 
     Parameters and errors are those of `load_data`, but that a single row will do. Given the domains
-    of a fitted model, columns are found by their names.
+    of a fitted model, columns are found by their names. Windows of a running text follow one another.
 
     Returns
     -------
     Split
     """
+    table = _read(source, seed, domain, window)
+    found = _find(table, domain, context, context_domain, weight, columns, "error", window)
+    step = found.x.domain.size if isinstance(table.values, str) else 1
+    return found.split(np.arange(0, len(found.x.rows), step))
+
+
+def _read(source: Any, seed: int, domain: Declared, window: int) -> Table:
+    """Read a source; a running text as single ones, where the domain or the window says so."""
+    if window < 0:
+        raise LikelyError(f"window={window}: give a number of characters, or 0 for lines")
     table = read(source, seed)
-    found = _find(table, domain, context, context_domain, weight, columns, "error")
-    return found.split(np.arange(len(found.x.rows)))
+    lines = domain.ends if isinstance(domain, Domain) else not window
+    return into_lines(table) if isinstance(table.values, str) and lines else table
 
 
 @dataclass
@@ -210,6 +230,7 @@ def _find(
     weight: Any,
     columns: Named | None,
     missing: str,
+    window: int,
 ) -> _Found:
     """Tell rows, context and weight apart, make numbers of them, and look through all of them."""
     if missing not in ("error", "drop"):
@@ -228,7 +249,7 @@ def _find(
     selection = _select_rows(table, domain, columns, [given, weighing])
 
     whole = selection.labels == table.labels  # the source's own domain is that of all columns
-    x = _Part(*encode(selection, domain or (table.domain if whole else None)))
+    x = _Part(*encode(selection, domain or (table.domain if whole else None), window))
     unusable = check.look_through(x.rows, x.domain, table, missing)
     part = None
     if given is not None:
@@ -318,6 +339,8 @@ def _select_rows(
 def _members(table: Table, found: _Found, seed: int) -> dict[str, np.ndarray]:
     """Which of the usable rows each split has: as the source says, or drawn from the training rows."""
     members = {"train": np.arange(len(found.x.rows))}
+    if isinstance(table.values, str):
+        return _stretches(table, len(table.values), found.x.domain.size)
     if table.splits:
         ends = np.cumsum(list(table.splits.values()))
         origin = members["train"] if found.kept is None else found.kept
@@ -334,3 +357,20 @@ def _members(table: Table, found: _Found, seed: int) -> dict[str, np.ndarray]:
         if not len(index):
             raise DataError(f"{table.name}: no usable rows for the {split} split")
     return members
+
+
+def _stretches(table: Table, length: int, window: int) -> dict[str, np.ndarray]:
+    """Where the windows of a running text start: all that the first part has, then one by one."""
+    test, valid = (max(1, length // (share * window)) for share in (SHARE, TEXT_SHARE))
+    second = length - test * window
+    first = second - valid * window
+    if first < window:
+        raise DataError(
+            f"{table.name}: {length} characters, too few for windows of {window}; take shorter ones "
+            "with window= (--window)"
+        )
+    return {
+        "train": np.arange(first - window + 1),
+        "valid": np.arange(first, second, window),
+        "test": np.arange(second, length, window),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from likely.core.target import Target
 MAPPED_BYTES = 1 << 28  # larger arrays stay where they are
 TARGET_ROWS = 25_000  # drawn from a Target: 20,000 of them to train
 
-Values = np.ndarray | pd.DataFrame | list[str]
+Values = np.ndarray | pd.DataFrame | list[str] | str
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Table:
     ----------
     name : str
         What to call the source in a message.
-    values : ndarray, DataFrame or list of str
-        The rows of all splits; texts are a list.
+    values : ndarray, DataFrame, list of str, or str
+        The rows of all splits; single texts are a list, a running text is one.
     others : dict
         Arrays with as many rows, which a context or a weight may name.
     splits : dict of str to int
@@ -398,14 +399,20 @@ def _from_arrow(table: Any, path: Path) -> pd.DataFrame:
 
 
 def _text(path: Path, keys: list[str]) -> Table:
-    """A text in which each line that is not empty is one sample."""
+    """A running text."""
     content = path.read_text(encoding="utf-8-sig")
     if "\0" in content:
         raise DataError(f"{path}: holds binary data, not text")
-    lines = [line for line in content.split("\n") if line.strip()]
-    if not lines:
+    if not content.strip():
         raise DataError(f"{path}: the file has no lines")
-    return Table(str(path), lines)
+    return Table(str(path), content)
+
+
+def into_lines(table: Table) -> Table:
+    """A running text as single ones: its lines that are not empty."""
+    assert isinstance(table.values, str)
+    lines = [line for line in table.values.split("\n") if line.strip()]
+    return dataclasses.replace(table, values=lines)
 
 
 READERS: dict[str, Callable[[Path, list[str]], Table]] = {

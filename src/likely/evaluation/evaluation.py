@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from likely.autoregressive.autoregressive import Autoregressive
 from likely.core.domain import Binary, Integer
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
@@ -22,6 +23,7 @@ from likely.evaluation.modes import mode_coverage
 from likely.evaluation.result import Evaluation
 from likely.evaluation.samples import sample_figures, stream
 from likely.evaluation.speed import throughput
+from likely.evaluation.text import bits_per_character, each_character_once, lengths
 
 if TYPE_CHECKING:
     from likely.data import Split
@@ -87,7 +89,7 @@ def evaluate(
             split=split,
             rows=len(scored),
             density=model.density,
-            **_likelihoods(model, held, data.train, len(scored), seed),
+            **_likelihoods(model, data, split, scored, seed),
             **_divergences(model, data, seed),
             **_modes(model, data, seed),
             **sample_figures(model, data, held, other, seed, extractor),
@@ -96,20 +98,22 @@ def evaluate(
 
 
 def _likelihoods(
-    model: GenerativeModel, held: Split, train: Split, rows: int, seed: int
+    model: GenerativeModel, data: Data, split: str, scored: Tensor, seed: int
 ) -> dict[str, Any]:
     if model.density == Kind.NONE:
         return {}
-    likelihood, weight = held_out(model, held, rows=rows, seed=seed)
+    rows = len(scored)
+    likelihood, weight = held_out(model, getattr(data, split), rows=rows, seed=seed)
     figure = likelihood.mean(weight)
-    on_train = held_out(model, train, rows=rows, seed=seed)
-    figures = {
+    on_train = held_out(model, data.train, rows=rows, seed=seed)
+    figures: dict[str, Any] = {
         "log_likelihood": figure,
         "train_log_likelihood": on_train[0].mean(on_train[1]),
         "held": likelihood,
         "held_train": on_train[0],
         "weight": weight,
         "outside": _part(likelihood.value == -math.inf, weight),
+        **_per_character(model, data, split, scored, likelihood.value),
     }
     if model.domain.kinds <= {Integer, Binary}:
         scale = model.domain.size * math.log(2)
@@ -117,6 +121,24 @@ def _likelihoods(
         figures["bits_per_dimension"] = Figure(-figure.value / scale, stderr)
         figures["dequantisation"] = "uniform" if isinstance(model, RealModel) else "none"
     return figures
+
+
+def _per_character(
+    model: GenerativeModel, data: Data, split: str, scored: Tensor, log_prob: Tensor
+) -> dict[str, Figure]:
+    """Bits per character of the rows that were scored, or of each character of a running text."""
+    if model.domain.alphabet is None:
+        return {}
+    held = getattr(data, split)
+    of_rows = bits_per_character(log_prob, lengths(model.domain, held.rows(scored).x).cpu())
+    in_order = isinstance(model, Autoregressive) and model.orderings.diff().eq(1).all()
+    if not (data.running and in_order and split != "train" and model.context is None):
+        return {"bits_per_character": of_rows}
+    assert isinstance(model, Autoregressive)
+    return {
+        "bits_per_character": each_character_once(model, held),
+        "bits_per_character_in_windows": of_rows,
+    }
 
 
 def _part(condition: Tensor, weight: Tensor | None) -> float:

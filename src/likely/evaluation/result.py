@@ -40,6 +40,11 @@ class Evaluation:
         On integer and binary domains: −log-likelihood / (size · log 2).
     dequantisation : str, optional
         "uniform" noise was added to the integers, or "none": probabilities of integers.
+    bits_per_character : Figure, optional
+        Of texts. Of a running text it is what `each_character_once` gives, if the model predicts
+        them in their order, and then
+    bits_per_character_in_windows : Figure, optional
+        is the mean over windows that do not overlap, whose first characters have little before them.
     energy_distance, sliced_wasserstein : Figure
         Between draws of the model and rows of the split, as the standardised features of
         `likely.core.view.Features`. A conditional model draws at the rows' contexts, and these
@@ -94,6 +99,8 @@ class Evaluation:
     outside: float | None = None
     bits_per_dimension: Figure | None = None
     dequantisation: str | None = None
+    bits_per_character: Figure | None = None
+    bits_per_character_in_windows: Figure | None = None
     forward_kl: Figure | None = None
     reverse_kl: Figure | None = None
     leaked: float | None = None
@@ -172,6 +179,13 @@ class Evaluation:
         add("log-likelihood", self.log_likelihood, f"nats, {self.density}{no_density}")
         add("… of training rows", self.train_log_likelihood, "nats")
         add("bits per dimension", self.bits_per_dimension, f"dequantisation: {self.dequantisation}")
+        once = self.bits_per_character_in_windows is not None
+        add(
+            "bits per character",
+            self.bits_per_character,
+            "each once, in windows that overlap by half" if once else "",
+        )
+        add("… in separate windows", self.bits_per_character_in_windows)
         add("KL(truth‖model)", self.forward_kl, f"nats, {self.forward_kl_kind}")
         leaked = part(self.leaked, "its draws lie outside the truth's support")
         add("KL(model‖truth)", self.reverse_kl, f"nats, {self.density}{leaked}")
