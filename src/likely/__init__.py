@@ -75,7 +75,9 @@ _ROOMS = (
     "gans",
     "mixtures",
     "nets",
+    "physics",
     "report",
+    "sampling",
     "truth",
 )
 

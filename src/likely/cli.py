@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import sys
 import tempfile
@@ -38,6 +39,14 @@ app = typer.Typer(
 )
 
 
+class Precision(StrEnum):
+    """In which numbers a fit computes."""
+
+    SINGLE = "32-true"
+    DOUBLE = "64-true"
+    MIXED = "bf16-mixed"
+
+
 class Missing(StrEnum):
     """What to do about rows with missing entries."""
 
@@ -45,6 +54,7 @@ class Missing(StrEnum):
     DROP = "drop"
 
 
+TEXT = "Texts and other sequences"
 DATA, BUDGET = "Data", "Budget: one of these; without any, until validation stops improving"
 
 Source = Annotated[
@@ -86,6 +96,16 @@ Weight = Annotated[
 OnMissing = Annotated[
     Missing,
     typer.Option("--missing", rich_help_panel=DATA, help="What to do about missing entries."),
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        rich_help_panel=DATA,
+        help="Characters of a window of a running text (.txt), by default 256; 0: each line is a "
+        "text of its own.",
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
 Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
@@ -143,6 +163,10 @@ def fit(
     devices: Annotated[
         int, typer.Option(min=1, help="Processes, each on a GPU or some cores, that share a batch.")
     ] = 1,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="bf16-mixed is faster where the processor multiplies bfloat16 matrices."),
+    ] = Precision.SINGLE,
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -150,6 +174,7 @@ def fit(
     columns: Columns = None,
     context: ContextColumns = None,
     weight: Weight = None,
+    window: Window = None,
     missing: OnMissing = Missing.ERROR,
     as_json: Json = False,
 ) -> None:
@@ -162,7 +187,7 @@ def fit(
     from likely.core.artifact import write_json
 
     hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
-    options = _options(column, columns, context, weight, missing)
+    options = _options(column, columns, context, weight, window, missing)
     loaded = lk.load_data(data, **options)
     made = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **hyperparameters)
     first = not getattr(
@@ -178,6 +203,7 @@ def fit(
         minutes=minutes,
         seed=seed,
         devices=devices,
+        precision=precision.value,
         run=out,
         progress=sys.stderr.isatty(),
     )
@@ -201,11 +227,18 @@ def fit(
 @app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "likely sample runs/events -n 1000 --seed 1 --out samples.csv\n\n"
-    "likely sample runs/digits -n 36 --context label=7 --out sevens.png"
+    "likely sample runs/digits -n 36 --context label=7 --out sevens.png\n\n"
+    "likely sample runs/play -n 1 --prompt 'ROMEO:' --length 500 --temperature 0.8"
 )
 def sample(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv .parquet or .png.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=".npy .npz .csv .parquet .png, or .txt for texts; these are printed without it.",
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed gives the same samples.")
@@ -217,20 +250,70 @@ def sample(
             help="What to condition on: values for all samples, or a file with one row or n rows.",
         ),
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(rich_help_panel=TEXT, help="With what each text begins.")
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=TEXT, help="Of a running text; else a window's."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=TEXT,
+            help="Below 1 the likely symbols become likelier, above 1 less so.",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(rich_help_panel=TEXT, help="Draw from the K likeliest symbols.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=TEXT,
+            help="Draw from the fewest symbols that have this probability together.",
+        ),
+    ] = None,
 ) -> None:
     """Draw samples from a fitted model, in the data's own units."""
-    _refuse_suffix(out, [*_WRITERS, ".png"])
+    if out is not None:
+        _refuse_suffix(out, [*_WRITERS, ".png", ".txt"])
     model = lk.load(run)
-    x = model.sample(n, context=_context(model, context), seed=seed)
-    if out.suffix.lower() == ".png":
-        from likely.core.artifact import written_whole
+    domain = model.domain
+    if domain.alphabet is None and (out is None or out.suffix.lower() == ".txt"):
+        raise LikelyError(f"--out: give a file to write to, one of {', '.join(_WRITERS)} or .png")
+    sharpening = {
+        name: value
+        for name, value in (("temperature", temperature), ("top_k", top_k), ("top_p", top_p))
+        if value is not None
+    }
+    if prompt is None and length is None:
+        for option in sharpening:
+            if option not in inspect.signature(model.sample).parameters:
+                raise LikelyError(
+                    f"--{option.replace('_', '-')}: only models of sequences take it, such as rnn and "
+                    "transformer"
+                )
+        x = model.sample(n, context=_context(model, context), seed=seed, **sharpening)
+    else:
+        x = _continued(model, n, prompt or "", length, seed, sharpening)
+    from likely.core.artifact import written_whole
+
+    if out is None or out.suffix.lower() == ".txt":
+        texts = ("\n" if domain.ends else "\n\n").join(domain.texts(x)) + "\n"
+        if out is None:
+            typer.echo(texts, nl=False)
+            return
+        with written_whole(out) as file:
+            file.write(texts.encode())
+    elif out.suffix.lower() == ".png":
         from likely.report.pictures import draw_samples, to_png
 
-        picture = to_png(draw_samples(x, model.domain))
+        picture = to_png(draw_samples(x, domain))
         with written_whole(out) as file:
             file.write(picture)
     else:
-        _write_rows(out, "x", x.numpy(force=True), _columns(x, model.domain))
+        _write_rows(out, "x", x.numpy(force=True), _columns(x, domain))
 
 
 @app.command(
@@ -331,6 +414,7 @@ def compare(
     columns: Columns = None,
     context: ContextColumns = None,
     weight: Weight = None,
+    window: Window = None,
     missing: OnMissing = Missing.ERROR,
     as_json: Json = False,
 ) -> None:
@@ -338,7 +422,7 @@ def compare(
 
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
-    loaded = lk.load_data(data, **_options(column, columns, context, weight, missing))
+    loaded = lk.load_data(data, **_options(column, columns, context, weight, window, missing))
     _refuse_unwritable(out)
     comparison = lk.compare(
         _names(models),
@@ -395,17 +479,19 @@ def _options(
     columns: str | None,
     context: str | None,
     weight: str | None,
+    window: int | None,
     missing: Missing,
 ) -> dict[str, Any]:
     """What `load_data` is told, JSON-able."""
     given = _names(context)
-    return {
+    options = {
         "domain": _pairs(column or [], "--column") or None,
         "columns": _names(columns),
         "context": given[0] if given and len(given) == 1 else given,
         "weight": weight,
         "missing": missing.value,
     }
+    return options if window is None else options | {"window": window}
 
 
 def _as_fitted(model: GenerativeModel, run: Path) -> dict[str, Any]:
@@ -423,6 +509,34 @@ def _read_json(run: Path, name: str) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); restore it or fit again") from error
+
+
+def _continued(
+    model: GenerativeModel,
+    n: int,
+    prompt: str,
+    length: int | None,
+    seed: int | None,
+    sharpening: dict[str, Any],
+) -> Tensor:
+    """Texts that begin with a prompt; a running text may be longer than a window."""
+    import torch
+
+    from likely.autoregressive.sequence import SequenceModel
+
+    codes = model.domain.codes(prompt)
+    if not isinstance(model, SequenceModel):
+        raise LikelyError("--prompt, --length: only models of sequences take them, such as rnn")
+    if not model.domain.ends:
+        length = length or max(model.domain.size, len(codes) + 1)
+        return model.generate(n, length, prompt=codes, seed=seed, **sharpening)
+    if length is not None:
+        raise LikelyError("--length: the model's texts end by themselves; leave it out")
+    if len(codes) > model.domain.size:
+        raise DataError(f"--prompt: it has {len(codes)} characters, a text {model.domain.size}")
+    known = torch.arange(model.domain.size) < len(codes)
+    x = torch.nn.functional.pad(codes, (0, model.domain.size - len(codes))).expand(n, -1)
+    return model.complete(x, known, seed=seed, **sharpening)
 
 
 def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
@@ -625,3 +739,6 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "; the same command goes on from the last checkpoint" if goes_on else ""
         _say(f"interrupted{hint}", "yellow")
     return int(status)
+
+
+import likely.cli_quantum  # noqa: E402 (adds its commands, and needs what is above)

@@ -54,7 +54,9 @@ def test_evaluation_reports_bits_per_character(tmp_path):
     windows = -found.log_likelihood.value / 16 / math.log(2)
     assert found.bits_per_character_in_windows.value == pytest.approx(windows, rel=1e-6)
     assert found.bits_per_character.value < found.bits_per_character_in_windows.value
-    assert abs(found.bits_per_character.value - 0.57207) < 4 * found.bits_per_character.stderr + 0.02
+    assert (
+        abs(found.bits_per_character.value - 0.57207) < 4 * found.bits_per_character.stderr + 0.02
+    )
     assert "bits per character" in str(found)
     backwards = lk.make("rnn", data.domain, hidden=8, order=range(15, -1, -1))
     assert lk.evaluate(backwards, data).bits_per_character_in_windows is None

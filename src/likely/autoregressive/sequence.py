@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from likely.autoregressive.autoregressive import Autoregressive, Draw
 from likely.core.domain import Binary, Categorical, Domain, Integer, Spin
 from likely.core.errors import LikelyError
-from likely.core.model import Batch
+from likely.core.model import Batch, seeded
 from likely.nets.heads import ColumnHeads, Softmax
 
 
@@ -122,6 +122,59 @@ class SequenceModel(Autoregressive):
         """
         draw = self._sharpened(temperature, top_k, top_p)
         return self._completed(x, known, context, seed, particles, draw)
+
+    def generate(
+        self,
+        n: int,
+        length: int,
+        *,
+        prompt: Int[Tensor, " start"] | None = None,
+        seed: int | None = None,
+        **sharpening: Any,
+    ) -> Int[Tensor, "n length"]:
+        """Draw sequences of any length from a model of the windows of a longer one, as of a text.
+
+        Once a window is full, its second half becomes the first half of the next one.
+
+        Parameters
+        ----------
+        n, length : int
+            `length` counts the prompt.
+        prompt : Tensor, shape (start,), optional
+            With what all of them begin.
+        seed : int, optional
+        **sharpening
+            `temperature`, `top_k` and `top_p`, as in `sample`.
+
+        Returns
+        -------
+        Tensor, shape (n, length)
+
+        Raises
+        ------
+        LikelyError
+            If the symbols are not generated in their order, or depend on a context.
+        DataError
+            If the prompt is outside the domain.
+        """
+        window = self.domain.size
+        if self.orderings.diff().ne(1).any() or self.context is not None or window < 2:
+            raise LikelyError(
+                "generate: only from windows of two symbols or more, in their order and without a "
+                "context; 'sample' draws single windows"
+            )
+        x = torch.empty(n, 0, dtype=torch.int64, device=self.device)
+        if prompt is not None:
+            x = torch.as_tensor(prompt).to(x).expand(n, -1)
+        with seeded(seed, self.device):
+            while x.shape[1] < length:
+                start = x if x.shape[1] < window else x[:, -(window // 2) :]
+                known = torch.arange(window, device=x.device) < start.shape[1]
+                rows = F.pad(start, (0, window - start.shape[1]))
+                rows = rows.reshape(n, *self.domain.shape)
+                filled = self.complete(rows, known.view(self.domain.shape), **sharpening)
+                x = torch.cat([x, filled.flatten(1)[:, start.shape[1] :]], 1)
+        return x[:, :length]
 
     def _sharpened(self, temperature: float, top_k: int | None, top_p: float | None) -> Draw:
         if not 0 < temperature < math.inf:

@@ -58,7 +58,7 @@ class Transformer(SequenceModel):
     --------
     >>> import likely as lk
     >>> data = lk.load_data("markov-chain")
-    >>> model = lk.make("transformer", data.domain, width=32, layers=2)
+    >>> model = lk.make("transformer", data.domain, width=32, layers=2, heads=4)
     >>> history = lk.fit(model, data, steps=100)
     >>> model.sample(5, seed=1).shape
     torch.Size([5, 8])
@@ -71,10 +71,10 @@ class Transformer(SequenceModel):
         domain: Domain,
         *,
         context: Domain | None = None,
-        width: int = 128,
+        width: int = 192,
         layers: int = 4,
-        heads: int = 4,
-        dropout: float = 0.0,
+        heads: int = 6,
+        dropout: float = 0.1,
         positions: Literal["rotary", "learned"] = "rotary",
         order: Sequence[int] | None = None,
     ) -> None:

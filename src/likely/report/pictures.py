@@ -88,7 +88,7 @@ def to_png(figure: Figure, dpi: int = 200) -> bytes:
     return stream.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that belongs to no window."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -208,7 +208,7 @@ def _image_grid(
     for index in range(n):
         top, left = (index // side) * (height + gap), (index % side) * (width + gap)
         canvas[top : top + height, left : left + width] = images[index]
-    figure = _figure(3.2, 3.2 * canvas.shape[0] / canvas.shape[1])
+    figure = empty_figure(3.2, 3.2 * canvas.shape[0] / canvas.shape[1])
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -236,7 +236,7 @@ def _symbols(x: np.ndarray, column: Categorical) -> Figure:
     """Samples as lines of symbols, in turn in two colours; a long one takes several lines."""
     labels = column.labels or [str(code) for code in range(column.levels or 0)]
     gap = "" if all(len(label) == 1 for label in labels if label != END) else " "
-    figure = _figure(3.2, 3.2)
+    figure = empty_figure(3.2, 3.2)
     figure.set_layout_engine("none")
     line = 0
     for number, row in enumerate(x.reshape(len(x), -1).astype(int)):
@@ -261,7 +261,7 @@ def _heat_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     """One row a sample, one column a position."""
     rows = x[:40].reshape(min(len(x), 40), -1)
     low, high = _value_range(domain, x if real is None else real)
-    figure = _figure(3.2, 3.0)
+    figure = empty_figure(3.2, 3.0)
     axes = figure.add_subplot(xlabel="position", ylabel="sample")
     column = domain.column(0)
     half = 0.5 if isinstance(column, Categorical) else 0.0
@@ -309,7 +309,7 @@ def _density_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figu
     base = x if real is None else _table(real, index)
     bins = int(np.clip(2 * math.isqrt(len(base)) // 3, 16, 80))
     (xs, x_log), (ys, y_log) = (_edges(columns[i], base[:, i], bins) for i in range(2))
-    figure = _figure(3.4, 2.8)
+    figure = empty_figure(3.4, 2.8)
     axes = figure.add_subplot(xlabel=names[0], ylabel=names[1])
     area = np.outer(np.diff(xs), np.diff(ys))
     density, top = (
@@ -337,7 +337,7 @@ def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) 
     base = x if real is None else real
     edges = [_edges(column, base[:, i], BINS) for i, column in enumerate(columns)]
     inch = max(1.15, 3.6 / size)
-    figure = _figure(inch * size, inch * size * (0.7 if size == 1 else 1))
+    figure = empty_figure(inch * size, inch * size * (0.7 if size == 1 else 1))
     grid = figure.subplots(size, size, squeeze=False)
     rgb = mpl.colors.to_rgb(color)
     shades = LinearSegmentedColormap.from_list("shades", [(*rgb, 0.05), (*rgb, 0.95)])
@@ -444,7 +444,7 @@ def draw_codes(z: Tensor, labels: Sequence[str] | None = None) -> Figure:
     kinds = [""] * len(codes) if labels is None else list(labels)
     shown = sorted(set(kinds))
     with mpl.rc_context(STYLE):
-        figure = _figure(3.6, 3.2)
+        figure = empty_figure(3.6, 3.2)
         axes = figure.add_subplot(xlabel=names[0], ylabel=names[1])
         for index, kind in enumerate(shown):
             rows = codes[[k == kind for k in kinds]]
@@ -485,7 +485,7 @@ def draw_traversal(
         lines = (lines - lines.mean((0, 1))) / scale
         across = min(4, len(dimensions))
         down = math.ceil(len(dimensions) / across)
-        figure = _figure(1.8 * across + 1, 1.6 * down + 0.3)
+        figure = empty_figure(1.8 * across + 1, 1.6 * down + 0.3)
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat
         for axes, curves, dimension in zip(grid, lines, dimensions, strict=False):
             for column, curve in enumerate(curves.T):
@@ -518,7 +518,7 @@ def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:
     scored = any("valid" in history and history["valid"].notna().any() for history in numbers)
     apart = len(losses) > 1
     with mpl.rc_context(STYLE):
-        figure = _figure(3.2, 3.6 if apart and scored else 2.4)
+        figure = empty_figure(3.2, 3.6 if apart and scored else 2.4)
         panels = figure.subplots(1 + (apart and scored), 1, sharex=True, squeeze=False)[:, 0]
         panels[0].set_ylabel("loss")
         panels[-1].set_xlabel("step")
@@ -570,7 +570,7 @@ def _frame(axes: Axes) -> None:
 def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
     """Log-likelihoods of training and test rows, in nats; they differ where a model overfits."""
     with mpl.rc_context(STYLE):
-        figure = _figure(3.2, 2.2)
+        figure = empty_figure(3.2, 2.2)
         axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)")
         low, high = _span(np.concatenate([train, test]), 0.005)
         margin = 0.02 * (high - low) or 0.5
@@ -603,7 +603,7 @@ def draw_marginals(frame: pd.DataFrame, *, color: str = PALETTE[0], floor: bool 
     parts = {"standard deviations": frame[moved], "probability": frame[~moved]}
     parts = {unit: part for unit, part in parts.items() if len(part)}
     with mpl.rc_context(STYLE):
-        figure = _figure(1.2 + 1.8 * len(parts), 0.75 + 0.25 * len(names))
+        figure = empty_figure(1.2 + 1.8 * len(parts), 0.75 + 0.25 * len(names))
         grid = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
         for axes, (unit, part) in zip(grid, parts.items(), strict=True):
             at = [names.index(name) for name in part["column"]]
@@ -651,7 +651,7 @@ def draw_scores(
         A name and a value to compare with: a dashed line.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(4.2, 0.75 + 0.25 * len(names))
+        figure = empty_figure(4.2, 0.75 + 0.25 * len(names))
         axes = figure.add_subplot(xlabel=label)
         if reference is not None:
             text, at = reference
