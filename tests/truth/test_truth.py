@@ -272,7 +272,7 @@ def test_high_dimensional_mixture_is_normalised():
     [
         (lambda: truth.target("moon"), "known ones are banana"),
         (lambda: truth.markov_chain([[0.5, 0.4], [0.5, 0.5]]), "sum to 1"),
-        (lambda: truth.ising(5, 5), "18 sites"),
+        (lambda: truth.ising(5, 5, 2.0, 0.1), "18 sites"),
         (lambda: truth.rings((1.0, -1.0)), "positive"),
         (lambda: truth.funnel(1), "at least one x"),
     ],

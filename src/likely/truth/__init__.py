@@ -1,4 +1,4 @@
-"""Targets whose truth is known: exact draws, a normalised density, and mostly the entropy.
+"""Targets whose truth is known: exact draws, a normalised density, an energy, mostly the entropy.
 
 Each factory returns a `likely.core.target.Target`; `target(name)` gives its default instance.
 """
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from likely.core.errors import LikelyError
 from likely.core.target import Target
 from likely.truth.classical import beta, gaussian, student_t
-from likely.truth.discrete import ising, markov_chain
-from likely.truth.exact import exact_target, from_distribution
+from likely.truth.discrete import markov_chain
+from likely.truth.exact import enumerated, exact_target, from_distribution
+from likely.truth.ising import ising, kaufman, swendsen_wang
+from likely.truth.lattice import double_well, phi4, susceptibility
 from likely.truth.mixtures import eight_gaussians, gaussian_mixture, torus
 from likely.truth.shapes import banana, checkerboard, funnel, rings
 
@@ -20,17 +22,23 @@ __all__ = [
     "banana",
     "beta",
     "checkerboard",
+    "double_well",
     "eight_gaussians",
+    "enumerated",
     "exact_target",
     "from_distribution",
     "funnel",
     "gaussian",
     "gaussian_mixture",
     "ising",
+    "kaufman",
     "markov_chain",
     "names",
+    "phi4",
     "rings",
     "student_t",
+    "susceptibility",
+    "swendsen_wang",
     "target",
     "torus",
 ]
@@ -39,6 +47,7 @@ _DEFAULTS: dict[str, Callable[[], Target]] = {
     "banana": banana,
     "beta": beta,
     "checkerboard": checkerboard,
+    "double-well": double_well,
     "eight-gaussians": eight_gaussians,
     "funnel": funnel,
     "gaussian": gaussian,

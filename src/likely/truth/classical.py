@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -10,13 +11,13 @@ from torch.distributions import Beta, Independent, MultivariateNormal, StudentT
 
 from likely.core.domain import Interval, reals, table
 from likely.core.target import Target
-from likely.truth.exact import from_distribution
+from likely.truth.exact import from_distribution, with_log_z
 
 
 def gaussian(
     mean: ArrayLike = (0.0, 0.0), covariance: ArrayLike = ((1.0, 0.8), (0.8, 1.0))
 ) -> Target:
-    """A Gaussian on R^d.
+    """A Gaussian on R^d, with energy (x − μ)ᵀ Σ⁻¹ (x − μ)/2.
 
     Parameters
     ----------
@@ -32,6 +33,7 @@ def gaussian(
     covariance = torch.as_tensor(covariance, dtype=torch.float64)
     distribution = MultivariateNormal(mean, covariance)
     target = from_distribution("gaussian", distribution, reals(len(mean)))
+    target = with_log_z(target, (2 * math.pi * covariance).logdet().item() / 2)
     return replace(target, mean=mean, covariance=covariance, modes=mean[None])
 
 

@@ -1,4 +1,4 @@
-"""Discrete targets: a Markov chain over symbols, and a small Ising model by enumeration."""
+"""Discrete targets: a Markov chain over symbols."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from likely.core.domain import categories, spins
+from likely.core.domain import categories
 from likely.core.errors import LikelyError
 from likely.core.target import Target
 from likely.truth.exact import exact_target
@@ -60,60 +60,4 @@ def markov_chain(transition: ArrayLike = _CYCLE, length: int = 8) -> Target:
     return replace(
         exact_target("markov-chain", categories(k, length), draw, log_density),
         entropy=entropy.item(),
-    )
-
-
-def ising(rows: int = 4, columns: int = 4, temperature: float = 2.5, field: float = 0.0) -> Target:
-    """The Ising model on a periodic lattice, p(s) = exp(−E(s)/temperature) / Z, by enumeration.
-
-    E(s) = −Σ_⟨ij⟩ s_i s_j − field Σ_i s_i; each site is bound to its right and its lower neighbour,
-    so that on a lattice of length 2 both bonds of a pair count. `energy` is E/temperature and
-    `log_z` belongs to it; `modes` are the most probable states.
-
-    Parameters
-    ----------
-    rows, columns : int
-        At most 18 sites.
-    temperature : float
-        In units of the coupling; the infinite lattice orders below 2.269.
-    field : float
-        In the same units.
-
-    Raises
-    ------
-    LikelyError
-        If there are more than 18 sites, or the temperature is not positive.
-    """
-    sites = rows * columns
-    if sites > 18 or temperature <= 0:
-        raise LikelyError(
-            f"ising: {rows} × {columns} at temperature {temperature}; enumeration takes at most "
-            "18 sites, and the temperature must be positive"
-        )
-
-    def energy(s: Tensor) -> Tensor:
-        s = s if s.is_floating_point() else s.double()
-        bonds = s * (s.roll(-1, 1) + s.roll(-1, 2)) + field * s
-        return -bonds.sum((1, 2)) / temperature
-
-    codes = torch.arange(2**sites)[:, None] >> torch.arange(sites)
-    states = (2 * (codes & 1) - 1).reshape(-1, rows, columns)
-    log_weight = -energy(states)
-    log_z = log_weight.logsumexp(0)
-    probability = (log_weight - log_z).exp()
-    flat = states.flatten(1).double()
-    mean = probability @ flat
-    return replace(
-        exact_target(
-            "ising",
-            spins(rows, columns),
-            lambda n: states[torch.multinomial(probability, n, replacement=True)],
-            lambda s: -energy(s) - log_z,
-        ),
-        energy=energy,
-        log_z=log_z.item(),
-        entropy=(log_z - probability @ log_weight).item(),
-        mean=mean,
-        covariance=(flat * probability[:, None]).T @ flat - torch.outer(mean, mean),
-        modes=states[log_weight > log_weight.max() - 1e-9],
     )

@@ -19,11 +19,11 @@ from torch.distributions import (
 
 from likely.core.domain import Periodic, reals, table
 from likely.core.target import Target
-from likely.truth.exact import from_distribution
+from likely.truth.exact import from_distribution, with_log_z
 
 
 def gaussian_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> Target:
-    """A mixture of Gaussians on R^d.
+    """A mixture of Gaussians on R^d, with energy −log p − (d/2) log 2π.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def gaussian_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLik
     w = (weights / weights.sum())[:, None, None]
     variance = covariances[0, 0, 0]
     round_and_alike = torch.allclose(covariances, variance * torch.eye(means.shape[1]).to(means))
+    target = from_distribution("gaussian-mixture", mixture, reals(means.shape[1]))
     return replace(
-        from_distribution("gaussian-mixture", mixture, reals(means.shape[1])),
+        with_log_z(target, means.shape[1] * math.log(2 * math.pi) / 2),
         mean=mixture.mean,
         covariance=(w * second).sum(0) - torch.outer(mixture.mean, mixture.mean),
         modes=means,

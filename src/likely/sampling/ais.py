@@ -1,0 +1,250 @@
+"""Annealed importance sampling: log Z with its error, forwards and backwards.
+
+Along a path of densities f_0 … f_K from a normalised base to the target, x_k is drawn by a kernel
+that leaves f_k invariant, and the weight of a chain is
+
+    log w = Σ_k log f_k(x_{k−1}) − log f_{k−1}(x_{k−1}),    E[w] = Z_K / Z_0.
+
+So the mean of log Z̃ = log mean w is at most log Z (Jensen), while the same run backwards from exact
+samples of the target gives at least log Z.
+
+References
+----------
+Neal 2001, Statistics and Computing 11, 125. Grosse, Ghahramani & Adams 2015, arXiv:1511.02543 (the
+reverse bound). Burda, Grosse & Salakhutdinov 2015, arXiv:1412.8566 (from approximate samples).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.core.errors import LikelyError
+from likely.core.likelihood import Figure, importance_bound
+from likely.core.model import seeded
+from likely.sampling.annealing import Annealing, Kernel, Path, effective
+from likely.sampling.hmc import HMC
+from likely.sampling.sampler import (
+    Density,
+    Energy,
+    Sampler,
+    check_energy,
+    fast_products,
+)
+
+PILOT_ESS = 0.9  # what each stage of the pilot keeps of the effective sample size …
+PILOT_MOVES = 5  # … and its transitions
+
+
+@dataclass(frozen=True, eq=False)
+class Annealed:
+    """An estimate of log Z.
+
+    Attributes
+    ----------
+    log_z : Figure
+        The forward estimate; a lower bound in expectation.
+    reverse : Figure, optional
+        The reverse one.
+    exact : bool
+        Whether the reverse run started from exact samples, so that it is an upper bound in
+        expectation; from long chains it is only a diagnostic: chains that miss a mode miss it
+        forwards and backwards.
+    ess : float
+        Effective sample size of the forward weights.
+    log_weights : Tensor, shape (chains,)
+        Of the forward run, with log Z_0: their log-mean-exp is `log_z`.
+    samples : Tensor, shape (chains, ...)
+        Last states of the forward run; with the weights they stand for the target.
+    betas : Tensor, shape (temperatures + 1,)
+        The schedule.
+    """
+
+    log_z: Figure
+    reverse: Figure | None
+    exact: bool
+    ess: float
+    log_weights: Float[Tensor, " chains"]
+    samples: Shaped[Tensor, "chains *shape"]
+    betas: Float[Tensor, " steps"]
+
+    @property
+    def gap(self) -> Figure | None:
+        """Reverse minus forward estimate: with exact samples, log Z lies between the two."""
+        if self.reverse is None:
+            return None
+        stderr = math.hypot(self.reverse.stderr or 0, self.log_z.stderr or 0)
+        return Figure(self.reverse.value - self.log_z.value, stderr)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with the estimate, in words."""
+        notes = []
+        if self.ess < 0.05 * len(self.log_weights):
+            notes.append(
+                f"the weights of {len(self.log_weights)} chains are worth {self.ess:.1f}: the error "
+                "is underestimated; take more temperatures"
+            )
+        if self.gap is not None and abs(self.gap.value) > 0.1 + 3 * (self.gap.stderr or 0):
+            notes.append(
+                f"forward and reverse estimates differ by {self.gap}: take more temperatures, or a "
+                "better kernel"
+            )
+        return tuple(notes)
+
+    def __str__(self) -> str:
+        kind = "upper bound in expectation" if self.exact else "diagnostic, from long chains"
+        reverse = "" if self.reverse is None else f"; reverse {self.reverse} ({kind})"
+        first = f"log Z = {self.log_z}{reverse}; ESS {self.ess:.0f} of {len(self.log_weights)}"
+        return "\n".join([first, *(f"WARNING: {note}" for note in self.notes)])
+
+
+def ais(
+    energy: Energy,
+    base: Density,
+    *,
+    kernel: Sampler | Kernel | None = None,
+    path: Path | None = None,
+    betas: int | Float[Tensor, " steps"] = 1000,
+    chains: int = 512,
+    exact: Shaped[Tensor, "n *shape"] | None = None,
+    init: Shaped[Tensor, "n *shape"] | None = None,
+    chain_steps: int = 1000,
+    reverse: bool = True,
+    seed: int | None = None,
+) -> Annealed:
+    """log Z = log ∫ e^(−E) by annealed importance sampling, forwards and backwards.
+
+    Parameters
+    ----------
+    energy : callable (n, ...) -> (n,)
+        E.
+    base : object with `sample(n, seed=...)` and `log_prob(x)`
+        Normalised, and not narrower than the target.
+    kernel : Sampler, or callable (x, beta) -> x, optional
+        Leaves f_β invariant. By default `HMC` of 5 leapfrogs.
+    path : callable (x, beta) -> (n,), optional
+        −log f_β(x): ∝ the base at 0, and E at 1. By default the geometric one,
+        (β − 1) log q(x) + β E(x), for which each temperature takes one evaluation; another path
+        takes two, at the same x, the second just before the kernel at that x and β.
+    betas : int, or Tensor rising from 0 to 1
+        How many temperatures; a pilot run of sequential Monte Carlo places them so that each loses
+        the same effective sample size, and tunes the step of a `Sampler`. Or the temperatures
+        themselves, with the kernel as it is.
+    chains : int
+        In both directions, unless `exact` or `init` has another number.
+    exact : Tensor, shape (n, ...), optional
+        Exact, independent samples of the target, from which the reverse run starts.
+    init : Tensor, shape (n, ...), optional
+        Where the long chains start otherwise (training data are a good choice); by default at the
+        end of the forward run.
+    chain_steps : int
+        Length of those chains.
+    reverse : bool
+        False leaves the reverse run out.
+    seed : int, optional
+        By default torch's global generator is used.
+
+    Returns
+    -------
+    Annealed
+
+    Raises
+    ------
+    LikelyError
+        If the schedule does not rise from 0 to 1, the energy is none, or the path does not lead
+        from the base to it.
+    """
+    if chains < 2 or (isinstance(betas, int) and betas < 1) or chain_steps < 0:
+        raise LikelyError(
+            f"ais: {chains} chains, {betas} temperatures, {chain_steps} chain steps: at least two "
+            "chains and one temperature are needed"
+        )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(seeded(seed))
+        x = base.sample(chains, seed=_seed())
+        stack.enter_context(fast_products(x.device))
+        check_energy(energy, x, outside=True)
+        log_z0 = _log_z0(x, energy, base, path)
+        if kernel is None:
+            if not x.is_floating_point():
+                raise LikelyError(
+                    "ais: samples of the base are discrete: give kernel=Gibbs(domain)"
+                )
+            kernel = HMC(0.1, leapfrogs=5)
+        annealing = Annealing(energy, base, kernel, path)
+        if isinstance(betas, int):
+            schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
+        else:
+            schedule = betas.double().cpu()
+            if not (schedule[0] == 0 and schedule[-1] == 1 and (schedule.diff() > 0).all()):
+                raise LikelyError("ais: betas must rise from 0 to 1")
+        x, log_weight = _anneal(annealing, x, schedule)
+        log_weight = log_z0 + log_weight
+        backwards = None
+        if reverse:
+            start = next(rows for rows in (exact, init, x) if rows is not None).to(x)
+            if exact is None:
+                for _ in range(chain_steps):
+                    start = annealing.move(start, 1.0)
+            value, stderr = _log_mean(_anneal(annealing, start, schedule.flip(0))[1])
+            backwards = Figure(log_z0 - value, stderr)
+    return Annealed(
+        Figure(*_log_mean(log_weight)),
+        backwards,
+        exact is not None,
+        effective(log_weight),
+        log_weight,
+        x,
+        schedule,
+    )
+
+
+def _seed() -> int:
+    return int(torch.randint(2**62, ()))
+
+
+def _log_mean(log_weight: Tensor) -> tuple[float, float]:
+    value, stderr = importance_bound(log_weight[:, None])[:, 0].tolist()
+    return value, stderr
+
+
+def _log_z0(x: Tensor, energy: Energy, base: Density, path: Path | None) -> float:
+    """log Z of the path's start, after a check that it is the base, and its end the energy."""
+    if path is None:
+        return 0.0
+    e, start = energy(x), -path(x, 0.0) - base.log_prob(x)
+    tolerance = 1e-3 + 1e-4 * e.abs()
+    if ((start - start.mean()).abs() > tolerance).any():
+        raise LikelyError("ais: the path at β = 0 is not ∝ the base")
+    if ((e - path(x, 1.0)).abs() > tolerance).any():
+        raise LikelyError("ais: the path at β = 1 is not the energy")
+    return start.double().mean().item()
+
+
+def _anneal(
+    annealing: Annealing, x: Tensor, schedule: Tensor
+) -> tuple[Tensor, Float[Tensor, " n"]]:
+    """Last states and log-weights of a run along a schedule."""
+    log_weight = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for beta, after in itertools.pairwise(schedule.tolist()):
+        log_weight += annealing.weighing(x, beta)(after)
+        x = annealing.move(x, after)
+    return x, log_weight
+
+
+def _pilot(annealing: Annealing, x: Tensor, temperatures: int) -> Float[Tensor, " steps"]:
+    """A schedule from a short run whose stages have equal effective sample sizes, made finer."""
+    betas = [0.0, *(beta for beta, _, _ in annealing.stages(x, PILOT_ESS, PILOT_MOVES))]
+    stages = np.linspace(0, 1, len(betas))
+    placed = np.interp(np.linspace(0, 1, temperatures + 1), stages, betas)
+    placed[-1] = 1.0
+    return torch.from_numpy(placed)

@@ -1,0 +1,133 @@
+"""The way from a base to a target that sequential Monte Carlo and annealed importance sampling go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from likely.core.errors import LikelyError
+from likely.sampling.sampler import Density, Energy, GradientSampler, Sampler
+
+Path = Callable[[Tensor, float], Tensor]
+Kernel = Callable[[Tensor, float], Tensor]
+
+STAGES = 10_000  # after so many the target is out of reach
+
+
+class Annealing:
+    """A path of densities f_β from a base at 0 to a target at 1, with a kernel for each of them.
+
+    Parameters
+    ----------
+    energy, base, kernel, path
+        As in `ais`.
+    """
+
+    def __init__(
+        self, energy: Energy, base: Density, kernel: Sampler | Kernel, path: Path | None = None
+    ) -> None:
+        self.energy, self.base, self.kernel, self.path = energy, base, kernel, path
+        self.betas: list[float] = []  # where the kernel's step was tuned …
+        self.log_steps: list[float] = []  # … and to what
+
+    def energy_at(self, beta: float) -> Energy:
+        """−log f_β."""
+        path = self.path
+        if path is not None:
+            return lambda x: path(x, beta)
+        if beta == 1:
+            return self.energy
+
+        def geometric(x: Tensor) -> Tensor:
+            e = self.energy(x)
+            return beta * e - (1 - beta) * self.base.log_prob(x).to(e)
+
+        return geometric
+
+    def weighing(self, x: Tensor, beta: float) -> Callable[[float], Float[Tensor, " n"]]:
+        """The log-weights log f_β'(x) − log f_β(x) as a function of β'."""
+        path = self.path
+        if path is not None:
+            here = path(x, beta)
+            return lambda after: (here - path(x, after)).double()
+        difference = self.energy(x).double() + self.base.log_prob(x).double()
+        return lambda after: (beta - after) * difference
+
+    def kernel_at(self, beta: float) -> Sampler | Kernel:
+        """The kernel, with its step as it was tuned nearby."""
+        if isinstance(self.kernel, GradientSampler) and self.betas:
+            log_step = np.interp(beta, self.betas, self.log_steps)
+            return self.kernel.with_step(math.exp(log_step))
+        return self.kernel
+
+    def move(self, x: Tensor, beta: float) -> Tensor:
+        """One transition at β."""
+        kernel = self.kernel_at(beta)
+        if isinstance(kernel, Sampler):
+            return next(kernel.walk(self.energy_at(beta), x)).x
+        return kernel(x, beta)
+
+    def stages(
+        self, x: Tensor, ess: float, moves: int
+    ) -> Iterator[tuple[float, Tensor, Float[Tensor, " n"]]]:
+        """β, particles and log-weights of each stage from the base to the target.
+
+        Each β is as large as a part `ess` of the effective sample size allows; then the particles
+        are resampled and moved, and a step that can be tuned is nudged towards its acceptance.
+        """
+        kernel, beta = self.kernel, 0.0
+        for _ in range(STAGES):
+            weigh = self.weighing(x, beta)
+            beta = next_beta(weigh, beta, ess)
+            log_weight = weigh(beta)
+            x = x[systematic(log_weight.softmax(0))]
+            for _move in range(moves):
+                if isinstance(kernel, GradientSampler) and kernel.target < 1:
+                    move = next(kernel.walk(self.energy_at(beta), x))
+                    assert move.acceptance is not None
+                    factor = (move.acceptance.mean() - kernel.target).exp()
+                    x, kernel = move.x, kernel.with_step(float(kernel.step * factor))
+                else:
+                    x = self.move(x, beta)
+            if isinstance(kernel, GradientSampler) and kernel.target < 1:
+                self.betas.append(beta)
+                self.log_steps.append(math.log(kernel.step))
+            yield beta, x, log_weight
+            if beta == 1:
+                return
+        raise LikelyError(
+            f"after {STAGES} stages of annealing β is {beta:.2g}: take a wider base, or more chains"
+        )
+
+
+def effective(log_weight: Float[Tensor, " n"]) -> float:
+    """Effective sample size of weights, (Σ w)²/Σ w²."""
+    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp().item()
+
+
+def next_beta(weigh: Callable[[float], Float[Tensor, " n"]], beta: float, ess: float) -> float:
+    """The largest β' ≤ 1 whose weights keep a part of the effective sample size, by bisection."""
+
+    def keeps(after: float) -> bool:
+        log_weight = weigh(after)
+        return effective(log_weight) >= ess * len(log_weight)
+
+    if keeps(1.0):
+        return 1.0
+    low, high = beta, 1.0
+    while high - low > 0.01 * (high - beta) and high - beta > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if keeps(middle) else (low, middle)
+    return high
+
+
+def systematic(weight: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Indices of resampled particles, evenly spaced in the cumulative weight."""
+    n = len(weight)
+    points = (torch.arange(n, device=weight.device) + torch.rand((), device=weight.device)) / n
+    return torch.searchsorted(weight.cumsum(0), points.to(weight)).clamp_max(n - 1)

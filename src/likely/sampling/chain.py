@@ -1,0 +1,174 @@
+"""Chain: what a sampler's run returns, and what its draws tell about their own worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.core.domain import Domain, Periodic
+
+R_HAT = 1.01  # above this, and with fewer effective draws than these, chains count as not mixed
+ESS = 400
+MONITORED = 32  # entries of a sample that are looked at, evenly spread, beside the energy
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How well a run's chains have mixed: the worst over the energy and at most 32 entries.
+
+    Attributes
+    ----------
+    acceptance : float
+        Mean acceptance probability; 1 where nothing can be rejected.
+    r_hat : float
+        Largest rank-normalised split R̂; infinite where chains stand still at different values, NaN
+        with fewer than 4 draws.
+    ess_bulk, ess_tail : float
+        Smallest effective sample size of the bulk, and of the 5 % and 95 % quantiles.
+    tau_int : float
+        Largest integrated autocorrelation time in draws, 1 + 2 Σ_t ρ(t) = draws / ESS of the mean:
+        1 for independent draws. Where chains disagree it grows with their disagreement.
+    notes : tuple of str
+        What is wrong with the run, in words; empty if nothing is.
+
+    References
+    ----------
+    Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, Bayesian Analysis 16, 667: R̂ ≤ 1.01 and an
+    effective sample size of at least 400. Computed by ArviZ.
+    """
+
+    acceptance: float
+    r_hat: float
+    ess_bulk: float
+    ess_tail: float
+    tau_int: float
+    notes: tuple[str, ...]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether nothing speaks against it; chains that all miss the same mode go unnoticed."""
+        return not self.notes
+
+    def __str__(self) -> str:
+        figures = (
+            f"acceptance {self.acceptance:.3g}, R̂ {self.r_hat:.4g}, ESS {self.ess_bulk:.0f} (bulk) "
+            f"{self.ess_tail:.0f} (tail), τ_int {self.tau_int:.3g} draws"
+        )
+        return "\n".join([figures, *(f"NOT MIXED: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Chain:
+    """Draws of several chains.
+
+    Attributes
+    ----------
+    samples : Tensor, shape (chains, draws, ...)
+    energy : Tensor, shape (chains, draws)
+        Of each draw.
+    acceptance : Tensor, shape (chains,)
+        Mean acceptance probability of each chain after its burn-in.
+    invalid : Tensor, shape (chains,)
+        Part of each chain's proposals whose energy was NaN or −∞; they were rejected.
+    domain : Domain, optional
+        Diagnostics look at cosine and sine of its periodic columns.
+    info : dict of Tensor
+        What the sampler adds: `step` as it was tuned, `swaps` between temperatures, `log_z` …
+    """
+
+    samples: Shaped[Tensor, "chains draws *shape"]
+    energy: Float[Tensor, "chains draws"]
+    acceptance: Float[Tensor, " chains"]
+    invalid: Float[Tensor, " chains"]
+    domain: Domain | None = None
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def last(self) -> Shaped[Tensor, "chains *shape"]:
+        """The last state of each chain."""
+        return self.samples[:, -1]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the diagnostics have nothing to say against it."""
+        return self.diagnostics.mixed
+
+    @cached_property
+    def diagnostics(self) -> Diagnostics:
+        """Computed when it is first asked for."""
+        acceptance = self.acceptance.mean().item()
+        r_hat, bulk, tail, tau_int = _worst(self._monitored())
+        return Diagnostics(acceptance, r_hat, bulk, tail, tau_int, self._notes(r_hat, bulk, tail))
+
+    def _monitored(self) -> Float[np.ndarray, "quantities chains draws"]:
+        flat = self.samples.flatten(2) if self.samples.ndim > 2 else self.samples[..., None]
+        size = flat.shape[2]
+        entries = sorted({round(i) for i in np.linspace(0, size - 1, min(size, MONITORED))})
+        quantities = [self.energy]
+        for i in entries:
+            value, column = flat[..., i], self.domain and self.domain.column(i)
+            if isinstance(column, Periodic):
+                angle = (value - column.low) * (2 * math.pi / (column.high - column.low))
+                quantities += [angle.cos(), angle.sin()]
+            else:
+                quantities.append(value)
+        return np.stack([quantity.double().numpy(force=True) for quantity in quantities])
+
+    def _notes(self, r_hat: float, bulk: float, tail: float) -> tuple[str, ...]:
+        notes = []
+        still = int((self.acceptance == 0).sum())
+        if still == len(self.acceptance):
+            notes.append("every proposal was rejected: take a smaller step or a closer proposal")
+        elif still:
+            notes.append(f"{still} of {len(self.acceptance)} chains never moved")
+        if (self.invalid > 0).any():
+            part = self.invalid.mean().item()
+            notes.append(f"the energy of {part:.2%} of the proposals was NaN or −∞ (rejected)")
+        if math.isnan(r_hat):
+            notes.append("too few draws to tell: keep at least 4 of each chain")
+            return tuple(notes)
+        if r_hat > R_HAT:
+            notes.append(f"R̂ = {r_hat:.3g} exceeds {R_HAT}: run longer chains, or temper them")
+        if min(bulk, tail) < ESS:
+            notes.append(f"only {min(bulk, tail):.0f} effective draws, {ESS} are needed to tell")
+        return tuple(notes)
+
+    def __repr__(self) -> str:
+        chains, draws = self.energy.shape
+        shape = "×".join(map(str, self.samples.shape[2:])) or "1"
+        return f"Chain: {chains} chains of {draws} draws of shape {shape}\n{self.diagnostics}"
+
+
+def _worst(
+    x: Float[np.ndarray, "quantities chains draws"],
+) -> tuple[float, float, float, float]:
+    """Largest R̂, smallest bulk and tail ESS, largest τ_int."""
+    from arviz_stats.base import array_stats
+
+    chains, draws = x.shape[1:]
+    if draws < 4:
+        return (math.nan,) * 4
+    if chains == 1:  # R̂ needs two: the halves of the one
+        x = x[..., : draws // 2 * 2].reshape(len(x), 2, -1)
+        if x.shape[2] < 4:
+            return (math.nan,) * 4
+    x = x[np.ptp(x, axis=(1, 2)) > 0]
+    if not len(x):  # one value everywhere
+        return 1.0, float(chains * draws), float(chains * draws), 1.0
+    axes = {"chain_axis": -2, "draw_axis": -1}
+    with np.errstate(all="ignore"):  # chains that stand still have no variance
+        r_hat = array_stats.rhat(x, **axes)
+        bulk = array_stats.ess(x, method="bulk", **axes)
+        tail = array_stats.ess(x, method="tail", prob=(0.05, 0.95), **axes)
+        mean = array_stats.ess(x, method="mean", **axes)
+        tau = x[0].size / mean
+    still = (np.ptp(x, axis=2) == 0).all(1)  # then neither R̂ nor ESS means anything
+    r_hat[still], bulk[still], tail[still], tau[still] = np.inf, 0, 0, np.inf
+    worst = (np.nanmax(r_hat), np.nanmin(bulk), np.nanmin(tail), np.nanmax(tau))
+    return tuple(float(value) for value in worst)  # type: ignore[return-value]

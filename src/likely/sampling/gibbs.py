@@ -1,0 +1,134 @@
+"""Gibbs sampling: entries are redrawn, one block after another, from their law given the others.
+
+References
+----------
+Geman & Geman 1984, IEEE PAMI 6, 721.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from likely.core.domain import Discrete, Domain
+from likely.core.errors import DomainError, LikelyError
+from likely.sampling.sampler import Energy, Move, Sampler, value_and_gradient
+
+LARGEST_BLOCK = 4096  # combinations of values that are tried for one block
+
+
+@dataclass(frozen=True)
+class Gibbs(Sampler):
+    """Gibbs sampling of discrete entries with any energy; a step is a sweep over all blocks.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of binary, spin, categorical or bounded integer entries.
+    blocks : sequence of sequences of int, optional
+        Entries (in row-major order) that are redrawn together, each in one block or more; by
+        default each alone. The energy is evaluated at all combinations of a block's values, at most
+        4096 of them.
+    independent : bool
+        The entries of a block don't interact, have two values, and the energy is linear in each
+        (Ising models on a chessboard, Boltzmann machines): one gradient then gives the law of a
+        block of any size. The first sweep checks that the energy is so.
+
+    Raises
+    ------
+    DomainError
+        If an entry has no finite set of values.
+    LikelyError
+        If the blocks leave out an entry, or are too large; in `run`, if the energy isn't what
+        `independent` promises.
+    """
+
+    domain: Domain
+    blocks: Sequence[Sequence[int]] | None = None
+    independent: bool = False
+
+    def __post_init__(self) -> None:
+        for i in range(self.domain.size):
+            column = self.domain.column(i)
+            if not (isinstance(column, Discrete) and column.levels is not None):
+                raise DomainError(
+                    f"Gibbs: column {self.domain.name(i)} is {column.kind}; it needs finitely many "
+                    "values: take HMC, MALA or IndependenceMetropolis"
+                )
+            if self.independent and column.levels != 2:
+                raise DomainError("Gibbs: independent=True takes entries of two values only")
+        covered = {i for block in self._blocks for i in block}
+        if covered != set(range(self.domain.size)):
+            raise LikelyError(
+                f"Gibbs: the blocks must cover entries 0 to {self.domain.size - 1}, and no others"
+            )
+
+    @property
+    def _blocks(self) -> list[list[int]]:
+        if self.blocks is None:
+            return [[i] for i in range(self.domain.size)]
+        return [list(block) for block in self.blocks]
+
+    def _values(self, i: int) -> list[int]:
+        column = self.domain.column(i)
+        assert isinstance(column, Discrete)
+        assert column.levels is not None
+        return [column.low + column.step * code for code in range(column.levels)]
+
+    def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
+        return self._independent(energy, x) if self.independent else self._joint(energy, x)
+
+    def _joint(self, energy: Energy, x: Tensor) -> Iterator[Move]:
+        blocks = []
+        for block in self._blocks:
+            values = [self._values(i) for i in block]
+            if (count := torch.tensor([len(v) for v in values]).double().prod()) > LARGEST_BLOCK:
+                raise LikelyError(
+                    f"Gibbs: a block of {len(block)} entries has {count:.3g} combinations of values, "
+                    f"{LARGEST_BLOCK} can be tried: take smaller blocks, or independent=True"
+                )
+            table = torch.tensor([*itertools.product(*values)], dtype=x.dtype, device=x.device)
+            blocks.append((block, table))
+        while True:
+            invalid = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            for block, table in blocks:
+                tried = x.flatten(1).repeat(len(table), 1, 1)
+                tried[:, :, block] = table[:, None]
+                e = energy(tried.view(-1, *x.shape[1:])).view(len(table), len(x))
+                invalid |= e.isnan().any(0)
+                law = torch.where(e.isnan(), torch.inf, e).neg().softmax(0)
+                drawn = torch.multinomial(law.T, 1)[:, 0]
+                chain = torch.arange(len(x), device=x.device)
+                x, e = tried[drawn, chain].view(x.shape), e[drawn, chain]
+            yield Move(x, e, invalid=invalid)
+
+    def _independent(self, energy: Energy, x: Tensor) -> Iterator[Move]:
+        low, high = torch.tensor([self._values(i) for i in range(self.domain.size)]).T.to(x.device)
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        blocks = [torch.tensor(block, device=x.device) for block in self._blocks]
+        s = x.to(dtype)
+        e, gradient = value_and_gradient(energy, s)
+        for sweep in itertools.count():
+            for block in blocks:
+                before, e_before = s, e
+                g = gradient.flatten(1)[:, block]
+                up = torch.rand_like(g) < torch.sigmoid(-(high - low)[block] * g)
+                flat = s.flatten(1).clone()
+                flat[:, block] = torch.where(up, high[block], low[block]).to(dtype)
+                s = flat.view(x.shape)
+                e, gradient = value_and_gradient(energy, s)
+                if sweep:
+                    continue
+                change = (s - before).flatten(1)[:, block] * g
+                tolerance = 1e-5 + 1e-3 * (e.abs() + change.abs().sum(1))
+                if ((e - e_before - change.sum(1)).abs() > tolerance).any():
+                    raise LikelyError(
+                        "Gibbs: independent=True, but the energy is not linear in each entry, or "
+                        f"entries of block {block[:8].tolist()} … interact: leave it out, or change "
+                        "the blocks"
+                    )
+            yield Move(s.to(x.dtype), e)

@@ -1,0 +1,359 @@
+"""What all samplers share: the run, the check of an energy, gradients, acceptance, step sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from likely.core.domain import Column, Domain, Interval, Periodic, Positive
+from likely.core.errors import DomainError, LikelyError
+from likely.core.model import seeded
+from likely.core.view import LOG_TWO_PI, from_reals, to_reals
+from likely.sampling.chain import Chain
+
+Energy = Callable[[Tensor], Tensor]
+
+
+class Density(Protocol):
+    """What can be drawn from and has a normalised density: a model, or a target."""
+
+    def sample(self, n: int, *, seed: int) -> Tensor: ...
+    def log_prob(self, x: Tensor) -> Tensor: ...
+
+
+class Move(NamedTuple):
+    """The state after one transition; None stands for all accepted, none invalid."""
+
+    x: Shaped[Tensor, "n *shape"]
+    energy: Float[Tensor, " n"]
+    acceptance: Float[Tensor, " n"] | None = None
+    invalid: Bool[Tensor, " n"] | None = None
+    info: Mapping[str, Tensor] = {}
+
+
+class Sampler(ABC):
+    """A Markov chain whose stationary density is ∝ exp(−E(x)), run for many chains at a time."""
+
+    domain: Domain | None
+    annealed: ClassVar[bool] = False  # starts from a base, which may reach beyond the support
+
+    @abstractmethod
+    def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
+        """Transitions of all chains from x on, without end.
+
+        The first `tune` may adapt the sampler; after them it is a fixed kernel. Nothing is checked
+        here, and gradients are off outside the energy.
+        """
+
+    def run(
+        self,
+        energy: Energy,
+        init: Shaped[Tensor, "chains *shape"],
+        steps: int,
+        seed: int | None = None,
+        *,
+        burn_in: int = 0,
+        thin: int = 1,
+    ) -> Chain:
+        """Run all chains.
+
+        Parameters
+        ----------
+        energy : callable (n, ...) -> (n,)
+            E, with density ∝ exp(−E); +∞ where there is none. One call takes many chains.
+        init : Tensor, shape (chains, ...)
+            Where the chains start.
+        steps : int
+            Transitions after the burn-in.
+        seed : int, optional
+            By default torch's global generator is used.
+        burn_in : int
+            Transitions before, which are thrown away, and tune what the sampler can tune.
+        thin : int
+            Keep every `thin`-th state.
+
+        Returns
+        -------
+        Chain
+            `samples` of shape (chains, steps // thin, ...), and diagnostics.
+
+        Raises
+        ------
+        LikelyError
+            If there is nothing to run, the energy has the wrong shape, is no finite number at the
+            start, or stops being one on the way.
+        """
+        if thin < 1 or steps < thin or burn_in < 0:
+            raise LikelyError(
+                f"{type(self).__name__}: steps = {steps}, thin = {thin}, burn_in = {burn_in} leave "
+                "no draws: take thin ≥ 1, steps ≥ thin and burn_in ≥ 0"
+            )
+        with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
+            check_energy(energy, init, self.domain, outside=self.annealed)
+            walk = self.walk(energy, init, burn_in)
+            for _ in range(burn_in):
+                next(walk)
+            chains, draws = len(init), steps // thin
+            samples = init.new_empty(draws, *init.shape)
+            energies: Tensor | None = None
+            acceptance = torch.full((chains,), float(steps), device=init.device)
+            invalid = torch.zeros(chains, device=init.device)
+            for t in range(1, steps + 1):
+                move = next(walk)
+                if move.acceptance is not None:
+                    acceptance += move.acceptance - 1
+                if move.invalid is not None:
+                    invalid += move.invalid
+                if t % thin == 0:
+                    if energies is None:
+                        energies = move.energy.new_empty(draws, chains)
+                    samples[t // thin - 1] = move.x
+                    energies[t // thin - 1] = move.energy
+        assert energies is not None
+        broken = energies.isfinite().logical_not().any(1).nonzero()
+        if len(broken):
+            raise LikelyError(
+                f"{type(self).__name__}: the energy is not finite after step "
+                f"{(int(broken[0]) + 1) * thin + burn_in}: the chains ran away, or the energy has no "
+                "value there; take a smaller step, or a Metropolis-corrected sampler"
+            )
+        return Chain(
+            samples.transpose(0, 1),
+            energies.T,
+            acceptance / steps,
+            invalid / steps,
+            self.domain,
+            move.info,
+        )
+
+
+@contextlib.contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Let float32 matrix products on a CPU go through oneDNN, where it keeps their precision.
+
+    There they are up to twice as fast on AVX-512. The setting that leads there also allows bfloat16,
+    which CPUs with AMX then take: a trial product tells. On older torch, nothing happens.
+    """
+    products: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    before = getattr(products, "fp32_precision", None)
+    if device.type != "cpu" or before != "none" or not _onednn_is_exact(products):
+        yield
+        return
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+@functools.cache
+def _onednn_is_exact(products: Any) -> bool:
+    a = torch.linspace(1, 2, 128 * 128).view(128, 128)  # nothing cancels in its square
+    products.fp32_precision = "bf16"
+    try:
+        exact = a.double() @ a.double()
+        error = (a @ a - exact).abs().max() / exact.abs().max()
+    finally:
+        products.fp32_precision = "none"
+    return error.item() < 1e-5  # 1e-6 in float32, 1e-3 in bfloat16
+
+
+def check_energy(
+    energy: Energy, x: Tensor, domain: Domain | None = None, *, outside: bool = False
+) -> None:
+    """Raise unless an energy gives one finite number for each row of x, all inside the domain.
+
+    `outside` allows +∞ in some rows: draws of a base that reaches beyond the target's support.
+
+    Raises
+    ------
+    LikelyError
+        With what is wrong.
+    """
+    if not len(x):
+        raise LikelyError("init holds no chains: give a tensor of shape (chains, ...)")
+    if domain is not None:
+        domain.check(x, "init")
+    e = energy(x)
+    if not isinstance(e, Tensor) or e.shape != x.shape[:1] or not e.is_floating_point():
+        got = (
+            f"a {e.dtype} of shape {tuple(e.shape)}" if isinstance(e, Tensor) else type(e).__name__
+        )
+        raise LikelyError(
+            f"the energy of {len(x)} states must be a floating-point tensor of shape ({len(x)},), "
+            f"one value each, not {got}"
+        )
+    good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
+    bad = good.logical_not().nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise LikelyError(
+            f"the energy of state {row} of init is {e[row].item()}: start where it is finite"
+        )
+
+
+def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
+    """E(x) and ∂E/∂x, row by row; the energy's parameters get no gradients.
+
+    Raises
+    ------
+    LikelyError
+        If the energy has no gradient.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        e = energy(x)
+        if not e.requires_grad:
+            raise LikelyError(
+                "the energy has no gradient: write it in torch operations, or take Gibbs or "
+                "IndependenceMetropolis"
+            )
+        (gradient,) = torch.autograd.grad(e.sum(), x)
+    return e.detach(), gradient
+
+
+def rows(value: Tensor, like: Tensor) -> Tensor:
+    """One value a row, shaped so that it broadcasts over that row's entries."""
+    return value.view(-1, *[1] * (like.ndim - 1))
+
+
+def metropolis(
+    log_ratio: Float[Tensor, " n"], proposed: Float[Tensor, " n"]
+) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Which proposals are accepted, with what probability, and which energies are no energies.
+
+    A proposal without an energy (NaN, −∞) or without a ratio is rejected.
+    """
+    invalid = proposed.isnan() | (proposed == -torch.inf)
+    log_ratio = torch.where(invalid | log_ratio.isnan(), -torch.inf, log_ratio)
+    accepted = torch.rand_like(log_ratio).log() < log_ratio
+    return accepted, log_ratio.clamp_max(0).exp(), invalid
+
+
+class DualAveraging:
+    """Step sizes that bring acceptances to a target, each for itself.
+
+    References
+    ----------
+    Hoffman & Gelman 2014, JMLR 15, 1593 (Section 3.2, eq. 6, with its constants).
+    """
+
+    def __init__(self, step: Tensor, target: float) -> None:
+        self.target = target
+        self.centre = (10 * step).log()
+        self.error = torch.zeros_like(step)
+        self.average = step.log()
+        self.count = 0
+
+    def update(self, acceptance: Tensor) -> Tensor:
+        """The step to try next."""
+        self.count += 1
+        weight = 1 / (self.count + 10)
+        self.error = (1 - weight) * self.error + weight * (self.target - acceptance)
+        log_step = self.centre - math.sqrt(self.count) / 0.05 * self.error
+        weight = self.count**-0.75
+        self.average = weight * log_step + (1 - weight) * self.average
+        return log_step.exp()
+
+    @property
+    def step(self) -> Tensor:
+        """The averaged step, to keep."""
+        return self.average.exp()
+
+
+@dataclass(frozen=True)
+class GradientSampler(Sampler):
+    """A sampler that moves along gradients, in coordinates without bounds.
+
+    Real columns are their own coordinate, and so are periodic ones, on their covering line; a
+    positive column moves in its logarithm and an interval in Φ⁻¹ of its part, with the Jacobian in
+    the energy.
+
+    Parameters
+    ----------
+    step : float or Tensor of shape (n,)
+        Step size, of all chains or of each.
+    domain : Domain, optional
+        Where a sample lives; by default R^d.
+    """
+
+    scaling: ClassVar[float]  # the step suits temperature T as step · T^scaling
+    target: ClassVar[float] = 1.0  # acceptance that the step is tuned to; 1: it is not
+
+    step: float | Tensor
+    domain: Domain | None = None
+
+    def __post_init__(self) -> None:
+        if not (torch.as_tensor(self.step) > 0).all():
+            raise LikelyError(f"{type(self).__name__}: the step must be positive, not {self.step}")
+        if self.domain is not None and any(column.discrete for column in self.domain.columns):
+            raise DomainError(
+                f"{type(self).__name__} moves along gradients and needs continuous columns; "
+                f"{self.domain} is better sampled by Gibbs"
+            )
+
+    @abstractmethod
+    def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
+        """`walk` in unbounded coordinates."""
+
+    def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
+        if not x.is_floating_point():
+            raise LikelyError(f"gradients need floating-point states, and init is {x.dtype}")
+        curved = _curved(self.domain)
+        if not curved:
+            yield from self._walk(energy, x, tune)
+            return
+
+        def energy_of_z(z: Tensor) -> Tensor:
+            y, log_slope = _from_coordinates(curved, z)
+            return energy(y) - log_slope
+
+        for move in self._walk(energy_of_z, _to_coordinates(curved, x), tune):
+            y, log_slope = _from_coordinates(curved, move.x)
+            yield move._replace(x=y, energy=move.energy + log_slope)
+
+    def with_step(self, step: float | Tensor) -> Self:
+        """The same with another step."""
+        return replace(self, step=step)
+
+
+Curved = list[tuple[Column, list[int]]]
+
+
+def _curved(domain: Domain | None) -> Curved:
+    groups = [] if domain is None else domain.groups
+    return [group for group in groups if isinstance(group[0], Positive | Interval)]
+
+
+def _to_coordinates(curved: Curved, x: Tensor) -> Tensor:
+    z = x.flatten(1).clone()
+    for column, index in curved:
+        if not isinstance(column, Periodic):
+            z[:, index] = to_reals(column, z[:, index])[0]
+    return z.reshape(x.shape)
+
+
+def _from_coordinates(curved: Curved, z: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
+    """x, and Σ log |dx/dz| of its columns."""
+    flat = z.flatten(1)
+    x, log_slope = flat.clone(), flat.new_zeros(len(flat))
+    for column, index in curved:
+        part = flat[:, index]
+        if isinstance(column, Periodic):
+            x[:, index] = column.low + (part - column.low).remainder(column.high - column.low)
+            continue
+        x[:, index] = from_reals(column, part)
+        if isinstance(column, Interval):
+            log_width = math.log(column.high - column.low)
+            part = log_width - (part.square() + LOG_TWO_PI) / 2
+        log_slope = log_slope + part.sum(1)
+    return x.reshape(z.shape), log_slope

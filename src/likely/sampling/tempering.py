@@ -1,0 +1,98 @@
+"""Parallel tempering: replicas at rising temperatures, which swap their states.
+
+Replica k samples exp(−E/T_k), and neighbours k and k + 1 swap with probability
+min(1, exp[(1/T_k − 1/T_{k+1}) (E_k − E_{k+1})]), even and odd pairs in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.sampling.sampler import DualAveraging, Energy, GradientSampler, Move, Sampler
+
+
+@dataclass(frozen=True)
+class ParallelTempering(Sampler):
+    """Parallel tempering of any other sampler; the draws are those at temperature 1.
+
+    A burn-in tunes the step of `MALA` and `HMC` at each temperature for itself. `info["swaps"]` of
+    the result is the mean probability of a swap between each two neighbours: where one is below
+    0.2 or so, put more temperatures there.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Moves each replica between swaps; its step belongs to temperature 1.
+    temperatures : sequence of float
+        Rising from 1.
+
+    References
+    ----------
+    Geyer 1991, Computing Science and Statistics 23, 156; Syed, Bouchard-Côté, Deligiannidis &
+    Doucet 2022, JRSS B 84, 321 (even and odd pairs in turn).
+    """
+
+    sampler: Sampler
+    temperatures: Sequence[float]
+
+    def __post_init__(self) -> None:
+        T = list(self.temperatures)
+        if len(T) < 2 or T[0] != 1 or any(a >= b for a, b in itertools.pairwise(T)):
+            raise LikelyError(
+                f"ParallelTempering: temperatures must rise from 1, at least two of them, not {T}"
+            )
+
+    @property
+    def domain(self) -> Domain | None:  # type: ignore[override]
+        return self.sampler.domain
+
+    def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
+        n, inner = len(x), self.sampler
+        T = torch.tensor(self.temperatures, dtype=torch.float64, device=x.device)
+        K = len(T)
+        temperature = T.repeat_interleave(n)
+
+        def tempered(y: Tensor) -> Tensor:  # of all replicas, or of several copies of them
+            e = energy(y)
+            return (e.view(-1, len(temperature)) / temperature.to(e.dtype)).flatten()
+
+        if isinstance(inner, GradientSampler):
+            step = torch.as_tensor(inner.step, device=x.device).to(x.dtype)
+            step = (step * T**inner.scaling).to(x.dtype)
+            tuner = DualAveraging(step, inner.target)
+        tried, swapped = torch.zeros(2, K - 1, device=x.device)
+        y = x.repeat(K, *[1] * (x.ndim - 1))
+        for t in itertools.count(1):
+            if isinstance(inner, GradientSampler):
+                inner = inner.with_step(step.repeat_interleave(n))
+            move = next(inner.walk(tempered, y))
+            if isinstance(inner, GradientSampler) and inner.target < 1 and t <= tune:
+                assert move.acceptance is not None
+                step = tuner.update(move.acceptance.view(K, n).mean(1)) if t < tune else tuner.step
+            y, e = move.x.view(K, n, *x.shape[1:]).clone(), move.energy.view(K, n)
+            e = e * T[:, None].to(e.dtype)
+            low = torch.arange(t % 2, K - 1, 2, device=x.device)
+            high = low + 1
+            log_ratio = (1 / T[low] - 1 / T[high])[:, None].to(e.dtype) * (e[low] - e[high])
+            swap = torch.rand_like(log_ratio).log() < log_ratio
+            for state in (y, e):
+                chosen = swap.view(*swap.shape, *[1] * (state.ndim - 2))
+                cold, hot = state[low], state[high]
+                state[low] = torch.where(chosen, hot, cold)
+                state[high] = torch.where(chosen, cold, hot)
+            tried[low] += 1
+            swapped[low] += log_ratio.clamp_max(0).exp().mean(1).to(swapped.dtype)
+            info = {"swaps": swapped / tried}
+            if isinstance(inner, GradientSampler):
+                info["step"] = step
+            acceptance = None if move.acceptance is None else move.acceptance[:n]
+            invalid = None if move.invalid is None else move.invalid[:n]
+            yield Move(y[0], e[0], acceptance, invalid, info)
+            y = y.flatten(0, 1)

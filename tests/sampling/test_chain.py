@@ -1,0 +1,179 @@
+"""Diagnostics against processes whose autocorrelation is known, and what goes wrong in a run."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import likely as lk
+from likely import truth
+from likely.sampling import (
+    HMC,
+    MALA,
+    SMC,
+    Gibbs,
+    IndependenceMetropolis,
+    Langevin,
+    ParallelTempering,
+    ais,
+)
+from likely.sampling.chain import Chain
+
+
+def normal(x: Tensor) -> Tensor:
+    return x.square().sum(1) / 2
+
+
+def autoregressive(rho: float, chains: int = 8, draws: int = 4000) -> Tensor:
+    x = torch.empty(chains, draws)
+    x[:, 0] = torch.randn(chains)
+    noise = math.sqrt(1 - rho**2) * torch.randn(chains, draws)
+    for t in range(1, draws):
+        x[:, t] = rho * x[:, t - 1] + noise[:, t]
+    return x
+
+
+def chain_of(x: Tensor, domain: lk.Domain | None = None) -> Chain:
+    return Chain(
+        x[..., None], normal(x.flatten()[:, None]).view(x.shape), *torch.ones(2, 1), domain
+    )
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_autocorrelation_time_of_an_autoregressive_process(rho):
+    diagnostics = chain_of(autoregressive(rho)).diagnostics
+    tau = (1 + rho) / (1 - rho)
+    assert diagnostics.tau_int == pytest.approx(tau, rel=0.15)
+    assert diagnostics.ess_bulk == pytest.approx(32_000 / tau, rel=0.15)
+    assert abs(diagnostics.r_hat - 1) < 0.01
+
+
+def test_a_chain_that_has_not_mixed_says_so():
+    stuck = chain_of(torch.randn(4, 1000) + torch.tensor([0.0, 0, 0, 3])[:, None])
+    assert stuck.diagnostics.r_hat > 1.4
+    assert not stuck.mixed
+    assert "NOT MIXED: R̂" in repr(stuck)
+    drifting = chain_of(torch.randn(1, 1000) + torch.linspace(0, 3, 1000))
+    assert drifting.diagnostics.r_hat > 1.1
+    still = chain_of(torch.arange(4.0)[:, None].expand(4, 100))
+    assert still.diagnostics.r_hat == math.inf
+    assert still.diagnostics.ess_bulk == 0
+    constant = chain_of(torch.ones(4, 1000))
+    assert constant.diagnostics.r_hat == 1
+    short = chain_of(torch.randn(4, 3))
+    assert math.isnan(short.diagnostics.r_hat)
+    assert "at least 4" in repr(short)
+
+
+def test_angles_are_looked_at_as_points_of_a_circle():
+    circle = lk.table(lk.Periodic(-math.pi, math.pi))
+    angle = math.pi + 0.3 * torch.randn(4, 2000)
+    angle = (angle + math.pi) % (2 * math.pi) - math.pi
+    angle[:2] = angle[:2].clamp_min(-math.pi + 1e-3)
+    seam = torch.stack([angle[0].abs(), -angle[1].abs(), angle[2], angle[3]])
+    energy = torch.zeros(4, 2000)
+    flat = Chain(seam[..., None], energy, *torch.ones(2, 1))
+    round_ = Chain(seam[..., None].abs(), energy, *torch.ones(2, 1), circle)
+    assert flat.diagnostics.r_hat > 1.1
+    assert round_.diagnostics.r_hat < 1.01
+
+
+X = torch.zeros(5, 2)
+GAUSSIAN = truth.gaussian()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Langevin(0.1),
+        MALA(0.1),
+        HMC(),
+        ParallelTempering(HMC(), (1, 2)),
+        IndependenceMetropolis(GAUSSIAN),
+        SMC(GAUSSIAN, HMC()),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+@pytest.mark.parametrize(
+    ("energy", "init", "steps", "message"),
+    [
+        (lambda x: x.square(), X, 5, r"shape \(5,\).* not a torch.float32 of shape \(5, 2\)"),
+        (lambda x: x.square().sum(), X, 5, r"of shape \(\)"),
+        (lambda x: 1.0, X, 5, "not float"),
+        (lambda x: x[:, 0].long(), X, 5, "floating-point"),
+        (lambda x: x[:, 0] / x[:, 0], X, 5, "state 0 of init is nan"),
+        (lambda x: 1 / x[:, 0], X, 5, "start where it is finite"),
+        (normal, X, 0, "steps = 0"),
+        (normal, X[:0], 5, "no chains"),
+    ],
+)
+def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, message):
+    with pytest.raises(lk.LikelyError, match=message):
+        sampler.run(energy, init, steps, 0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: MALA(0.0), "step must be positive"),
+        (lambda: HMC(0.1, leapfrogs=0), "at least one leapfrog"),
+        (lambda: HMC(0.1, lk.binary(3)), "continuous columns"),
+        (lambda: Gibbs(lk.reals(3)), "finitely many"),
+        (lambda: Gibbs(lk.binary(3), [[0, 1]]), "must cover"),
+        (lambda: Gibbs(lk.categories(3, 2), independent=True), "two values only"),
+        (lambda: ParallelTempering(HMC(), (2, 4)), "rise from 1"),
+        (lambda: SMC(GAUSSIAN, HMC(), ess=1.0), "between 0 and 1"),
+        (lambda: Gibbs(lk.binary(13), [range(13)]).run(normal, torch.zeros(2, 13), 1), "smaller"),
+        (
+            lambda: Gibbs(lk.spins(2), [[0, 1]], True).run(
+                lambda s: s[:, 0] * s[:, 1], torch.ones(99, 2), 1, 0
+            ),
+            "interact",
+        ),
+        (
+            lambda: Gibbs(lk.binary(2), None, True).run(
+                lambda s: (s[:, 0] + 0.3) ** 3 + s[:, 1], torch.ones(99, 2), 1, 0
+            ),
+            "not linear",
+        ),
+        (lambda: HMC().run(lambda x: x.detach().sum(1), X, 5), "no gradient"),
+        (lambda: HMC().run(lambda x: x.sum(1).float(), X.long(), 5), "floating-point states"),
+        (lambda: HMC(0.1, lk.table("positive")).run(normal, -torch.ones(3, 1), 5), "init: row 0"),
+        (lambda: Langevin(50.0).run(lambda x: x.pow(4).sum(1), X + 1, 50, 0), "not finite after"),
+        (lambda: ais(normal, GAUSSIAN, betas=torch.tensor([0, 0.5])), "rise from 0 to 1"),
+        (lambda: ais(lambda x: x, GAUSSIAN), r"of shape \(512, 2\)"),
+        (lambda: ais(normal, GAUSSIAN, betas=0), "at least two"),
+        (lambda: ais(lambda s: s.double().sum((1, 2)), truth.ising(2, 2)), "Gibbs"),
+        (lambda: ais(normal, GAUSSIAN, path=lambda x, beta: normal(x)), "β = 0 is not ∝ the base"),
+        (
+            lambda: ais(normal, GAUSSIAN, path=lambda x, beta: GAUSSIAN.energy(x)),
+            "β = 1 is not the energy",
+        ),
+    ],
+)
+def test_errors_say_what_to_do(build, message):
+    with pytest.raises(lk.LikelyError, match=message):
+        build()
+
+
+def test_rejecting_everything_is_said():
+    for sampler in (MALA(1e4), HMC(1e3)):
+        chain = sampler.run(normal, torch.randn(6, 40), 20, 0)
+        assert torch.equal(chain.samples[:, 0], chain.last)
+        assert chain.diagnostics.acceptance < 1e-6
+        assert "every proposal was rejected" in repr(chain)
+    far = truth.gaussian([50.0, 50.0])
+    chain = IndependenceMetropolis(far).run(normal, far.sample(3, 0), 50, 0)
+    assert not chain.mixed
+
+
+def test_energies_that_are_nan_on_the_way_are_counted():
+    def energy(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 1, torch.nan, normal(x))
+
+    for sampler in (MALA(0.3), HMC(0.3), IndependenceMetropolis(GAUSSIAN)):
+        chain = sampler.run(energy, X, 200, 0)
+        assert chain.samples[..., 0].max() <= 1
+        assert chain.invalid.mean() > 0.01
+        assert "was NaN or −∞" in repr(chain)
