@@ -10,6 +10,7 @@ from likely.core.model import Batch, seeded
 
 OPTIONS = {
     "rnn-gru": ("rnn", {"hidden": 12, "layers": 2}),
+    "rnn-tensor": ("rnn", {"hidden": 6}),
     "rnn-lstm": ("rnn", {"hidden": 12, "cell": "lstm", "embedding": 5}),
     "transformer-rotary": ("transformer", {"width": 16, "layers": 2, "heads": 2}),
     "transformer-learned": (
@@ -171,6 +172,7 @@ def test_all_kinds_of_symbols(domain):
         ("rnn", {"order": (0, 1, 2, 3, 3)}, "each of the 5 entries"),
         ("rnn", {"layers": 4}, "layers must be at most 3"),
         ("rnn", {"cell": "tanh"}, "'gru'"),
+        ("rnn", {"cell": "tensor", "layers": 2}, "one layer"),
         ("transformer", {"width": 20, "heads": 4}, "even number"),
         ("transformer", {"dropout": 1.0}, "dropout must be"),
         ("transformer", {"positions": "none"}, "'rotary'"),

@@ -1,10 +1,10 @@
 """RNN: a recurrent network over the symbols of a sequence.
 
-    h_t = cell(h_{t−1}, x_{t−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V h_t + b_t)[x_t]
+    h_t = cell(h_{t−1}, x_{t−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V_t h_t + b_t)[x_t]
 
-with gated cells: GRU (Cho et al. 2014, arXiv:1406.1078) or LSTM (Hochreiter & Schmidhuber 1997,
-Neural Comput. 9, 1735). For outcomes of quantum measurements: Carrasquilla, Torlai, Melko & Aolita
-(2019), Nat. Mach. Intell. 1, 155, arXiv:1810.10584.
+with gated cells: GRU (Cho et al. 2014, arXiv:1406.1078), LSTM (Hochreiter & Schmidhuber 1997, Neural
+Comput. 9, 1735), or a GRU in which the symbol selects the matrices (`TensorGRU`). For outcomes of quantum
+measurements: Carrasquilla, Torlai, Melko & Aolita (2019), Nat. Mach. Intell. 1, 155, arXiv:1810.10584.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
 from likely.core.registry import register
+from likely.nets.recurrent import TensorGRU
 
 MOST_LAYERS = 3
+FEW = 8  # symbols
+
+State = Tensor | tuple[Tensor, ...]  # of each layer; an LSTM has two
 
 
 @register(
@@ -42,11 +46,12 @@ class RNN(SequenceModel):
         Sequences of one kind of symbol with finitely many values.
     context : Domain, optional
         It goes into every step.
-    cell : {"gru", "lstm"}
-    hidden : int
-        Units of a layer.
+    cell : {"gru", "lstm", "tensor"}, optional
+        By default "tensor" where there are at most 8 symbols, and "gru" otherwise.
+    hidden : int, optional
+        Units of a layer; by default 48 of "tensor", 128 of the others.
     layers : int
-        At most 3.
+        At most 3; one of "tensor".
     embedding : int, optional
         Width of a learned embedding of the symbols; by default they are one-hot vectors.
     order : sequence of int, optional
@@ -63,15 +68,15 @@ class RNN(SequenceModel):
     torch.Size([5, 8])
     """
 
-    recipe = Recipe(batch=512, rate=5e-3, clip=1.0)
+    recipe = Recipe(batch=512, rate=1e-2, clip=1.0)
 
     def __init__(
         self,
         domain: Domain,
         *,
         context: Domain | None = None,
-        cell: Literal["gru", "lstm"] = "gru",
-        hidden: int = 128,
+        cell: Literal["gru", "lstm", "tensor"] | None = None,
+        hidden: int | None = None,
         layers: int = 1,
         embedding: int | None = None,
         order: Sequence[int] | None = None,
@@ -85,30 +90,44 @@ class RNN(SequenceModel):
             embedding=embedding,
             order=None if order is None else tuple(order),
         )
-        if cell not in ("gru", "lstm"):
-            raise LikelyError(f"cell={cell!r}: take 'gru' or 'lstm'")
+        if cell is None:
+            cell = "tensor" if self.levels <= FEW and layers == 1 and not embedding else "gru"
+        if cell not in ("gru", "lstm", "tensor"):
+            raise LikelyError(f"cell={cell!r}: take 'gru', 'lstm' or 'tensor'")
         if layers > MOST_LAYERS:
             raise LikelyError(f"layers must be at most {MOST_LAYERS}, not {layers}")
+        if cell == "tensor" and (layers > 1 or embedding):
+            raise LikelyError("cell='tensor' has one layer and no embedding: leave these out")
+        hidden = hidden or (48 if cell == "tensor" else 128)
         symbols = self.levels + 1  # and one before the first
         self.embedding = None if embedding is None else nn.Embedding(symbols, embedding)
-        width = symbols if embedding is None else embedding
-        network = nn.GRU if cell == "gru" else nn.LSTM
-        self.net = network(width + self.context_size, hidden, layers, batch_first=True)
-        self._add_output(hidden)
+        if cell == "tensor":
+            self.net: nn.Module = TensorGRU(self.levels, self.context_size, hidden)
+        else:
+            width = symbols if embedding is None else embedding
+            network = nn.GRU if cell == "gru" else nn.LSTM
+            self.net = network(width + self.context_size, hidden, layers, batch_first=True)
+        # At the end of an open chain nothing is left to sum over: conditionals are of another form.
+        self._read_out(hidden, each=cell == "tensor")
 
-    def _embedded(self, inputs: Int[Tensor, "n t"], context: Tensor | None) -> Tensor:
+    def _run(
+        self, inputs: Int[Tensor, "n t"], context: Tensor | None, state: State | None = None
+    ) -> tuple[Float[Tensor, "n t hidden"], State]:
+        """h after each of the symbols, and the state to go on from."""
+        if isinstance(self.net, TensorGRU):
+            return self.net(inputs, context, state)
         if self.embedding is not None:
             x = self.embedding(inputs)
         else:
             x = F.one_hot(inputs, self.levels + 1).to(self.bias)
-        if context is None:
-            return x
-        return torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], -1)
+        if context is not None:
+            x = torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], -1)
+        return self.net(x, state)
 
     def _hidden(
         self, inputs: Int[Tensor, "n t"], context: Tensor | None
     ) -> Float[Tensor, "n t width"]:
-        return self.net(self._embedded(inputs, context))[0]
+        return self._run(inputs, context)[0]
 
     def _walk(self, k: int, n: int, context: Tensor | None) -> RecurrentWalk:
         return RecurrentWalk(self, n, context)
@@ -120,12 +139,12 @@ class RecurrentWalk:
     def __init__(self, model: RNN, n: int, context: Tensor | None) -> None:
         self.model, self.context = model, context
         self.order, self.t = model.orderings[0].tolist(), 0
-        self.state: Tensor | tuple[Tensor, ...] | None = None
+        self.state: State | None = None
         self._advance(torch.full((n, 1), model.levels, device=model.device))
 
     @torch.no_grad()
     def _advance(self, codes: Tensor) -> None:
-        h, self.state = self.model.net(self.model._embedded(codes, self.context), self.state)
+        h, self.state = self.model._run(codes, self.context, self.state)
         self.h = h[:, 0]
 
     @torch.no_grad()

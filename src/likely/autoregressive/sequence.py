@@ -18,10 +18,11 @@ from likely.nets.heads import ColumnHeads, Softmax
 
 
 class SequenceModel(Autoregressive):
-    """Sequences of symbols: p(x) = Π_t softmax(V h_t + b_t)[x_t], h_t a function of x_1 … x_{t−1}.
+    """Sequences of symbols: p(x) = Π_t softmax(V_t h_t + b_t)[x_t], h_t a function of x_1 … x_{t−1}.
 
-    A subclass writes `_hidden` and `_walk`. All entries are of one kind with k values; V is shared by
-    them, and the bias b_t, which starts at the marginals of the data, is each entry's own.
+    A subclass writes `_hidden` and `_walk`, and calls `_read_out`. All entries are of one kind with k
+    values. The bias b_t is each entry's own and starts at the marginals of the data; V_t = V is shared
+    by the entries, or V_t = V + D_t.
     """
 
     accepts = frozenset({Binary, Categorical, Integer, Spin})
@@ -38,15 +39,20 @@ class SequenceModel(Autoregressive):
 
     position: Tensor
 
-    def _add_output(self, width: int) -> None:
+    def _read_out(self, width: int, each: bool = False) -> None:
+        """Make V and b for h of this width; `each`: and D."""
         self.output = nn.Linear(width, self.levels, bias=False)
         self.bias = nn.Parameter(torch.zeros(self.domain.size * self.levels))
+        shape = self.domain.size, self.levels, width
+        self.own_output = nn.Parameter(torch.zeros(shape)) if each else None
 
     def prepare(self, batch: Batch) -> None:
         """Start at the independent marginals of the training split."""
         super().prepare(batch)
         with torch.no_grad():
             self.output.weight.zero_()
+            if self.own_output is not None:
+                self.own_output.zero_()
             self.bias.copy_(self.heads.initial(batch.x, batch.weight))
 
     # What a subclass writes.
@@ -65,14 +71,22 @@ class SequenceModel(Autoregressive):
     def _terms(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, "n entries"]:
         codes = self._codes(x)[:, self.orderings[0]]
         inputs = F.pad(codes[:, :-1], (1, 0), value=self.levels)
-        logits = self.output(self._hidden(inputs, context))[:, self.position]
+        h = self._hidden(inputs, context)[:, self.position]
+        logits = self.output(h)
+        if self.own_output is not None:
+            logits = logits + torch.einsum("nih,ikh->nik", h, self.own_output)
         return self.heads.log_prob(logits.flatten(1) + self.bias, x)
 
     # Sampling.
 
     def logits(self, i: int, h: Float[Tensor, "n width"]) -> Float[Tensor, "n levels"]:
         """Logits of entry i."""
-        return self.output(h) + self.bias.unflatten(0, (-1, self.levels))[i]
+        V = (
+            self.output.weight
+            if self.own_output is None
+            else self.output.weight + self.own_output[i]
+        )
+        return h @ V.T + self.bias.unflatten(0, (-1, self.levels))[i]
 
     def _input(self, i: int, x: Tensor) -> Tensor:
         return self._codes(x[:, None])

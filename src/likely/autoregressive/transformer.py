@@ -110,7 +110,7 @@ class Transformer(SequenceModel):
             Block(width, heads, dropout, rotation) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
-        self._add_output(width)
+        self._read_out(width)
         self._initialise()
 
     def _initialise(self) -> None:
