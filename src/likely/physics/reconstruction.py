@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 LEAST_SHOTS = 40
 HELD_OUT = 5_000  # shots at most to validate, and as many to test; a twentieth of few
 WATCHED = 4_000  # exact shots by which a fit is watched
+SCORED_MIXED = 10_000  # shots at most whose exact probability takes a density environment
 ENUMERATED = 1 << 21  # outcomes at most over which is summed exactly: ten qubits of four outcomes
 ORDERS = (0, 1, 2, 3)  # of the Markov chains to compare with
 
@@ -287,7 +288,9 @@ def reconstruct(
     progress : bool
         Show a progress bar.
     draws : int
-        Outcomes of the model, and fresh shots of the state, that are drawn to measure it.
+        Outcomes of the model, and fresh shots of the state, that are drawn to measure it. With noise,
+        or effects that are not of rank one, only 10,000 of them enter KL and fidelity: their exact
+        probabilities take longer.
     curve : sequence of int
         Numbers of shots for a learning curve: for each the same model is fitted with the same budget.
 
@@ -394,10 +397,12 @@ class _Judge:
         # Mixed with the seed of the shots, lest these are drawn once more.
         entropy = [seed, shots.header.get("seed") or 0]
         fresh_seed, self.own_seed = np.random.SeedSequence(entropy).generate_state(2).tolist()
-        self.truth = None
+        self.truth, self.scored = None, slice(draws)
         if shots.state is not None:
             self.truth = Measurement(shots.state, shots.povm, shots.noise)
-            self.fresh = self.truth.sample(draws, fresh_seed)
+            if not self.truth.seen.rank_one:
+                self.scored = slice(SCORED_MIXED)
+            self.fresh = self.truth.sample(draws, fresh_seed)[self.scored]
             self.log_p = self.truth.log_prob(self.fresh)
         seen = {axis for axis in PAULI if shots.povm.spans(PAULI[axis])}
         terms = shots.hamiltonian
@@ -434,8 +439,9 @@ class _Judge:
         if self.truth is not None:
             of_fresh = model.log_likelihood(self.fresh, seed=self.seed)
             gap = self.log_p - of_fresh.value.double().cpu()
-            of_own = model.log_likelihood(generated.outcomes, seed=self.seed)
-            own_gap = of_own.value.double().cpu() - self.truth.log_prob(generated.outcomes)
+            own = generated.outcomes[self.scored]
+            of_own = model.log_likelihood(own, seed=self.seed)
+            own_gap = of_own.value.double().cpu() - self.truth.log_prob(own)
             common = of_own.common_stderr / 2
             overlap = replace(of_own, value=(-own_gap / 2).exp(), common_stderr=common)
             worth = replace(
