@@ -140,12 +140,41 @@ def test_sharpened_draws():
     [
         ("sample", {"temperature": 0}, "temperature must be"),
         ("sample", {"top_k": 0}, "top_k must be"),
+        ("sample", {"top_k": 1.5}, "top_k must be"),
         ("sample", {"top_p": 1.5}, "top_p must be"),
     ],
 )
 def test_sharpening_out_of_range(verb, options, message):
     with pytest.raises(lk.LikelyError, match=message):
         getattr(model_of("rnn-gru"), verb)(3, **options)
+
+
+def test_sequences_longer_than_a_window():
+    model = model_of("rnn-gru")
+    prompt = torch.tensor([2, 0, 1, 1, 2, 0, 1])
+    x = model.generate(300, 12, prompt=prompt, seed=0)
+    assert x.shape == (300, 12)
+    assert (x[:, :7] == prompt).all()
+    # The first new symbol follows the last half window.
+    walk = model._walk(0, 1, None)
+    for i, code in enumerate((0, 1)):
+        walk.feed(model._input(i, torch.tensor([code])))
+    expected = 300 * walk.outputs()[0].softmax(0)
+    observed = torch.bincount(x[:, 7], minlength=3)
+    assert ((observed - expected).square() / expected).sum() < 18.4  # χ², level 1e-4
+    with pytest.raises(lk.DataError, match="holds 9"):
+        model.generate(2, 12, prompt=[9, 0])
+    with pytest.raises(lk.LikelyError, match="length 3, and the prompt has 7"):
+        model.generate(2, 3, prompt=prompt)
+    for other in (lk.make("rnn", lk.text("ab", 5)), lk.make("rnn", DOMAIN, order=ORDER)):
+        with pytest.raises(lk.LikelyError, match="of a running sequence"):
+            other.generate(2, 12)
+
+
+def test_a_tiny_temperature_draws_the_likeliest_symbol():
+    model = model_of("rnn-gru")
+    greedy = model.sample(20, seed=0, top_k=1)
+    assert torch.equal(model.sample(20, seed=0, temperature=1e-45), greedy)
 
 
 @pytest.mark.parametrize("domain", [lk.binary(2, 3), lk.spins(2, 3), lk.integers(5, 6)])

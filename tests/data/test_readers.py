@@ -254,6 +254,10 @@ def test_running_text(tmp_path):
         load_data(path, window=2000)
     with pytest.raises(lk.DataError, match="too few for windows of 500"):
         load_data(path, window=500)
+    with pytest.raises(lk.DataError, match="have no context and no weight"):
+        load_data(path, window=10, context=np.zeros((1003, 1)))
+    with pytest.raises(lk.DataError, match="give more of the text"):
+        load_rows(path, domain=lk.categories(sorted(set(content)), 2000))
     with pytest.raises(lk.LikelyError, match="window=-1"):
         load_data(path, window=-1)
 

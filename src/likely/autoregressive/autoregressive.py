@@ -175,15 +175,18 @@ class Autoregressive(GenerativeModel):
             raise LikelyError(f"particles must be at least 1, not {particles}")
         x, known = partly_known(self, self.heads, x, known)
         features = self._checked_context(context, len(x))
-        result = x.clone()
-        step = max(1, CHUNK // (4 * self.domain.size * particles))
+        result, flat = x.flatten(1).clone(), known.flatten(1)
+        ordered = flat[:, self.orderings]
+        scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
         with torch.no_grad(), seeded(seed, self.device):
-            for rows in torch.arange(len(x), device=self.device).split(step):
-                part = None if features is None else features[rows]
-                flat = x[rows].flatten(1), known[rows].flatten(1)
-                filled = self._fill_in_each_order(*flat, part, particles, draw)
-                result[rows] = filled.reshape(len(rows), *self.domain.shape)
-        return result
+            for candidates, group in ((1, ~scattered), (particles, scattered)):
+                entries = self.domain.size * (1 if candidates == 1 else 4 * candidates)
+                for rows in group.nonzero()[:, 0].split(max(1, CHUNK // entries)):
+                    part = None if features is None else features[rows]
+                    result[rows] = self._fill_in_each_order(
+                        result[rows], flat[rows], part, candidates, draw
+                    )
+        return result.reshape(x.shape)
 
     def _fill_in_each_order(
         self,
@@ -196,14 +199,8 @@ class Autoregressive(GenerativeModel):
         """Rows completed in every ordering; of these, one for each row by their posterior."""
         filled = x.expand(len(self.orderings), -1, -1).clone()
         evidence = torch.zeros(len(filled), len(x), device=x.device, dtype=self._network_type)
-        for k, order in enumerate(self.orderings):
-            later = known[:, order[1:]] & ~known[:, order[:-1]]
-            for scattered, candidates in ((False, 1), (True, particles)):
-                rows = (later.any(1) == scattered).nonzero()[:, 0]
-                part = None if context is None else context[rows]
-                filled[k, rows], evidence[k, rows] = self._fill(
-                    k, x[rows], known[rows], part, candidates, draw
-                )
+        for k in range(len(self.orderings)):
+            filled[k], evidence[k] = self._fill(k, x, known, context, particles, draw)
         return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
 
     @property

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from likely.autoregressive.autoregressive import Autoregressive, Draw
 from likely.core.domain import Binary, Categorical, Domain, Integer, Spin
-from likely.core.errors import LikelyError
+from likely.core.errors import DataError, LikelyError
 from likely.core.model import Batch, seeded
 from likely.nets.heads import ColumnHeads, Softmax
 
@@ -167,19 +167,28 @@ class SequenceModel(Autoregressive):
         Raises
         ------
         LikelyError
-            If the symbols are not generated in their order, or depend on a context.
+            If the symbols are not generated in their order, depend on a context or end by themselves;
+            or if the prompt is longer than `length`.
         DataError
             If the prompt is outside the domain.
         """
-        window = self.domain.size
-        if self.orderings.diff().ne(1).any() or self.context is not None or window < 2:
+        window, domain = self.domain.size, self.domain
+        backwards = self.orderings.diff().ne(1).any()
+        if backwards or self.context is not None or window < 2 or domain.ends:
             raise LikelyError(
-                "generate: only from windows of two symbols or more, in their order and without a "
-                "context; 'sample' draws single windows"
+                "generate: only from windows of two symbols or more of a running sequence, in their "
+                "order and without a context; 'sample' and 'complete' draw single rows"
             )
         x = torch.empty(n, 0, dtype=torch.int64, device=self.device)
         if prompt is not None:
-            x = torch.as_tensor(prompt).to(x).expand(n, -1)
+            x = torch.as_tensor(prompt).to(x)[None].expand(n, -1)
+            inside = domain.column(0).contains(x[:1])
+            if not inside.all():
+                raise DataError(
+                    f"generate: the prompt holds {x[:1][~inside][0]}, which is no symbol"
+                )
+        if x.shape[1] > length:
+            raise LikelyError(f"generate: length {length}, and the prompt has {x.shape[1]}")
         with seeded(seed, self.device):
             while x.shape[1] < length:
                 start = x if x.shape[1] < window else x[:, -(window // 2) :]
@@ -193,15 +202,15 @@ class SequenceModel(Autoregressive):
     def _sharpened(self, temperature: float, top_k: int | None, top_p: float | None) -> Draw:
         if not 0 < temperature < math.inf:
             raise LikelyError(f"temperature must be a finite number above 0, not {temperature}")
-        if top_k is not None and top_k < 1:
-            raise LikelyError(f"top_k must be at least 1, not {top_k}")
+        if top_k is not None and (top_k < 1 or top_k % 1):
+            raise LikelyError(f"top_k must be a whole number from 1 on, not {top_k}")
         if top_p is not None and not 0 < top_p <= 1:
             raise LikelyError(f"top_p must be above 0 and at most 1, not {top_p}")
 
         def draw(i: int, logits: Tensor) -> Tensor:
-            logits = logits / temperature
+            logits = (logits - logits.amax(-1, keepdim=True)) / temperature
             if top_k is not None and top_k < self.levels:
-                least = logits.topk(top_k).values[:, -1:]
+                least = logits.topk(int(top_k)).values[:, -1:]
                 logits = logits.masked_fill(logits < least, -math.inf)
             if top_p is not None:
                 ordered, index = logits.sort(descending=True)

@@ -48,7 +48,7 @@ class Transformer(SequenceModel):
         Of the hidden vectors; `heads` times an even number.
     layers, heads : int
     dropout : float
-        In training; from 0 to below 1.
+        From 0 to below 1; in training mode, which a new module is in and `fit` leaves.
     positions : {"rotary", "learned"}
     order : sequence of int, optional
         The entries, counted in row-major order, in the order in which they are generated; by

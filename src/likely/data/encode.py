@@ -259,9 +259,10 @@ def _encode_running(table: Table, declared: Declared, window: int) -> tuple[Rows
             f"{table.name}: a running text; declare lk.categories(characters, length of a window)"
         )
     if len(content) < domain.size:
+        other = "; take a shorter one with window= (--window), or 0 where each line is a sample"
         raise DataError(
-            f"{table.name}: {len(content)} characters, and a window has {domain.size}; take a shorter "
-            "one with window= (--window), or 0 where each line is a sample"
+            f"{table.name}: {len(content)} characters, and a window has {domain.size}"
+            + (other if declared is None else "; give more of the text")
         )
     assert domain.alphabet is not None
     codes = _code_table(domain.alphabet)[np.array([content]).view(np.uint32)]

@@ -48,7 +48,8 @@ def load_data(
     in a file or a dictionary; folders of these names with images. Of those that it lacks, each takes
     a random tenth of the training rows; without any splits that is 80 % : 10 % : 10 %. A running
     text is cut in order: its last tenth is to test, a fiftieth before that to validate, both in
-    windows that follow one another; training takes windows from anywhere in the rest.
+    windows that follow one another; training takes windows from anywhere in the rest, so that one
+    pass over its rows sees each character as often as a window has characters.
 
     Parameters
     ----------
@@ -233,6 +234,11 @@ def _find(
     window: int,
 ) -> _Found:
     """Tell rows, context and weight apart, make numbers of them, and look through all of them."""
+    if isinstance(table.values, str) and not (context is None and weight is None):
+        raise DataError(
+            f"{table.name}: windows of a running text have no context and no weight; with window=0 "
+            "(--window 0) each line is a row that may have them"
+        )
     if missing not in ("error", "drop"):
         raise DataError(f"missing={missing!r}: take 'error' or 'drop'")
     if context is None and isinstance(context_domain, Domain):

@@ -13,7 +13,7 @@ from torch import Tensor
 from likely.autoregressive.autoregressive import Autoregressive
 from likely.core.domain import Binary, Integer
 from likely.core.errors import DataError, LikelyError
-from likely.core.likelihood import Figure, Kind
+from likely.core.likelihood import Figure, Kind, Likelihood
 from likely.core.model import Batch, GenerativeModel, RealModel
 from likely.core.registry import name_of
 from likely.data import Data, load_data
@@ -113,7 +113,7 @@ def _likelihoods(
         "held_train": on_train[0],
         "weight": weight,
         "outside": _part(likelihood.value == -math.inf, weight),
-        **_per_character(model, data, split, scored, likelihood.value),
+        **_per_character(model, data, split, scored, likelihood),
     }
     if model.domain.kinds <= {Integer, Binary}:
         scale = model.domain.size * math.log(2)
@@ -124,15 +124,21 @@ def _likelihoods(
 
 
 def _per_character(
-    model: GenerativeModel, data: Data, split: str, scored: Tensor, log_prob: Tensor
+    model: GenerativeModel, data: Data, split: str, scored: Tensor, likelihood: Likelihood
 ) -> dict[str, Figure]:
     """Bits per character of the rows that were scored, or of each character of a running text."""
     if model.domain.alphabet is None:
         return {}
     held = getattr(data, split)
-    of_rows = bits_per_character(log_prob, lengths(model.domain, held.rows(scored).x).cpu())
-    in_order = isinstance(model, Autoregressive) and model.orderings.diff().eq(1).all()
-    if not (data.running and in_order and split != "train" and model.context is None):
+    batch = held.rows(scored)
+    counts = lengths(model.domain, batch.x).cpu()
+    of_rows = bits_per_character(likelihood.value, counts, batch.weight)
+    in_order = (
+        isinstance(model, Autoregressive)
+        and len(model.orderings) == 1
+        and model.orderings.diff().eq(1).all()
+    )
+    if not (data.running and in_order and split != "train" and model.domain.size > 1):
         return {"bits_per_character": of_rows}
     assert isinstance(model, Autoregressive)
     return {

@@ -42,7 +42,7 @@ class Evaluation:
         "uniform" noise was added to the integers, or "none": probabilities of integers.
     bits_per_character : Figure, optional
         Of texts. Of a running text it is what `each_character_once` gives, if the model predicts
-        them in their order, and then
+        them in their order, of the whole split, and then
     bits_per_character_in_windows : Figure, optional
         is the mean over windows that do not overlap, whose first characters have little before them.
     energy_distance, sliced_wasserstein : Figure

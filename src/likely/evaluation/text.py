@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def bits_per_character(
-    log_prob: Float[Tensor, " texts"], characters: Int[Tensor, " texts"]
+    log_prob: Float[Tensor, " texts"],
+    characters: Int[Tensor, " texts"],
+    weight: Float[Tensor, " texts"] | None = None,
 ) -> Figure:
     """−Σ log p / Σ characters, in bits; the standard error is that of a ratio of sums.
 
@@ -29,11 +31,22 @@ def bits_per_character(
         Of whole texts, or of stretches of one, in nats.
     characters : Tensor, shape (texts,)
         How many each of them has, an end symbol included.
+    weight : Tensor, shape (texts,), optional
+        In both sums.
+
+    Returns
+    -------
+    Figure
+        The error of a single text is unknown.
     """
-    nats = -log_prob.double()
-    counts = characters.to(nats)
+    w = 1.0 if weight is None else weight.to(log_prob.device, torch.float64)
+    nats, n = -w * log_prob.double(), len(log_prob)
+    counts = w * characters.to(nats)
     rate = nats.sum() / counts.sum()
-    stderr = (nats - rate * counts).square().sum().sqrt() / counts.sum()
+    spread = (
+        (nats - rate * counts).square().sum() * n / (n - 1) if n > 1 else nats.new_tensor(math.nan)
+    )
+    stderr = spread.sqrt() / counts.sum()
     return Figure((rate / math.log(2)).item(), (stderr / math.log(2)).item())
 
 
@@ -48,11 +61,14 @@ def each_character_once(model: Autoregressive, split: Split) -> Figure:
 
     The windows of the split, which follow one another, are joined again and cut into windows that
     overlap by half; of each but the first only the second half counts, so that all characters but
-    the first have at least half a window before them.
+    those of the first half have at least half a window before them.
     """
     length, half = model.domain.size, model.domain.size // 2
     text = torch.cat([b.x.flatten() for b in batches(model, split, torch.arange(len(split)))])
     terms = model.conditionals(text.unfold(0, length, half))
-    log_prob = torch.cat([terms[:1, :-half].sum(1), terms[:, -half:].sum(1)])
-    counts = torch.tensor([length - half] + [half] * len(terms))
-    return bits_per_character(log_prob, counts)
+    parts = [terms[:1, :-half], *terms[:, -half:].split(1)]
+    if left := (len(text) - length) % half:  # odd windows: what the last of them does not reach
+        parts.append(model.conditionals(text[-length:][None])[:, -left:])
+    return bits_per_character(
+        torch.stack([part.sum() for part in parts]), torch.tensor([part.numel() for part in parts])
+    )
