@@ -14,6 +14,7 @@ import scipy.stats
 import torch
 
 import likely as lk
+from likely.autoregressive.autoregressive import Autoregressive
 from likely.core.artifact import build, configuration
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, seeded
@@ -36,6 +37,7 @@ LEVELS = lk.table(lk.Integer(3), lk.Binary(), lk.Integer(4))
 SYMBOLS = lk.table(lk.Integer(3), lk.Binary(), lk.Categorical(4))
 CHAIN = markov_chain([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]], length=3)
 SEQUENCE = CHAIN.domain
+BITS = lk.binary(4)
 LONG = [  # more entries, for what depends on their order
     lk.table(lk.Real(), lk.Periodic(-math.pi, math.pi), lk.Real(), lk.Interval(0, 0.1), lk.Real()),
     lk.reals(5),
@@ -188,7 +190,7 @@ def test_a_lower_bound_has_at_most_unit_mass(name, dtype, fitted):
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_probabilities_of_a_discrete_domain(name, trained, dtype, fitted):
-    domain = taken(name, SYMBOLS, LEVELS, SEQUENCE)
+    domain = taken(name, SYMBOLS, LEVELS, SEQUENCE, BITS)
     model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
     if model.density == Kind.NONE:
         pytest.skip("no likelihood")
@@ -235,7 +237,7 @@ def test_samples_follow_the_density(name, dtype, fitted):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitted):
-    domain = exact_on(name, SYMBOLS, LEVELS, SEQUENCE)
+    domain = exact_on(name, SYMBOLS, LEVELS, SEQUENCE, BITS)
     model = fitted(name, domain, dtype)
     n = 10_000
     x = model.sample(n, seed=2)
@@ -322,6 +324,44 @@ def test_masked_networks_see_only_the_entries_before(name):
             assert not any(torch.equal(before[i], after[i]) for i in net.order[position + 1 :])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_conditionals_and_completion_of_autoregressive_models(name):
+    if not issubclass(find(name).cls, Autoregressive):
+        pytest.skip("not autoregressive")
+    order = (2, 0, 1)
+    with seeded(1):
+        model = lk.make(name, SEQUENCE, order=order).double()
+        model.prepare(Batch(rows(SEQUENCE, 300)))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.eval()
+    x = states(SEQUENCE)
+    terms, log_prob = model.conditionals(x), model.log_prob(x).detach()
+    torch.testing.assert_close(terms.sum(1), log_prob, rtol=1e-10, atol=1e-10)
+    for place, entry in enumerate(order):  # the later entries do not matter, the earlier ones do
+        changed = x.clone()
+        changed[:, list(order[place:])] = (changed[:, list(order[place:])] + 1) % 3
+        after = model.conditionals(changed)
+        assert torch.equal(after[:, list(order[:place])], terms[:, list(order[:place])])
+        changed = x.clone()
+        changed[:, entry] = (changed[:, entry] + 1) % 3
+        later = list(order[place + 1 :])
+        assert not later or not torch.equal(model.conditionals(changed)[:, later], terms[:, later])
+    n = 3000
+    for known in ([2, 0], [1]):  # first in the ordering, and last
+        mask = torch.zeros(3, dtype=torch.bool)
+        mask[known] = True
+        given = torch.tensor([1, 0, 2])
+        draws = model.complete(given.expand(n, 3), mask, seed=0)
+        matching = x[(x[:, mask] == given[mask]).all(1)]
+        expected = n * log_prob[(x[:, mask] == given[mask]).all(1)].softmax(0)
+        observed = (draws[:, None] == matching).all(2).sum(0)
+        assert observed.sum() == n
+        statistic = ((observed - expected).square() / expected)[expected > 5].sum().item()
+        assert scipy.stats.chi2.sf(statistic, len(matching) - 1) > LEVEL
+
+
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])
 @pytest.mark.parametrize("name", MODELS)
 def test_transforms_are_bijections_with_the_right_jacobian(name, scale):
@@ -365,7 +405,7 @@ def test_gradients_with_respect_to_the_context(name, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
-    domain = exact_on(name, PLANE, SEQUENCE)
+    domain = exact_on(name, PLANE, SEQUENCE, BITS)
     model = fitted(name, domain, dtype)
     x = rows(domain, 20, dtype)
     with torch.no_grad():
@@ -383,7 +423,7 @@ def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
 def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
     if not find(name).cls.takes_context:
         with pytest.raises(lk.DomainError, match="no context"):
-            lk.make(name, PLANE, context=CONTEXT)
+            lk.make(name, taken(name, PLANE, BITS), context=CONTEXT)
         return
     domain = taken(name, PLANE, SEQUENCE)
     model = fitted(name, domain, torch.float32, context=True)
@@ -415,7 +455,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_seeded_runs_repeat_bitwise(name, dtype, fitted):
-    domain = taken(name, BOUNDED, INTERVALS, PLANE, SEQUENCE)
+    domain = taken(name, BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS)
     data, models = data_of(domain, dtype), []
     for _ in range(2):
         with seeded(3):
@@ -447,7 +487,7 @@ print("equal")
 def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitted):
     cases = []
     for name, dtype in itertools.product(MODELS, DTYPES):
-        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SEQUENCE) if find(name).takes(d))
+        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS) if find(name).takes(d))
         model = fitted(name, domain, dtype)
         path = tmp_path / f"{name}-{dtype}.safetensors"
         lk.save(model, path)
@@ -463,7 +503,7 @@ def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitt
 
 @pytest.mark.parametrize("name", MODELS)
 def test_configuration_builds_the_same_model(name):
-    model = lk.make(name, taken(name, PLANE, SEQUENCE))
+    model = lk.make(name, taken(name, PLANE, SEQUENCE, BITS))
     config = json.loads(json.dumps(configuration(model)))
     twin = build(config)
     assert configuration(twin) == configuration(model)
@@ -481,7 +521,7 @@ def test_refusals_are_clear(name):
             lk.DomainError, match=r"(categorical|real) columns; these models do: .*made"
         ):
             lk.make(name, unordered)
-    model = lk.make(name, taken(name, PLANE, SEQUENCE))
+    model = lk.make(name, taken(name, PLANE, SEQUENCE, BITS))
     if model.density == Kind.NONE:
         with pytest.raises(lk.DensityError, match="no likelihood"):
             model.log_likelihood(torch.zeros(3, 2))

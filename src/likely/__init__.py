@@ -70,6 +70,7 @@ _ROOMS = (
     "autoencoders",
     "autoregressive",
     "data",
+    "energy",
     "evaluation",
     "flows",
     "gans",

@@ -188,7 +188,8 @@ def save(model: GenerativeModel, path: str | Path) -> None:
     ArtifactError
         If the file cannot be written; an existing one is then untouched.
     """
-    dtype = next((p.dtype for p in model.parameters()), model.dtype)
+    tensors = [*model.parameters(), *model.buffers()]
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
     description = {
         "version": likely.__version__,
         "dtype": str(dtype).removeprefix("torch."),

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class Recipe:
     weight_decay: float = 0.0
     clip: float = 5.0  # largest norm of the gradient
     ema: float = 0.999  # decay of the averaged weights
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     steps: int | None = None  # the budget if none is given, where no likelihood says when to stop
 
@@ -150,6 +151,7 @@ class GenerativeModel(nn.Module):
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
     recipe: Recipe = Recipe()  # an instance may have its own
+    validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     prepared: Tensor
 
     def __init__(self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any):

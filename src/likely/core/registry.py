@@ -19,7 +19,7 @@ from likely.core.model import GenerativeModel, seeded
 if TYPE_CHECKING:
     import pandas as pd
 
-FAMILIES = ("mixtures", "autoregressive", "flows", "autoencoders", "gans")
+FAMILIES = ("mixtures", "autoregressive", "flows", "autoencoders", "gans", "energy")
 
 M = TypeVar("M", bound=type[GenerativeModel])
 

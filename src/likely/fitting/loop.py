@@ -246,8 +246,9 @@ class Loop:
             return None
         assert self.valid is not None
         model.eval()
-        with self.fabric.autocast():
-            likelihood = model.log_likelihood(self.valid.x, self.valid.context, seed=VALID_SEED)
+        likelihood = model.log_likelihood(
+            self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
+        )
         model.train()
         return likelihood.mean(self.valid.weight).value
 
@@ -255,7 +256,7 @@ class Loop:
         if self.watch is None:
             return {}
         model.eval()
-        with self.fabric.autocast(), seeded(VALID_SEED, self.fabric.device):
+        with seeded(VALID_SEED, self.fabric.device):
             figures = self.watch(model)
         model.train()
         return figures
@@ -295,7 +296,7 @@ class Loop:
 
 
 class Gradients(Loop):
-    """Advances by a step of AdamW for each objective."""
+    """Advances by a step of the recipe's optimizer for each objective."""
 
     def begin(self) -> None:
         self.objectives = self.model.objectives()
@@ -310,19 +311,17 @@ class Gradients(Loop):
         self.reductions_left = REDUCTIONS
         self.between = min(max(self.batches_per_epoch, LEAST_BETWEEN), MOST_BETWEEN)
 
-    def _optimizer(self, objective: Objective) -> torch.optim.AdamW:
+    def _optimizer(self, objective: Objective) -> torch.optim.Optimizer:
         matrices = [p for p in objective.parameters if p.ndim > 1]
         others = [p for p in objective.parameters if p.ndim <= 1]
         groups = [
             {"params": matrices, "weight_decay": self.recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(
-            [g for g in groups if g["params"]],
-            lr=self.recipe.rate,
-            betas=self.recipe.betas,
-            fused=True,
-        )
+        groups = [group for group in groups if group["params"]]
+        if self.recipe.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=self.recipe.rate, fused=True)
+        return torch.optim.AdamW(groups, lr=self.recipe.rate, betas=self.recipe.betas, fused=True)
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         self.total = epochs * self.batches_per_epoch if epochs is not None else steps

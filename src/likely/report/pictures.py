@@ -499,6 +499,43 @@ def draw_traversal(
         return figure
 
 
+def draw_filters(weight: Tensor, domain: Domain) -> Figure:
+    """What hidden units respond to: the weights of each as a row of the domain, 0 in the middle.
+
+    Up to 36 images, or a heat map with a row for each of up to 40 units; strong units first, each on
+    a scale of its own.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (visible, hidden)
+    domain : Domain
+        With as many entries as there are visible units.
+    """
+    filters = _array(weight).T
+    filters = filters[np.argsort(-np.linalg.norm(filters, axis=1), kind="stable")]
+    filters = filters / np.abs(filters).max(1, keepdims=True).clip(1e-12)
+    shown = Domain(domain.shape, (Interval(-1, 1),), layout=domain.layout)
+    draw = _image_grid if form(domain) == "images" else _heat_map
+    with mpl.rc_context(STYLE):
+        return draw(filters.reshape(-1, *domain.shape), shown, None)
+
+
+def draw_reconstructions(x: Tensor, reconstructed: Tensor, domain: Domain) -> Figure:
+    """Rows above what a model makes of them: ten images; of other domains, a heat map of both.
+
+    Parameters
+    ----------
+    x, reconstructed : Tensor, shape (n, *domain.shape)
+    domain : Domain
+    """
+    real, made = _array(x)[:10], _array(reconstructed)[:10]
+    rows = np.concatenate([real, made])
+    with mpl.rc_context(STYLE):
+        if form(domain) == "images":
+            return _image_grid(rows, domain, None, columns=len(real))
+        return _heat_map(rows, domain, None)
+
+
 # Training and likelihoods.
 
 
