@@ -68,7 +68,7 @@ class RNN(SequenceModel):
     torch.Size([5, 8])
     """
 
-    recipe = Recipe(batch=512, rate=1e-2, clip=1.0)
+    recipe = Recipe(batch=512, rate=1e-2, weight_decay=0.03, clip=1.0)
 
     def __init__(
         self,
@@ -107,8 +107,7 @@ class RNN(SequenceModel):
             width = symbols if embedding is None else embedding
             network = nn.GRU if cell == "gru" else nn.LSTM
             self.net = network(width + self.context_size, hidden, layers, batch_first=True)
-        # At the end of an open chain nothing is left to sum over: conditionals are of another form.
-        self._read_out(hidden, each=cell == "tensor")
+        self._read_out(hidden, ending=cell == "tensor")
 
     def _run(
         self, inputs: Int[Tensor, "n t"], context: Tensor | None, state: State | None = None

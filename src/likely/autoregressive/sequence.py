@@ -16,13 +16,16 @@ from likely.core.errors import DataError, LikelyError
 from likely.core.model import Batch, seeded
 from likely.nets.heads import ColumnHeads, Softmax
 
+POWERS = 3  # of the distance to the end of a sequence
+
 
 class SequenceModel(Autoregressive):
     """Sequences of symbols: p(x) = Π_t softmax(V_t h_t + b_t)[x_t], h_t a function of x_1 … x_{t−1}.
 
     A subclass writes `_hidden` and `_walk`, and calls `_read_out`. All entries are of one kind with k
     values. The bias b_t is each entry's own and starts at the marginals of the data; V_t = V is shared
-    by the entries, or V_t = V + D_t.
+    by the entries, or differs towards the end of the sequence of T symbols, where less and less is left
+    for a conditional to sum over: V_t = V + Σ_j D_j (T − t)⁻ʲ, with t from 0 and j from 1 to 3.
     """
 
     accepts = frozenset({Binary, Categorical, Integer, Spin})
@@ -38,21 +41,25 @@ class SequenceModel(Autoregressive):
         self.register_buffer("position", self.orderings[0].argsort(), persistent=False)
 
     position: Tensor
+    powers: Tensor
 
-    def _read_out(self, width: int, each: bool = False) -> None:
-        """Make V and b for h of this width; `each`: and D."""
+    def _read_out(self, width: int, ending: bool = False) -> None:
+        """Make V and b for h of this width; `ending`: and D."""
         self.output = nn.Linear(width, self.levels, bias=False)
         self.bias = nn.Parameter(torch.zeros(self.domain.size * self.levels))
-        shape = self.domain.size, self.levels, width
-        self.own_output = nn.Parameter(torch.zeros(shape)) if each else None
+        shape = POWERS, self.levels, width
+        self.ending = nn.Parameter(torch.zeros(shape)) if ending else None
+        left = (self.domain.size - self.position).float()
+        powers = left[:, None] ** -torch.arange(1.0, POWERS + 1)
+        self.register_buffer("powers", powers, persistent=False)
 
     def prepare(self, batch: Batch) -> None:
         """Start at the independent marginals of the training split."""
         super().prepare(batch)
         with torch.no_grad():
             self.output.weight.zero_()
-            if self.own_output is not None:
-                self.own_output.zero_()
+            if self.ending is not None:
+                self.ending.zero_()
             self.bias.copy_(self.heads.initial(batch.x, batch.weight))
 
     # What a subclass writes.
@@ -73,19 +80,18 @@ class SequenceModel(Autoregressive):
         inputs = F.pad(codes[:, :-1], (1, 0), value=self.levels)
         h = self._hidden(inputs, context)[:, self.position]
         logits = self.output(h)
-        if self.own_output is not None:
-            logits = logits + torch.einsum("nih,ikh->nik", h, self.own_output)
+        if self.ending is not None:
+            D = torch.einsum("ij,jkh->ikh", self.powers, self.ending)
+            logits = logits + torch.einsum("nih,ikh->nik", h, D)
         return self.heads.log_prob(logits.flatten(1) + self.bias, x)
 
     # Sampling.
 
     def logits(self, i: int, h: Float[Tensor, "n width"]) -> Float[Tensor, "n levels"]:
         """Logits of entry i."""
-        V = (
-            self.output.weight
-            if self.own_output is None
-            else self.output.weight + self.own_output[i]
-        )
+        V = self.output.weight
+        if self.ending is not None:
+            V = V + torch.einsum("j,jkh->kh", self.powers[i], self.ending)
         return h @ V.T + self.bias.unflatten(0, (-1, self.levels))[i]
 
     def _input(self, i: int, x: Tensor) -> Tensor:
