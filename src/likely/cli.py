@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import sys
-import tempfile
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import likely as lk
+from likely.cli_common import (
+    Epochs,
+    Json,
+    Minutes,
+    Steps,
+    hyperparameters,
+    make_console,
+    print_json,
+    print_text,
+    refuse_suffix,
+    refuse_unwritable,
+    split_names,
+    split_pairs,
+)
+from likely.cli_quantum import quantum
 from likely.core.errors import ArtifactError, DataError, DivergenceError, LikelyError
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import Console
     from torch import Tensor
 
     from likely.core.domain import Domain
@@ -37,6 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(quantum)
 
 
 class Precision(StrEnum):
@@ -55,7 +68,7 @@ class Missing(StrEnum):
 
 
 TEXT = "Texts and other sequences"
-DATA, BUDGET = "Data", "Budget: one of these; without any, until validation stops improving"
+DATA = "Data"
 
 Source = Annotated[
     str,
@@ -107,10 +120,6 @@ Window = Annotated[
         "text of its own.",
     ),
 ]
-Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
-Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
-Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Time.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -129,7 +138,7 @@ def models(as_json: Json = False) -> None:
     """List the models that there are."""
     frame = lk.models()
     if as_json:
-        _print_json(frame.reset_index().to_dict("records"))
+        print_json(frame.reset_index().to_dict("records"))
         return
     from rich.table import Table
 
@@ -138,7 +147,7 @@ def models(as_json: Json = False) -> None:
         takes = ", ".join([*row["columns"], *(["a context"] if row["context"] else [])])
         words = [row[key] for key in ("title", "density", "constraint", "paper")]
         table.add_row(f"[bold]{name}[/bold]", *words, takes)
-    _console().print(table)
+    make_console().print(table)
 
 
 @app.command(
@@ -186,15 +195,16 @@ def fit(
 
     from likely.core.artifact import write_json
 
-    hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
     options = _options(column, columns, context, weight, window, missing)
     loaded = lk.load_data(data, **options)
-    made = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **hyperparameters)
+    made = lk.make(
+        model, loaded.domain, context=loaded.context, seed=seed, **hyperparameters(settings)
+    )
     first = not getattr(
         rank_zero_only, "rank", 0
     )  # of the processes that torchrun or Slurm has started
     if first and not as_json:
-        _print(str(loaded))
+        print_text(str(loaded))
     history = lk.fit(
         made,
         loaded,
@@ -213,7 +223,7 @@ def fit(
     write_json(out / "data.json", options)
     if as_json:
         figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
-        _print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
+        print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
         return
     score = (
         ""
@@ -221,7 +231,7 @@ def fit(
         else f"validation log-likelihood {history.best:.6g} nats ({made.density}), "
     )
     spent = f"{history.steps:,} steps in {history.seconds:,.1f} s"
-    _print(f"{score}{spent}: {out / 'model.safetensors'}")
+    print_text(f"{score}{spent}: {out / 'model.safetensors'}")
 
 
 @app.command(
@@ -277,7 +287,7 @@ def sample(
 ) -> None:
     """Draw samples from a fitted model, in the data's own units."""
     if out is not None:
-        _refuse_suffix(out, [*_WRITERS, ".png", ".txt"])
+        refuse_suffix(out, [*_WRITERS, ".png", ".txt"])
     model = lk.load(run)
     domain = model.domain
     if domain.alphabet is None and (out is None or out.suffix.lower() == ".txt"):
@@ -344,7 +354,7 @@ def score(
 
     import numpy as np
 
-    _refuse_suffix(out, [*_WRITERS])
+    refuse_suffix(out, [*_WRITERS])
     model = lk.load(run)
     if anomaly:
         _score_anomaly(model, run, data, out, as_json)
@@ -359,7 +369,7 @@ def score(
     if as_json:
         report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
         means = {"mean": mean.to_json(), "mean_inside": mean_inside.to_json()}
-        _print_json(report | means | {"file": str(out)})
+        print_json(report | means | {"file": str(out)})
         return
     text = f"{len(value):,} rows, mean log-likelihood {mean} nats ({likelihood.kind})"
     if outside:
@@ -367,7 +377,7 @@ def score(
         text += (
             f"; {mean_inside} without the {outside:,} outside the domain (the first is row {first})"
         )
-    _print(f"{text}: {out}")
+    print_text(f"{text}: {out}")
 
 
 @app.command(epilog="[bold]Example[/bold]\n\nlikely evaluate runs/digits digits --json")
@@ -382,9 +392,9 @@ def evaluate(run: RunFolder, data: Source, as_json: Json = False) -> None:
         )
     evaluation = lk.evaluate(model, loaded)
     if as_json:
-        _print_json(evaluation.to_json())
+        print_json(evaluation.to_json())
     else:
-        _console().print(evaluation.summary())
+        make_console().print(evaluation.summary())
 
 
 @app.command(
@@ -423,9 +433,9 @@ def compare(
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
     loaded = lk.load_data(data, **_options(column, columns, context, weight, window, missing))
-    _refuse_unwritable(out)
+    refuse_unwritable(out)
     comparison = lk.compare(
-        _names(models),
+        split_names(models),
         loaded,
         steps=steps,
         epochs=epochs,
@@ -439,39 +449,17 @@ def compare(
     report = comparison.to_json(out / "comparison.json")
     comparison.to_csv(out / "comparison.csv")
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
-        console = _console()
+        console = make_console()
         console.print(comparison.rich_table(console.width))
         for line in [*comparison.summary(), *comparison.notes, f"report: {out / 'index.html'}"]:
-            _print(line)
+            print_text(line)
     if all(run.error for run in comparison.runs):
         raise DivergenceError("no fit came to its end")
 
 
 # Arguments.
-
-
-def _pairs(texts: list[str], option: str) -> dict[str, str]:
-    """`name=value` texts as a dictionary."""
-    for text in texts:
-        if "=" not in text:
-            raise LikelyError(f"{option} {text}: write it as name=value")
-    return {name.strip(): value.strip() for name, _, value in (t.partition("=") for t in texts)}
-
-
-def _value(text: str) -> Any:
-    """A Python literal, `true` or `false`, or else the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _options(
@@ -483,10 +471,10 @@ def _options(
     missing: Missing,
 ) -> dict[str, Any]:
     """What `load_data` is told, JSON-able."""
-    given = _names(context)
+    given = split_names(context)
     options = {
-        "domain": _pairs(column or [], "--column") or None,
-        "columns": _names(columns),
+        "domain": split_pairs(column or [], "--column") or None,
+        "columns": split_names(columns),
         "context": given[0] if given and len(given) == 1 else given,
         "weight": weight,
         "missing": missing.value,
@@ -551,9 +539,11 @@ def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
     if Path(text).exists():
         rows = lk.data.load_rows(text, domain=model.context).x[:]
         return rows[0] if len(rows) == 1 else rows
-    parts = _names(text) or []
+    parts = split_names(text) or []
     names = [model.context.name(i).strip("'") for i in range(model.context.size)]
-    given = _pairs(parts, "--context") if "=" in text else dict(zip(names, parts, strict=False))
+    given = (
+        split_pairs(parts, "--context") if "=" in text else dict(zip(names, parts, strict=False))
+    )
     if sorted(given) != sorted(names) or len(parts) != len(names):
         raise DataError(
             f"--context {text}: give a value of each of {', '.join(names)}, or the name of a file"
@@ -599,12 +589,12 @@ def _score_anomaly(model: GenerativeModel, run: Path, data: str, out: Path, as_j
     outside, first = int(np.isinf(value).sum()), int(value.argmax())
     if as_json:
         report = {"rows": len(value), "outside": outside, "most_unusual": first, "file": str(out)}
-        _print_json(report)
+        print_json(report)
         return
     found = f"the most unusual is row {first} ({value[first]:.6g})"
     if outside:
         found = f"{outside:,} outside the domain (the first is row {first})"
-    _print(f"{len(value):,} rows, {found}: {out}")
+    print_text(f"{len(value):,} rows, {found}: {out}")
 
 
 def _to_be_scored(model: GenerativeModel, run: Path) -> dict[str, Any]:
@@ -654,48 +644,13 @@ def _columns(x: Tensor, domain: Domain) -> dict[str, np.ndarray]:
     return columns
 
 
-def _refuse_suffix(path: Path, known: list[str]) -> None:
-    if path.suffix.lower() not in known:
-        raise LikelyError(
-            f"--out {path}: files of type {path.suffix!r} are not written; take {', '.join(known)}"
-        )
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Find out before hours of work whether their result can be written, and write nothing yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise ArtifactError(
-            f"--out {folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
-
-
 # What is said, and how it ends.
 
 
-def _console(stderr: bool = False) -> Console:
-    """A console that doesn't fold tables where its width is unknown."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = 200
-    return console
-
-
-def _print(text: str) -> None:
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
-
-
 def _say(text: str, style: str) -> None:
-    _console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    make_console(stderr=True).print(
+        text, style=style, markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -739,6 +694,3 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "; the same command goes on from the last checkpoint" if goes_on else ""
         _say(f"interrupted{hint}", "yellow")
     return int(status)
-
-
-import likely.cli_quantum  # noqa: E402 (adds its commands, and needs what is above)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import likely as lk
-from likely.cli import (
+from likely.cli_common import (
     Epochs,
     Json,
     Minutes,
     Steps,
-    _console,
-    _names,
-    _pairs,
-    _print,
-    _print_json,
-    _refuse_suffix,
-    _refuse_unwritable,
-    _value,
-    app,
+    hyperparameters,
+    make_console,
+    print_json,
+    print_text,
+    refuse_suffix,
+    refuse_unwritable,
+    split_names,
 )
 from likely.core.errors import DataError, LikelyError
 
@@ -36,24 +34,8 @@ quantum = typer.Typer(
     help="Measure states of spin chains, and reconstruct states from measurements.",
     no_args_is_help=True,
 )
-app.add_typer(quantum)
 
 STATE, MEASUREMENT = "State", "Measurement"
-
-
-class ChainName(StrEnum):
-    """Whose state is measured."""
-
-    TFIM = "tfim"
-    XXZ = "xxz"
-    GHZ = "ghz"
-
-
-ARGUMENTS = {  # of the functions in `likely.physics.chains`, by the options that give them
-    ChainName.TFIM: {name: name for name in ("coupling", "field", "periodic", "parity")},
-    ChainName.XXZ: {"coupling": "delta", "periodic": "periodic", "magnetisation": "magnetisation"},
-    ChainName.GHZ: {},
-}
 
 
 @quantum.command(
@@ -65,13 +47,14 @@ def measure(
     shots: Annotated[int, typer.Option(min=1, rich_help_panel=MEASUREMENT, help="How many.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help=".npz; replaced if it is there.")],
     chain: Annotated[
-        ChainName,
+        str,
         typer.Option(
+            metavar="NAME",
             rich_help_panel=STATE,
             help="Ground state of −J Σ σᶻσᶻ − h Σ σˣ (tfim) or of Σ (σˣσˣ + σʸσʸ + Δ σᶻσᶻ) (xxz), both "
             "by DMRG, or (|0…0⟩ + |1…1⟩)/√2 (ghz).",
         ),
-    ] = ChainName.TFIM,
+    ] = "tfim",
     coupling: Annotated[
         float | None, typer.Option(rich_help_panel=STATE, help="J or Δ; 1 by default.")
     ] = None,
@@ -105,32 +88,47 @@ def measure(
 ) -> None:
     """Measure every site of a spin chain, again and again: exact, independent outcomes."""
     from likely.physics import CHAINS, Measurement, Shots
+    from likely.physics.povm import check_noise
 
     started = time.perf_counter()
-    _refuse_suffix(out, [".npz"])
+    refuse_suffix(out, [".npz"])
+    if out.is_dir():
+        raise LikelyError(f"--out {out}: a folder; give the name of a file")
+    refuse_unwritable(out.parent)
+    check_noise(noise)
     effects = _povm(povm)
+    if chain not in CHAINS:
+        raise LikelyError(f"--chain {chain}: the known ones are {', '.join(CHAINS)}")
+    takes = inspect.signature(CHAINS[chain]).parameters
     options = {
-        "coupling": coupling,
+        "delta" if "delta" in takes else "coupling": coupling,
         "field": field,
         "periodic": periodic,
         "parity": parity,
         "magnetisation": magnetisation,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if unknown := [name for name in given if name not in ARGUMENTS[chain]]:
-        raise LikelyError(f"--{unknown[0]}: the chain {chain} has none; leave it out")
-    arguments = {ARGUMENTS[chain][name]: value for name, value in given.items()}
-    made = CHAINS[chain](sites, **arguments)
+    for name in given:
+        if name not in takes:
+            raise LikelyError(f"--{name}: the chain {chain} has none; leave it out")
+    made = CHAINS[chain](sites, **given)
     outcomes = Measurement(made.state, effects, noise).sample(shots, seed)
-    header = {"chain": made.name, **made.parameters, "seed": seed, "energy": made.energy}
-    Shots(outcomes, effects, noise, made.state, made.hamiltonian, header).save(out)
+    terms = made.hamiltonian
+    energies = {
+        "energy": None if terms is None else made.state.energy(terms, noise),
+        "ground_energy": made.energy,
+    }
+    header = {"chain": made.name, **made.parameters, "seed": seed, **energies}
+    Shots(outcomes, effects, noise, made.state, terms, header).save(out)
     if as_json:
-        figures = {"energy": made.energy, "bond": made.state.bond}
         seconds = time.perf_counter() - started
-        _print_json({"file": str(out), "shots": shots} | figures | {"seconds": seconds})
+        rest = {"bond": made.state.bond, "seconds": seconds}
+        print_json({"file": str(out), "shots": shots} | energies | rest)
         return
-    energy = "" if made.energy is None else f", energy {made.energy:.9f}"
-    _print(f"{made.name}, {sites} sites{energy}; {shots:,} {effects.name} shots: {out}")
+    energy = "" if terms is None else f", energy {energies['energy']:.9f}"
+    if noise and terms is not None:
+        energy += f" with the noise ({made.energy:.9f} without)"
+    print_text(f"{made.name}, {sites} sites{energy}; {shots:,} {effects.name} shots: {out}")
 
 
 @quantum.command(
@@ -173,7 +171,8 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="N,N,…",
-            help="Learning curve: fit the model to so many shots, too, each time anew.",
+            help="Learning curve: fit the model to so many shots, too, each time anew; every one takes "
+            "the budget once more.",
         ),
     ] = None,
     steps: Steps = None,
@@ -183,19 +182,19 @@ def reconstruct(
 ) -> None:
     """Fit a model to outcomes, and compare the state that it describes with the exact one.
 
-    Writes index.html, reconstruction.json and observables.npz beside the files of the run. The same
-    command goes on with a run that was interrupted.
+    Writes index.html, reconstruction.json and observables.npz beside the files of the run. The density
+    matrix and the quantum fidelity are sums over all outcomes, at most 2²¹: up to ten sites with four
+    outcomes, eight with six (pauli6). The same command goes on with a run that was interrupted.
     """
     from likely import physics
 
     try:
-        sizes = [int(size) for size in _names(curve) or []]
+        sizes = [int(size) for size in split_names(curve) or []]
     except ValueError as error:
         raise LikelyError(f"--curve {curve}: write it as 1000,10000,100000") from error
-    hyperparameters = {key: _value(text) for key, text in _pairs(settings or [], "--set").items()}
     loaded = physics.load(shots, None if povm is None else _povm(povm))
-    made = lk.make(model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters)
-    _refuse_unwritable(out)
+    made = lk.make(model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings))
+    refuse_unwritable(out)
     result = physics.reconstruct(
         loaded,
         made,
@@ -210,12 +209,11 @@ def reconstruct(
     )
     result.save(out)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
         return
-    console = _console()
-    console.print(result.rich_table())
-    for line in [*result.summary(), f"report: {out / 'index.html'}"]:
-        _print(line)
+    make_console().print(result.rich_table())
+    for line in [*result.summary(), *result.notes(), f"report: {out / 'index.html'}"]:
+        print_text(line)
 
 
 def _povm(text: str) -> POVM:

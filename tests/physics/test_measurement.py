@@ -3,14 +3,16 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
 
 from likely.core.errors import DataError, LikelyError
+from likely.physics.chains import tfim, xxz
 from likely.physics.measurement import Measurement
-from likely.physics.mps import MPS, ghz, random_mps
-from likely.physics.povm import POVMS, povm
+from likely.physics.mps import MPS, ghz, product, random_mps
+from likely.physics.povm import POVM, POVMS, povm
 
 LEVEL = 1e-3  # of the χ² tests of one POVM, on all states together
 
@@ -97,6 +99,32 @@ def test_impossible_outcomes():
     noisy = Measurement(ghz(40), povm("computational"), 0.1)
     flipped = [math.log(0.5 * 0.95**39 * 0.05)] * 300  # the other branch is 10⁻⁴⁷ times as probable
     assert noisy.log_prob(x).tolist() == pytest.approx(flipped, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("make", "name"), [(xxz, "computational"), (tfim, "pauli6")])
+def test_what_symmetry_forbids_is_impossible(make, name, dtype):
+    """Amplitudes that cancel do so up to rounding only."""
+    pytest.importorskip("tenpy")
+    measurement = Measurement(make(6).state, povm(name))
+    p, log_p = measurement.probabilities(), measurement.log_prob(outcomes(measurement), dtype)
+    forbidden = p < 1e-14
+    assert forbidden.sum() >= 32
+    assert (log_p[forbidden] == -math.inf).all()
+    assert log_p[~forbidden].isfinite().all()
+
+
+def test_rare_outcomes_are_possible():
+    tilted = product([(1, 1e-8)] * 3)
+    x, p = torch.tensor([[1, 1, 1]]), math.log(1e-48)
+    assert Measurement(tilted, povm("computational")).log_prob(x).item() == pytest.approx(p)
+    noisy = Measurement(product([(1, 0)] * 3), povm("computational"), 1e-9)
+    assert noisy.log_prob(x).item() == pytest.approx(3 * math.log(0.5e-9))
+    # Of an effect that is itself small.
+    small = POVM("small", [np.diag([1, 1 - 1e-30]), np.diag([0, 1e-30])])
+    assert Measurement(ghz(2), small).log_prob(x[:, :2]).item() == pytest.approx(
+        math.log(0.5e-60), abs=1e-9
+    )
 
 
 def test_pure_and_mixed_environments_agree():

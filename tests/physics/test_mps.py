@@ -111,6 +111,15 @@ def test_expectations_and_correlators_are_those_of_the_dense_state(name, noise):
         torch.testing.assert_close(matrix, expected.reshape(matrix.shape), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_energies_are_those_of_the_dense_state(noise):
+    terms = [(0.7, {0: "z", 1: "z"}), (-1.2, {2: "x"}), (0.4, {1: "y", 3: X, 4: "z"}), (2.0, {})]
+    state = STATES["complex"]
+    rho = dense.density_matrix(state.dense(), noise)
+    exact = torch.trace(rho @ dense.hamiltonian(terms, 5)).real.item()
+    assert state.energy(terms, noise) == pytest.approx(exact, abs=1e-13)
+
+
 def test_noise_of_the_dense_state_is_that_of_its_kraus_operators():
     p = 0.3
     rho = torch.outer(STATES["complex"].dense(), STATES["complex"].dense().conj())
@@ -191,5 +200,7 @@ def test_other_mistakes_with_states():
         dense.density_matrix(ghz(13).dense())
     with pytest.raises(LikelyError, match="too many"):
         dense.probabilities(ghz(10).dense(), povm("pauli6"))
+    with pytest.raises(LikelyError, match="too many"):  # before it takes the memory
+        dense.hamiltonian([(1.0, {0: "z"})], 40)
     with pytest.raises(LikelyError, match="not a power"):
         dense.reconstructed(torch.ones(5) / 5, povm("pauli4"))

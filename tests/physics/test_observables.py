@@ -7,6 +7,7 @@ import torch
 
 from likely.core.errors import DataError, LikelyError
 from likely.physics import PAULI, POVM, Measurement, povm, random_mps
+from likely.physics.mps import product
 from likely.physics.observables import Observables, fidelity
 
 NOISE = 0.1
@@ -53,10 +54,7 @@ def test_the_diagonal_of_correlators_is_that_of_the_product(observed: Observable
 
 
 def test_an_energy(observed: Observables) -> None:
-    exact = sum(
-        c * STATE.expectation({i: PAULI[axis] for i, axis in factors.items()}, NOISE)
-        for c, factors in HAMILTONIAN
-    )
+    exact = STATE.energy(HAMILTONIAN, NOISE)
     found = observed.expectation(HAMILTONIAN)
     assert found.stderr is not None
     assert abs(found.value - exact) < 4 * found.stderr
@@ -70,8 +68,16 @@ def test_reduced_density_matrices(observed: Observables) -> None:
         error = torch.view_as_real(found.stderr)
         gap = torch.view_as_real(found.value - exact).abs()
         assert (gap <= 4.5 * error + 1e-12).all()
-    with pytest.raises(LikelyError, match="one or two different sites"):
-        observed.reduced(1, 1)
+    for sites in ((1, 1), (), (-1,), (5,), (-1, 4), (0, 1, 2)):
+        with pytest.raises(LikelyError, match="one or two different sites of 0 to 4"):
+            observed.reduced(*sites)
+
+
+def test_operators_that_do_not_exist(observed: Observables) -> None:
+    with pytest.raises(LikelyError, match="operator 'w': name x, y or z"):
+        observed.local("w")
+    with pytest.raises(LikelyError, match="operator 'w'"):
+        observed.expectation([(1.0, {0: "w"})])
 
 
 def test_standard_errors_are_those_of_repetitions() -> None:
@@ -84,10 +90,7 @@ def test_standard_errors_are_those_of_repetitions() -> None:
         z["local"].append((local.value[2] - STATE.expectation({2: PAULI["x"]})) / local.stderr[2])
         exact = STATE.expectation({1: PAULI["z"], 4: PAULI["y"]})
         z["correlator"].append((two.value[1, 4] - exact) / two.stderr[1, 4])
-        exact = sum(
-            c * STATE.expectation({i: PAULI[axis] for i, axis in factors.items()})
-            for c, factors in HAMILTONIAN
-        )
+        exact = STATE.energy(HAMILTONIAN)
         z["energy"].append((energy.value - exact) / energy.stderr)
     for name, values in z.items():
         spread = torch.tensor(values)
@@ -122,7 +125,7 @@ def test_what_the_effects_do_not_span_has_no_value(name: str, axis: str) -> None
 
 def test_positivity_is_not_refused_to_states() -> None:
     measured = povm("tetrahedral")
-    x = Measurement(STATE, measured).sample(60 * 400, seed=7).split(400)
+    x = Measurement(STATE, measured).sample(60 * 1000, seed=7).split(1000)
     tests = [Observables(part, measured).positivity() for part in x]
     assert {test.matrices for test in tests} == {15}
     # Bonferroni: at most 5 % below 0.05; a binomial of 60 exceeds 9 with probability 1e-3.
@@ -130,15 +133,31 @@ def test_positivity_is_not_refused_to_states() -> None:
 
 
 def test_positivity_is_refused_to_what_no_state_has() -> None:
-    x = torch.zeros(400, 3, dtype=torch.int64)
+    x = torch.zeros(1000, 3, dtype=torch.int64)
     generator = torch.Generator().manual_seed(0)
     # A state that has outcome 0 with certainty does not exist: the largest probability is ½.
-    x[:, 1] = torch.randint(4, (400,), generator=generator)
-    x[:, 2] = torch.where(torch.rand(400, generator=generator) < 0.9, 1, 2)
+    x[:, 1] = torch.randint(4, (1000,), generator=generator)
+    x[:, 2] = torch.where(torch.rand(1000, generator=generator) < 0.9, 1, 2)
     test = Observables(x, povm("tetrahedral")).positivity()
     assert test.value.value < -0.2
     assert test.p_value < 1e-6
     assert {0, 2} & {*test.sites}
+
+
+def test_positivity_with_outcomes_that_are_rare() -> None:
+    """None, or one, of them in half of the outcomes says little: a quarter of p-values was below 0.01."""
+    spins = [(PAULI["1"] + s * PAULI[axis]) / 2 for axis in "zxy" for s in (1, -1)]
+    weights = [0.998, 0.998, *[0.001] * 4]
+    rare = POVM("rare", torch.stack([w * P for w, P in zip(weights, spins, strict=True)]))
+    x = Measurement(product([(1, 0)] * 2), rare).sample(60 * 1000, seed=0).split(1000)
+    assert sum(Observables(part, rare).positivity().p_value < 0.05 for part in x) <= 9
+
+
+def test_positivity_needs_many_outcomes() -> None:
+    x = Measurement(STATE, povm("tetrahedral")).sample(1000, seed=0)
+    assert Observables(x, povm("tetrahedral")).positivity().matrices == 15
+    with pytest.raises(LikelyError, match="999 outcomes: the test of positivity needs 1,000"):
+        Observables(x[1:], povm("tetrahedral")).positivity()
 
 
 def test_bad_outcomes() -> None:
@@ -169,4 +188,10 @@ def test_fidelity() -> None:
     p, q = p / p.sum(), q / q.sum()
     U = torch.linalg.qr(A).Q
     rotated = [U @ torch.diag(r).to(U.dtype) @ U.mH for r in (p, q)]
+    assert fidelity(rotated[0], sigma) <= 1
+    # The nearest eigenvalues to 0.9, 0.3, −0.2 are 0.8, 0.2, 0.
+    third = torch.diag(torch.tensor([0.9, 0.3, -0.2], dtype=torch.complex128))
+    mixed = torch.diag(torch.tensor([0.5, 0.5, 0.0], dtype=torch.complex128))
+    by_hand = (math.sqrt(0.5 * 0.8) + math.sqrt(0.5 * 0.2)) ** 2
+    assert fidelity(mixed, third) == pytest.approx(by_hand, abs=1e-12)
     assert fidelity(*rotated) == pytest.approx((p * q).sqrt().sum().square().item(), abs=1e-10)

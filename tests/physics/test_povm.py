@@ -102,6 +102,38 @@ def test_a_povm_of_ones_own():
     assert (unbalanced.rank, unbalanced.rank_one) == (1, False)
 
 
+def test_rounded_effects_become_a_povm():
+    for decimals in (7, 8):
+        effects = povm("tetrahedral").effects.numpy().round(decimals) * (1 + 2e-7)
+        own = POVM("rounded", effects)
+        torch.testing.assert_close(own.effects.sum(0), PAULI["1"], rtol=0, atol=1e-15)
+        assert torch.linalg.eigvalsh(own.effects).min() > -1e-15
+        torch.testing.assert_close(own.effects, povm("tetrahedral").effects, rtol=0, atol=1e-6)
+        assert POVM("again", own.effects).effects.equal(own.effects)
+    kept = povm("pauli6").effects
+    assert POVM("same", kept).effects.equal(kept)
+    with pytest.raises(DataError, match="plus up to 5e-06"):
+        POVM("own", kept * (1 + 5e-6))
+
+
+@pytest.mark.parametrize("contrast", [1.0, 1e-4, 1e-7])
+def test_rank_dual_and_span_agree_at_low_contrast(contrast):
+    effects = PAULI["1"] / 4 + contrast * (povm("tetrahedral").effects - PAULI["1"] / 4)
+    weak = POVM("weak", effects)
+    assert weak.complete
+    p = weak.probabilities(RHO)
+    for axis in "xyz":
+        assert weak.spans(axis)
+        mean = (p * weak.estimator(axis)).sum().item()
+        assert mean == pytest.approx(
+            torch.trace(RHO @ PAULI[axis]).real.item(), abs=1e-14 / contrast
+        )
+    plane = PAULI["1"] / 3 + contrast * (povm("trine").effects - PAULI["1"] / 3)
+    flat = POVM("flat", plane)
+    assert [flat.spans(axis) for axis in "xyz"] == [True, False, True]
+    assert flat.rank == 3
+
+
 @pytest.mark.parametrize(
     ("effects", "message"),
     [

@@ -71,6 +71,7 @@ def test_shots_of_a_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert (shots.povm.name, shots.noise) == ("pauli4", 0.1)
     assert isinstance(shots.state, MPS)
     assert shots.header["energy"] == report["energy"]
+    assert shots.header["ground_energy"] == report["ground_energy"]
     assert {
         "chain": "tfim",
         "coupling": 0.5,
@@ -79,10 +80,15 @@ def test_shots_of_a_chain(capsys: pytest.CaptureFixture[str]) -> None:
     }.items() <= shots.header.items()
     assert len(shots.hamiltonian) == 5
     # J = ½, h = 2: second-order perturbation theory gives −3 h − 2 J²/(4 h).
-    assert report["energy"] == pytest.approx(-6 - 2 * 0.25 / 8, abs=0.01)
+    assert report["ground_energy"] == pytest.approx(-6 - 2 * 0.25 / 8, abs=0.01)
+    # Noise takes a tenth of ⟨σˣ⟩ and two of ⟨σᶻσᶻ⟩.
+    assert report["energy"] == pytest.approx(-6.06 * 0.9, abs=0.06)
+    noisy = f"energy {report['energy']:.9f} with the noise ({report['ground_energy']:.9f} without)"
+    assert run(f"{command} --noise 0.1 --shots 50 --out again.npz") == 0
+    assert noisy in capsys.readouterr().out
     assert run(f"quantum reconstruct tfim.npz {SMALL} --out tfim --json") == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["exact_energy"] == pytest.approx(-6.06 * 0.9, abs=0.06)  # the noise included
+    found = json.loads(capsys.readouterr().out)
+    assert found["exact_energy"] == pytest.approx(report["energy"], abs=1e-9)
 
 
 def test_coupling_is_delta_of_xxz(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +124,8 @@ def test_reconstruction_of_a_known_state(capsys: pytest.CaptureFixture[str]) -> 
     assert "nothing left to do" in err
     assert "KL(exact‖model)" in out
     assert "Markov chain of order 3" in out
+    assert "energy: there is no Hamiltonian." in out  # the notes
+    assert "on 500 fresh shots" in out
     assert run(f"{command.replace('--steps 20', '--steps 21')}") == 2
     assert "another configuration" in capsys.readouterr().err
 
@@ -133,7 +141,7 @@ def test_own_outcomes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.keys() >= KEYS
     assert report["kl"] is report["energy"] is report["classical_fidelity"] is None
     assert report["held_out"] < 0
-    assert report["positivity"]["matrices"] == 10
+    assert "needs 1,000" in report["reasons"]["positivity"]  # of 500 draws
     assert len(report["observables"]["sigma_x"]["value"]) == 4
 
 
@@ -150,6 +158,7 @@ def test_own_outcomes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("reconstruct absent.npz", "absent.npz"),
         ("reconstruct ghz.npz --curve 1,b", "--curve 1,b"),
         ("reconstruct ghz.npz --curve 5000", "curve: 5000 shots"),
+        ("reconstruct ghz.npz --curve 100,200,100", "curve: .*twice"),
         ("reconstruct ghz.npz --set colour=1", "no option 'colour'"),
     ],
 )
@@ -170,7 +179,7 @@ def test_refusals(command: str, message: str, capsys: pytest.CaptureFixture[str]
         ("--sites 4 --chain xxz --parity 1", "--parity: the chain xxz has none"),
         ("--sites 4 --chain ghz --povm not-povm.npy", "sum to the identity"),
         ("--sites 4 --chain ghz --noise 1.5", "noise 1.5"),
-        ("--sites 4 --chain triangle", "triangle"),
+        ("--sites 4 --chain triangle", "--chain triangle: the known ones are tfim, xxz, ghz"),
     ],
 )
 def test_refused_measurements(
@@ -181,6 +190,24 @@ def test_refused_measurements(
     assert not Path("never.npz").exists()
     assert run("quantum measure --chain ghz --sites 4 --shots 10 --out never.csv") == 2
     assert "'.csv' are not written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--noise 1.5 --out never.npz", "noise 1.5"),
+        ("--noise nan --out never.npz", "noise nan"),
+        ("--out own.csv/never.npz", "cannot be written"),
+        ("--out folder.npz", "a folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_state_is_found(
+    command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("folder.npz").mkdir(exist_ok=True)
+    monkeypatch.setattr("likely.physics.chains._dmrg", lambda *_, **__: pytest.fail("DMRG"))
+    assert run(f"quantum measure --chain tfim --sites 4 --shots 10 {command}") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_extra_is_named(

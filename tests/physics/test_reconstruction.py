@@ -10,7 +10,7 @@ import torch
 
 import likely as lk
 from likely.core.errors import DataError, DomainError, LikelyError
-from likely.core.likelihood import Kind
+from likely.core.likelihood import Kind, Likelihood
 from likely.core.model import GenerativeModel
 from likely.physics import (
     MPS,
@@ -21,6 +21,7 @@ from likely.physics import (
     povm,
     random_mps,
     reconstruct,
+    tfim,
 )
 from likely.physics.baselines import MarkovChain
 from likely.physics.reconstruction import _Judge
@@ -65,6 +66,29 @@ class Blind(Truth):
 
     def loss(self, batch: lk.Batch) -> torch.Tensor:
         return self.idle.square()
+
+
+class Bound(Truth):
+    """A hundredth of a nat below it, as variational models are."""
+
+    density = Kind.LOWER
+    gap, common_stderr = 0.01, 0.0
+
+    def loss(self, batch: lk.Batch) -> torch.Tensor:
+        return self.idle.square()
+
+    def log_likelihood(
+        self, x: torch.Tensor, context: torch.Tensor | None = None, **_: object
+    ) -> Likelihood:
+        value = self.measurement.log_prob(x) - self.gap
+        return Likelihood(value, self.density, common_stderr=self.common_stderr)
+
+
+class Uncertain(Bound):
+    """With an error of log Z in place of that."""
+
+    density = Kind.ESTIMATE
+    gap, common_stderr = 2.0, 0.3
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +274,114 @@ def test_a_model_without_likelihood() -> None:
     assert found.summary()
 
 
+def test_figures_of_a_bound_are_bounds(tmp_path) -> None:
+    data = shots(n=300)
+    found = reconstruct(
+        data, Bound(Measurement(STATE, data.povm)), steps=2, draws=1000, curve=[100, 200]
+    )
+    worth, written = found.worth, found.to_json()
+    assert worth.kl.value == pytest.approx(0.01)  # of 0
+    assert worth.reverse_kl.value == pytest.approx(-0.01)
+    assert worth.classical_fidelity.value == pytest.approx(math.exp(0.005))  # of 1
+    assert written["kl_kind"] == written["classical_fidelity_kind"] == "upper bound"
+    assert written["reverse_kl_kind"] == "lower bound"
+    assert written["baselines"][0]["kl_kind"] == "exact"
+    assert "KL(exact‖model) ≤ 0.01" in found.summary()[0]
+    assert "each an upper bound, and KL(model‖exact) is a lower bound" in " ".join(found.notes())
+    columns = {column.header: [*column.cells] for column in found.rich_table().columns}
+    assert columns["KL(exact‖model) (nats)"][0].startswith("≤ ")
+    assert columns["KL(model‖exact) (nats)"][0].startswith("≥ −")
+    assert columns["classical fidelity"][0].startswith("≤ ")
+    assert columns["held-out log-likelihood (nats)"][0].startswith("≥ ")
+    assert [cell[0] for cell in columns["behind (nats)"][3:7]] == ["≥"] * 4  # the baselines
+    assert columns["KL(exact‖model) (nats)"][3][0].isdigit()
+    found.to_html(tmp_path / "report.html")
+    assert "≤ 0.01" in (tmp_path / "report.html").read_text()
+    unknown = Shots(data.outcomes, data.povm)
+    assert reconstruct(unknown, "independent", steps=2, draws=100).to_json()["kl_kind"] is None
+
+
+def test_an_error_of_log_z_is_common_to_all() -> None:
+    data = shots(n=300)
+    found = reconstruct(data, Uncertain(Measurement(STATE, data.povm)), steps=2, draws=1000)
+    assert found.worth.kl.stderr == pytest.approx(0.3)
+    fidelity = found.worth.classical_fidelity
+    assert fidelity.value == pytest.approx(math.e)  # E √(P/e⁻²P)
+    assert fidelity.stderr == pytest.approx(math.e * 0.3 / 2)
+    behind = found.baselines[0].behind
+    assert behind.stderr >= 0.3
+    assert "≈ 2" in found.summary()[0]
+
+
+def test_neighbours_on_a_ring() -> None:
+    data = shots(n=300)
+    found = {
+        periodic: reconstruct(
+            Shots(data.outcomes, data.povm, 0.0, STATE, None, {"periodic": periodic}),
+            "independent", steps=2, draws=100,
+        )
+        for periodic in (True, False)
+    }  # fmt: skip
+    ring, chain = (found[p].to_json()["observables"]["sigma_z_sigma_z_neighbours"] for p in found)
+    assert len(chain["value"]) == 3
+    assert ring["value"][:3] == chain["value"]
+    exact = [STATE.expectation({i: "z", (i + 1) % 4: "z"}) for i in range(4)]
+    assert ring["exact"] == pytest.approx(exact, abs=1e-12)
+    from likely.physics.report import page
+
+    assert "Correlators" in page(found[True])
+
+
+def test_as_many_fresh_shots_are_drawn_as_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likely.physics.reconstruction.SCORED_MIXED", 150)
+    for noise, scored in ((0.1, 150), (0.0, 400)):
+        data = shots(n=100, noise=noise)
+        assert len(_Judge(data, data.outcomes[:10], 400, 0).fresh) == scored
+        found = reconstruct(data, "independent", steps=2, draws=400)
+        assert found.to_json()["scored"] == scored
+        assert any(f"on {scored} fresh shots" in note for note in found.notes())
+
+
+def test_the_summary_says_where_positivity_is_least(result: Reconstruction) -> None:
+    line = next(line for line in result.summary() if "by generated outcomes" in line)
+    at = " and ".join(f"site {site}" for site in result.positivity.sites)
+    assert (
+        f"lowest in standard errors is {str(result.positivity.value)[:5].replace('-', '−')}" in line
+    )
+    assert f"at {at};" in line
+
+
+def test_a_matrix_that_is_not_positive_is_said_to_be_none(result: Reconstruction) -> None:
+    assert result.density_matrix.smallest < 0
+    assert any("may exceed 1" in line for line in result.summary())
+    found = reconstruct(shots(n=300, noise=0.3), "independent", steps=2, draws=100)
+    assert found.density_matrix.fidelity <= 1
+
+
+def test_what_takes_too_many_outcomes_names_the_limit() -> None:
+    data = shots("pauli6", 100, state=random_mps(9, bond=2, seed=0))
+    own = Shots(data.outcomes, data.povm, 0.0, data.state)
+    found = reconstruct(own, "independent", steps=2, draws=100)
+    assert "6^9 outcomes are too many" in found.reasons["density_matrix"]
+    assert "at most 8 sites" in found.reasons["density_matrix"]
+    assert "needs 1,000" in found.reasons["positivity"]
+    assert found.positivity is found.measured_positivity is None
+
+
+def test_the_default_model_beats_markov_chains() -> None:
+    """On a ring, where the first site is bound to the last."""
+    pytest.importorskip("tenpy")
+    chain = tfim(4, periodic=True)
+    data = Shots(
+        Measurement(chain.state, povm("tetrahedral")).sample(3000, 1), povm("tetrahedral"),
+        0.0, chain.state, chain.hamiltonian, {"seed": 1},
+    )  # fmt: skip
+    found = reconstruct(data, steps=500, draws=20_000)
+    assert found.worth.model == "rnn"
+    for baseline in found.baselines:
+        assert found.worth.kl.value < baseline.kl.value - 2 * baseline.kl.stderr, baseline.model
+
+
 def test_an_impossible_outcome_makes_the_divergence_infinite() -> None:
     ghz = MPS([np.array([[[1, 0], [0, 1]]]), np.array([[[1], [0]], [[0], [1]]])])
     data = Shots(
@@ -274,6 +406,8 @@ def test_refusals() -> None:
     for size in (5, 95):
         with pytest.raises(LikelyError, match=f"curve: {size} shots"):
             reconstruct(data, "made", steps=1, curve=[size])
+    with pytest.raises(LikelyError, match="has a number twice"):
+        reconstruct(data, "made", steps=1, curve=[50, 60, 50])
     few = Shots(data.outcomes[:5], data.povm)
     with pytest.raises(DataError, match="5 shots: at least"):
         reconstruct(few, "made", steps=1)

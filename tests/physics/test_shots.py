@@ -13,6 +13,7 @@ from likely.physics.mps import random_mps
 from likely.physics.povm import POVM, povm
 from likely.physics.shots import Shots, load
 
+OURS = {"format": "likely shots", "version": 1, "sites": 3}
 ROWS = [[0, 1, 3], [2, 2, 0]]
 TERMS = [(-1.0, {0: "z", 2: "z"}), (-0.5, {1: "x"})]
 
@@ -57,6 +58,15 @@ def test_of_an_unknown_state(tmp_path):
     Shots(torch.tensor(ROWS), povm("tetrahedral")).save(tmp_path / "own.npz")
     again = load(tmp_path / "own.npz")
     assert (again.state, again.hamiltonian, again.header) == (None, None, {})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float64])
+def test_outcomes_as_an_array(dtype):
+    shots = Shots(np.array(ROWS, dtype), povm("tetrahedral"))
+    assert shots.outcomes.dtype == torch.int64
+    assert shots.outcomes.tolist() == ROWS
+    with pytest.raises(DataError, match="row 1, column 0: 4"):
+        Shots(np.array([[0, 1], [4, 0]], dtype), povm("tetrahedral"))
 
 
 def test_users_own_files(tmp_path):
@@ -141,6 +151,8 @@ def test_nothing_is_unpickled(tmp_path):
         ({"header": "[]"}, ArtifactError, "damaged"),
         ({"header": json.dumps({"format": "likely shots", "version": 9})}, ArtifactError, "later version"),
         ({"header": json.dumps({"format": "other", "version": 1})}, ArtifactError, "not a file of shots"),
+        ({"header": json.dumps(OURS | {"seed": -1})}, ArtifactError, "seed is -1"),
+        ({"header": json.dumps(OURS | {"seed": "a"})}, ArtifactError, "seed is 'a'"),
         ({"outcomes": np.full((5, 3), 7)}, DataError, "row 0, column 0: 7"),
         ({"outcomes": np.array(["a", "b"])}, DataError, "no whole numbers"),
         ({"outcomes": np.array(3)}, (ArtifactError, DataError), "shots.npz"),

@@ -18,14 +18,12 @@ from torch import Tensor
 
 from likely.core.errors import LikelyError
 from likely.physics import dense, mps
-from likely.physics.free_fermions import check_parity, ground_parity
+from likely.physics.free_fermions import check_finite, check_parity, ground_parity
 from likely.physics.mps import MPS, check_sites
-from likely.physics.povm import PAULI
+from likely.physics.povm import PAULI, Terms
 
 BOND = 200  # the largest bond dimension of a ground state
 SWEEPS = 40
-
-Terms = list[tuple[float, dict[int, str]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +68,26 @@ def tfim(
     parity : {1, -1}, optional
         Of Π σˣ, which H conserves; by default that of the ground state.
 
+    Notes
+    -----
+    The ground state is unique unless h = 0, where both parities have the same energy and 1 is the default.
+    The lowest level of a sector is degenerate, and the state one of it, on a frustrated ring (J < 0, N
+    odd) with h = 0, and, in the sector of the other parity, on one with h ≠ 0 and wherever J = 0.
+
     Raises
     ------
     LikelyError
         If TeNPy is missing, an argument is out of its range, or DMRG does not converge.
     """
     check_sites(sites)
-    _check_finite(coupling=coupling, field=field)
+    check_finite(coupling=coupling, field=field)
     if coupling == field == 0:
         raise LikelyError(
             "tfim: coupling and field are both zero, so that every state is a ground state"
         )
     parity = ground_parity(sites, field) if parity is None else parity
     check_parity(parity)
-    hamiltonian: Terms = [(-coupling, {i: "z", j: "z"}) for i, j in _bonds(sites, periodic)]
+    hamiltonian = [(-coupling, {i: "z", j: "z"}) for i, j in _bonds(sites, periodic)]
     hamiltonian += [(-field, {site: "x"}) for site in range(sites)]
     if sites == 2:
         state = _ground_of_pair(hamiltonian, [(1.0, {0: "x", 1: "x"})], parity)
@@ -118,9 +122,16 @@ def xxz(
     delta : float
         The anisotropy Δ, of any sign.
     periodic : bool
-        Whether the last site is bound to the first.
+        Whether the last site is bound to the first; of two sites, both bonds count.
     magnetisation : int, optional
         Σ σᶻ, which H conserves; by default that of the ground state.
+
+    Notes
+    -----
+    Beyond Δ = −1 (on an odd ring −cos π/N) the two polarised states have the same energy, and Σ σᶻ = N is
+    the default; at Δ = −1 all values of Σ σᶻ have. Above it, N odd, Σ σᶻ = ±1 have the same energy, and 1 is
+    the default; on a ring each of the two levels is twofold, a wave to the left and one to the right, and
+    the state is one of it.
 
     Raises
     ------
@@ -128,7 +139,7 @@ def xxz(
         If TeNPy is missing, an argument is out of its range, or DMRG does not converge.
     """
     check_sites(sites)
-    _check_finite(delta=delta)
+    check_finite(delta=delta)
     if magnetisation is None:
         # the polarised state is the lowest until one flipped spin, −4Δ + 4 cos k, lowers the energy
         odd_ring = periodic and sites % 2
@@ -138,7 +149,7 @@ def xxz(
         raise LikelyError(
             f"magnetisation {magnetisation}: Σ σᶻ of {sites} sites is one of {-sites}, {2 - sites} … {sites}"
         )
-    hamiltonian: Terms = [
+    hamiltonian = [
         (factor, {i: axis, j: axis})
         for i, j in _bonds(sites, periodic)
         for axis, factor in (("x", 1.0), ("y", 1.0), ("z", delta))
@@ -176,21 +187,11 @@ CHAINS: dict[str, Callable[..., Chain]] = {"tfim": tfim, "xxz": xxz, "ghz": ghz}
 
 
 def _chain(name: str, parameters: dict[str, Any], state: MPS, hamiltonian: Terms) -> Chain:
-    energy = sum(
-        coefficient * state.expectation({site: PAULI[axis] for site, axis in factors.items()})
-        for coefficient, factors in hamiltonian
-    )
-    return Chain(name, parameters, state, energy, hamiltonian)
+    return Chain(name, parameters, state, state.energy(hamiltonian), hamiltonian)
 
 
 def _bonds(sites: int, periodic: bool) -> list[tuple[int, int]]:
     return [(i, (i + 1) % sites) for i in range(sites if periodic else sites - 1)]
-
-
-def _check_finite(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if not math.isfinite(value):
-            raise LikelyError(f"{name} {value}: a finite number is needed")
 
 
 def _ground_of_pair(hamiltonian: Terms, conserved: Terms, value: int) -> MPS:

@@ -5,7 +5,7 @@ Nothing here knows matrix-product states; the two test each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from likely.core.errors import LikelyError
-from likely.physics.povm import PAULI, POVM, as_operator, check_noise
+from likely.physics.povm import PAULI, POVM, Terms, as_operator, check_noise
 
 ENTRIES = 1 << 24  # of the largest array
 
@@ -86,13 +86,12 @@ def operator(factors: Mapping[int, Any], sites: int) -> Complex128[Tensor, "d d"
     return matrix
 
 
-def hamiltonian(
-    terms: Iterable[tuple[float, Mapping[int, str]]], sites: int
-) -> Complex128[Tensor, "d d"]:
-    """A sum of products of Pauli matrices, each term a coefficient and {site: "x", "y" or "z"}."""
+def hamiltonian(terms: Terms, sites: int) -> Complex128[Tensor, "d d"]:
+    """Σ_t c_t ⊗_i O_ti of terms (c, {site: operator}) as a matrix over all sites."""
+    _check_size(4, sites)
     matrix = torch.zeros(2**sites, 2**sites, dtype=torch.complex128)
     for coefficient, factors in terms:
-        matrix += coefficient * operator({i: PAULI[axis] for i, axis in factors.items()}, sites)
+        matrix += coefficient * operator(factors, sites)
     return matrix
 
 

@@ -14,6 +14,7 @@ Lieb, Schultz & Mattis 1961, "Two soluble models of an antiferromagnetic chain",
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,7 @@ class FreeFermions:
     Raises
     ------
     LikelyError
-        If there are fewer than two sites, or `parity` is not ±1.
+        If there are fewer than two sites, `coupling` or `field` is not finite, or `parity` is not ±1.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class FreeFermions:
         parity: int | None = None,
     ) -> None:
         check_sites(sites)
+        check_finite(coupling=coupling, field=field)
         self.parity = ground_parity(sites, field) if parity is None else parity
         check_parity(self.parity)
         M = -field * np.eye(sites) + coupling * np.eye(sites, k=-1)
@@ -103,6 +105,13 @@ def ground_parity(sites: int, field: float) -> int:
     has positive amplitudes (Perron & Frobenius) and parity 1, whatever the bonds; h → −h turns every σˣ.
     """
     return -1 if field < 0 and sites % 2 else 1
+
+
+def check_finite(**arguments: float) -> None:
+    """Raise unless all arguments are finite numbers."""
+    for name, value in arguments.items():
+        if not math.isfinite(value):
+            raise LikelyError(f"{name} {value}: a finite number is needed")
 
 
 def check_parity(parity: int) -> None:

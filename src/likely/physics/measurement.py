@@ -5,6 +5,10 @@ the bond to the right of site i, v_i = Σ_s φ*(s) v_{i−1} A[s] for an effect 
 (Ferris & Vidal 2012, arXiv:1201.3974). Effects of rank two are sums of two of rank one: for sampling
 it is enough to draw one of the two and forget which; a probability sums over both, so that a density
 matrix on the bond takes the place of the vector. Noise only changes the effects that the pure state sees.
+
+An impossible outcome has a probability of zero up to rounding: of the largest that its effect can have,
+(1000 ε)² where amplitudes cancel, those of rank-one effects, and 64 ε otherwise. Below that its logarithm
+is −inf.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from likely.physics.povm import POVM, depolarised
 from likely.truth.exact import exact_target
 
 CHUNK = 1 << 16  # entries of the environments that are carried along at a time
+# In units of ε, relative: what is below is zero. Amplitudes hold the rounding of the state, too.
+AMPLITUDE, PROBABILITY = 1000, 64
 
 
 @contextlib.contextmanager
@@ -145,10 +151,11 @@ class Measurement:
         bras = self.seen.pieces[1].conj().to(_complex(dtype))
         v = torch.ones(len(x), 1, dtype=bras.dtype)
         result = torch.zeros(len(x), dtype=dtype)
+        cut = self._largest(dtype) * (AMPLITUDE * torch.finfo(dtype).eps) ** 2
         for site, tensor in enumerate(self._in(dtype)):
             v = _projected(*_extended(v, tensor), bras[x[:, site]])
             conditional = _norm2(v)
-            result += conditional.log()
+            result += _log(conditional, cut[x[:, site]])
             v /= conditional.sqrt().clamp_min(torch.finfo(dtype).tiny)[:, None]
         return result
 
@@ -157,6 +164,9 @@ class Measurement:
         effects = self.seen.effects.to(_complex(dtype))
         E = torch.ones(len(x), 1, 1, dtype=effects.dtype)
         result = torch.zeros(len(x), dtype=dtype)
+        # Nothing is impossible with an effect of full rank.
+        singular = self.seen.pieces[0].bincount(minlength=self.povm.outcomes) < 2
+        cut = self._largest(dtype) * singular * PROBABILITY * torch.finfo(dtype).eps
         for site, tensor in enumerate(self._in(dtype)):
             left, _, right = tensor.shape
             ket = _left_times(tensor.reshape(left, -1).T, E).reshape(len(x), 2, right, left)
@@ -164,9 +174,13 @@ class Measurement:
             bra = tensor.conj().permute(2, 1, 0).reshape(right, -1)
             E = _left_times(bra, ket.reshape(len(x), 2 * left, right)).mT
             conditional = E.diagonal(dim1=1, dim2=2).real.sum(1).clamp_min(0)
-            result += conditional.log()
+            result += _log(conditional, cut[x[:, site]])
             E = E / conditional.clamp_min(torch.finfo(dtype).tiny)[:, None, None]
         return result
+
+    def _largest(self, dtype: torch.dtype) -> Float[Tensor, " k"]:
+        """The largest probability that each outcome can have."""
+        return torch.linalg.eigvalsh(self.seen.effects)[:, -1].to(dtype)
 
     def _in(self, dtype: torch.dtype) -> list[Tensor]:
         return [t.to(_complex(dtype) if t.is_complex() else dtype) for t in self.state.tensors]
@@ -174,6 +188,11 @@ class Measurement:
 
 def _complex(dtype: torch.dtype) -> torch.dtype:
     return torch.complex64 if dtype == torch.float32 else torch.complex128
+
+
+def _log(conditional: Tensor, cut: Tensor) -> Tensor:
+    """Logarithms of conditional probabilities; of what is not above the cut −inf."""
+    return conditional.where(conditional > cut, 0.0).log()
 
 
 def _norm2(v: Tensor) -> Tensor:

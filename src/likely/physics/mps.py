@@ -20,7 +20,7 @@ from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from likely.core.errors import DataError, LikelyError
-from likely.physics.povm import PAULI, as_operator, as_tensor, check_noise, noisy
+from likely.physics.povm import PAULI, Terms, as_operator, as_tensor, check_noise, noisy
 
 DENSE_SITES = 20  # the largest state that is written out
 
@@ -80,7 +80,7 @@ class MPS:
 
         Parameters
         ----------
-        operators : mapping of site to array of shape (2, 2)
+        operators : mapping of site to "x", "y", "z", or array of shape (2, 2)
             Sites that are left out have the identity.
         noise : float
             Probability with which each site is depolarised; the value is that of the noisy state.
@@ -88,9 +88,13 @@ class MPS:
         Raises
         ------
         LikelyError
-            If a site does not exist, or `noise` is no probability.
+            If a site or operator does not exist, or `noise` is no probability.
         """
         return self._expectation(operators, noise).real
+
+    def energy(self, terms: Terms, noise: float = 0.0) -> float:
+        """⟨Σ_t c_t ⊗_i O_ti⟩ of terms (c, {site: operator}); `noise` as for `expectation`."""
+        return sum(c * self.expectation(factors, noise) for c, factors in terms)
 
     def _expectation(self, operators: Mapping[int, Any], noise: float) -> complex:
         check_noise(noise)
@@ -113,7 +117,7 @@ class MPS:
 
         Parameters
         ----------
-        a, b : array, shape (2, 2)
+        a, b : "x", "y", "z", or array of shape (2, 2)
         noise : float
             As for `expectation`.
         """

@@ -9,7 +9,6 @@ so that every product of single-site operators in the span of the effects is a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +18,11 @@ from torch import Tensor
 
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind, Likelihood
-from likely.physics.povm import PAULI, POVM
+from likely.physics.povm import POVM, Operator, Terms, as_operator
 
 ROWS = 1 << 14  # outcomes whose pairs are counted at a time
 LEAST_ROWS = 4  # two halves that have errors
-
-Operator = str | Complex128[Tensor, "2 2"]
-Terms = Iterable[tuple[float, Mapping[int, Operator]]]
+LEAST_HALF = 500  # rows from which on means are taken for normal
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Positivity:
     Attributes
     ----------
     value : Figure
-        ⟨v|ρ|v⟩ of the matrix ρ and direction v that lie below zero by most standard errors.
+        ⟨v|ρ|v⟩ of the matrix ρ and direction v for which it is the lowest in standard errors.
     sites : tuple of int
         Whose matrix that is.
     p_value : float
@@ -117,7 +114,7 @@ class Observables:
         """
         table = torch.outer(self._estimator(a), self._estimator(b)).flatten()
         found = _profile(self.pairs.permute(0, 2, 1, 3).flatten(2), table, self.n)
-        first, second = _matrix(a), _matrix(b)
+        first, second = as_operator(a), as_operator(b)
         same = self.local((first @ second + second @ first) / 2)
         found.value.diagonal().copy_(same.value)
         found.stderr.diagonal().copy_(same.stderr)
@@ -128,8 +125,7 @@ class Observables:
 
         Parameters
         ----------
-        terms : iterable of (coefficient, {site: operator})
-            Operators as matrices or as "x", "y", "z".
+        terms : sequence of (coefficient, {site: operator})
 
         Raises
         ------
@@ -152,16 +148,18 @@ class Observables:
         Raises
         ------
         LikelyError
-            If the effects do not span all operators, or there are not one or two sites.
+            If the effects do not span all operators, or there are not one or two sites that exist.
         """
         self._require_complete()
+        if len(sites) not in (1, 2) or len({*sites} & {*range(self.sites)}) != len(sites):
+            raise LikelyError(
+                f"reduced: give one or two different sites of 0 to {self.sites - 1}, not {sites}"
+            )
         dual = self.povm.dual
         if len(sites) == 1:
             p, frame = self.occupation.value[sites[0]], dual
-        elif len({*sites}) == len(sites) == 2:
-            p, frame = self.pairs[sites[0], :, sites[1]].flatten(), _products(dual)
         else:
-            raise LikelyError(f"reduced: give one or two different sites, not {sites}")
+            p, frame = self.pairs[sites[0], :, sites[1]].flatten(), _products(dual)
         parts = torch.view_as_real(frame).flatten(1).T  # an entry's real or imaginary part: a table
         found = _profile(p, parts, self.n)
         shape = *frame.shape[1:], 2
@@ -177,9 +175,14 @@ class Observables:
         Raises
         ------
         LikelyError
-            If the effects do not span all operators.
+            If the effects do not span all operators, or a half has fewer than 500 outcomes: too few for
+            normal tests.
         """
         self._require_complete()
+        if self.n // 2 < LEAST_HALF:
+            raise LikelyError(
+                f"{self.n:,} outcomes: the test of positivity needs {2 * LEAST_HALF:,} or more"
+            )
         dual = self.povm.dual
         i, j = torch.triu_indices(self.sites, self.sites, 1)
         first, second = self._halves
@@ -191,7 +194,7 @@ class Observables:
         stderr = torch.cat([of_sites.stderr, of_pairs.stderr])
         pairs = zip(i.tolist(), j.tolist(), strict=True)
         sites: list[tuple[int, ...]] = [*((site,) for site in range(self.sites)), *pairs]
-        z = torch.where(value.abs() > 1e-12, value / stderr.clamp_min(1e-15), 0.0)
+        z = value / stderr
         worst = int(z.argmin())
         p_value = min(1.0, len(z) * float(ndtr(z[worst].item())))
         return Positivity(
@@ -199,7 +202,7 @@ class Observables:
         )
 
     def _estimator(self, operator: Operator) -> Float64[Tensor, " k"]:
-        return self.povm.estimator(_matrix(operator))
+        return self.povm.estimator(as_operator(operator))
 
     def _require_complete(self) -> None:
         if not self.povm.complete:
@@ -210,27 +213,37 @@ class Observables:
 
 
 def fidelity(rho: Tensor, sigma: Tensor) -> float:
-    """F(ρ, σ) = (Tr √(√ρ σ √ρ))², which is ⟨ψ|σ|ψ⟩ where ρ = |ψ⟩⟨ψ|.
+    """F(ρ, σ) = (Tr √(√ρ σ √ρ))², the squared one, which is ⟨ψ|σ|ψ⟩ where ρ = |ψ⟩⟨ψ|.
 
     Parameters
     ----------
     rho : Tensor, shape (d, d)
         A density matrix.
     sigma : Tensor, shape (d, d)
-        Hermitian with trace 1. If it has negative eigenvalues, what they leave negative of
-        √ρ σ √ρ counts as zero, unless ρ is pure.
+        Hermitian with trace 1, eigenvalues of any sign. Where ρ is mixed, the nearest density matrix takes
+        its place. Where ρ is pure, ⟨ψ|σ|ψ⟩ is linear in σ, so that no error of σ biases it, but beyond 1 if
+        σ is not positive.
     """
     values, vectors = torch.linalg.eigh(rho)
     kept = values > 1e-10
     half = vectors[:, kept] * values[kept].sqrt()  # √ρ, on its support
-    inner = torch.linalg.eigvalsh(half.mH @ sigma @ half)
-    if len(inner) == 1:
-        return inner.item()
+    if half.shape[1] == 1:
+        return (half.mH @ sigma @ half).real.item()
+    inner = torch.linalg.eigvalsh(half.mH @ _nearest_density_matrix(sigma) @ half)
     return inner.clamp_min(0).sqrt().sum().square().item()
 
 
-def _matrix(operator: Operator) -> Complex128[Tensor, "2 2"]:
-    return PAULI[operator] if isinstance(operator, str) else operator
+def _nearest_density_matrix(sigma: Tensor) -> Complex128[Tensor, "d d"]:
+    """The density matrix with the least Frobenius distance from a Hermitian matrix of trace 1.
+
+    Its eigenvalues are the others less a number that makes their positive parts sum to one (Smolin,
+    Gambetta & Smith 2012, arXiv:1106.5458).
+    """
+    values, vectors = torch.linalg.eigh(sigma)
+    falling = values.flip(0)
+    shift = (falling.cumsum(0) - 1) / torch.arange(1, len(values) + 1)
+    kept = values - shift[falling > shift][-1]
+    return (vectors * kept.clamp_min(0)) @ vectors.mH
 
 
 def _products(frame: Tensor) -> Complex128[Tensor, "k² 4 4"]:
@@ -266,4 +279,7 @@ def _lowest(first: Tensor, second: Tensor, frame: Tensor, n: int) -> Profile:
     rho = torch.einsum("mq,qij->mij", first.to(frame.dtype), frame)
     v = torch.linalg.eigh(rho).eigenvectors[:, :, 0]
     table = torch.einsum("mi,qij,mj->mq", v.conj(), frame, v).real
-    return _profile(second, table, n)
+    found = _profile(second, table, n)
+    # What has happened in none of n outcomes may have a probability of 1/n.
+    floor = (table.amax(1) - table.amin(1)) / n
+    return Profile(found.value, found.stderr.clamp_min(floor))

@@ -11,6 +11,7 @@ Nature Machine Intelligence 1, 155 (arXiv:1810.10584).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,11 @@ from torch import Tensor
 from likely.core.domain import Domain, categories
 from likely.core.errors import DataError, LikelyError
 
-TOLERANCE = 1e-9  # of what should be zero in effects of order one
+ROUNDING = (
+    1e-6  # of effects of order one, as they stand in a file: single precision, or seven digits
+)
+EXACT = 1e-12  # up to which effects are left as they are
+CUT = 1e-9  # below this part of the largest singular value of the effects, one is zero
 
 PAULI: dict[str, Complex128[Tensor, "2 2"]] = {
     "1": torch.tensor([[1, 0], [0, 1]], dtype=torch.complex128),
@@ -31,6 +36,9 @@ PAULI: dict[str, Complex128[Tensor, "2 2"]] = {
     "y": torch.tensor([[0, -1j], [1j, 0]], dtype=torch.complex128),
     "z": torch.tensor([[1, 0], [0, -1]], dtype=torch.complex128),
 }
+
+Operator = str | Complex128[Tensor, "2 2"]  # of one site: "x", "y", "z", or any other as a matrix
+Terms = Sequence[tuple[float, Mapping[int, Operator]]]  # Σ_t c_t ⊗_i O_ti, such as a Hamiltonian
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +49,15 @@ class POVM:
     ----------
     name : str
     effects : array, shape (k, 2, 2)
-        M_a in the basis |σᶻ = 1⟩, |σᶻ = −1⟩; kept as a complex128 tensor.
+        M_a in the basis |σᶻ = 1⟩, |σᶻ = −1⟩; kept as a complex128 tensor. Deviations of up to 1e-6 from
+        a POVM are taken for rounding: negative eigenvalues become zero, and M_a becomes
+        S^{-1/2} M_a S^{-1/2}, with S = Σ_a M_a.
 
     Raises
     ------
     DataError
-        If the effects have another shape, are not Hermitian or not positive, or do not sum to one.
+        If the effects have another shape, or by more than rounding are not Hermitian, not positive, or
+        do not sum to one.
     """
 
     name: str
@@ -65,20 +76,27 @@ class POVM:
                 f"POVM {self.name!r}: the effects have shape {tuple(effects.shape)}; two or more "
                 "matrices of 2 × 2 are needed"
             )
+        skew = (effects - effects.mH).abs().flatten(1).amax(1)
         for a, effect in enumerate(effects):
-            if not effect.isfinite().all() or (effect - effect.mH).abs().max() > TOLERANCE:
+            if not effect.isfinite().all() or skew[a] > ROUNDING:
                 raise DataError(f"POVM {self.name!r}: effect {a} is not Hermitian")
-            lowest = torch.linalg.eigvalsh(effect)[0].item()
-            if lowest < -TOLERANCE:
+        values, vectors = torch.linalg.eigh(effects)
+        for a, lowest in enumerate(values[:, 0].tolist()):
+            if lowest < -ROUNDING:
                 raise DataError(
                     f"POVM {self.name!r}: effect {a} is not positive, it has the eigenvalue {lowest:.3g}"
                 )
-        excess = (effects.sum(0) - PAULI["1"]).abs().max().item()
-        if excess > TOLERANCE:
+        excess = (effects.sum(0) - PAULI["1"]).abs().max()
+        if excess > ROUNDING:
             raise DataError(
                 f"POVM {self.name!r}: the effects sum to the identity plus up to {excess:.3g}; they "
                 "must sum to the identity"
             )
+        if max(skew.max(), -values.min(), excess) > EXACT:
+            effects = (vectors * values.clamp_min(0)[:, None]) @ vectors.mH
+            values, vectors = torch.linalg.eigh(effects.sum(0))
+            root = (vectors / values.sqrt()) @ vectors.mH
+            object.__setattr__(self, "effects", root @ effects @ root)
 
     @property
     def outcomes(self) -> int:
@@ -91,9 +109,19 @@ class POVM:
         return torch.einsum("aij,bji->ab", self.effects, self.effects).real
 
     @cached_property
+    def _svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """U, s and V of the effects as rows, M = U s V†, without the singular values that are zero.
+
+        T = M M† has the squares of s: half of the digits.
+        """
+        u, s, vh = torch.linalg.svd(self.effects.flatten(1), full_matrices=False)
+        kept = s > CUT * s[0]
+        return u[:, kept], s[kept], vh[kept].mH
+
+    @property
     def rank(self) -> int:
         """Dimension of the span of the effects."""
-        return int(torch.linalg.matrix_rank(self.overlap, rtol=TOLERANCE, hermitian=True))
+        return len(self._svd[1])
 
     @property
     def complete(self) -> bool:
@@ -103,27 +131,26 @@ class POVM:
     @cached_property
     def dual(self) -> Complex128[Tensor, "k 2 2"]:
         """D_a = Σ_b (T⁺)_ab M_b, with the pseudo-inverse of T."""
-        inverse = torch.linalg.pinv(self.overlap, rtol=TOLERANCE, hermitian=True)
-        return torch.einsum("ab,bij->aij", inverse.to(torch.complex128), self.effects)
+        u, s, v = self._svd
+        return ((u / s) @ v.mH).reshape(-1, 2, 2)
 
     def spans(self, operator: Any) -> bool:
         """Whether an operator is a combination of the effects, so that its mean can be estimated."""
-        operator = as_operator(operator)
-        inside = torch.einsum("a,aij->ij", self._coefficients(operator), self.effects)
-        return bool((operator - inside).abs().max() <= TOLERANCE * operator.abs().max())
+        row, v = as_operator(operator).flatten(), self._svd[2]
+        return bool((row - (row @ v) @ v.mH).norm() <= ROUNDING * row.norm())
 
     def estimator(self, operator: Any) -> Float64[Tensor, " k"]:
         """Tr(O D_a): the value of each outcome whose mean is ⟨O⟩.
 
         Parameters
         ----------
-        operator : array, shape (2, 2)
+        operator : "x", "y", "z", or array of shape (2, 2)
             Hermitian.
 
         Raises
         ------
         LikelyError
-            If the operator is not Hermitian, or outside the span of the effects.
+            If the operator is unknown, not Hermitian, or outside the span of the effects.
         """
         operator = as_operator(operator)
         if not torch.allclose(operator, operator.mH):
@@ -133,10 +160,7 @@ class POVM:
                 f"POVM {self.name!r}: the operator is outside the span of the effects (rank "
                 f"{self.rank} of 4), so its mean cannot be found from the outcomes"
             )
-        return self._coefficients(operator).real
-
-    def _coefficients(self, operator: Complex128[Tensor, "2 2"]) -> Complex128[Tensor, " k"]:
-        return torch.einsum("ij,aji->a", operator, self.dual)
+        return torch.einsum("ij,aji->a", operator, self.dual).real
 
     @cached_property
     def pieces(self) -> tuple[Int64[Tensor, " m"], Complex128[Tensor, "m 2"]]:
@@ -169,13 +193,17 @@ def as_tensor(values: Any) -> Tensor:
 
 
 def as_operator(operator: Any) -> Complex128[Tensor, "2 2"]:
-    """An operator on one site as a complex128 tensor.
+    """An operator on one site as a complex128 tensor, from an array or the name of a Pauli matrix.
 
     Raises
     ------
     LikelyError
-        If it is not 2 × 2.
+        If the name is unknown, or the array is not 2 × 2.
     """
+    if isinstance(operator, str):
+        if operator not in PAULI:
+            raise LikelyError(f"operator {operator!r}: name x, y or z, or give a matrix")
+        return PAULI[operator]
     matrix = as_tensor(operator).to(torch.complex128)
     if matrix.shape != (2, 2):
         raise LikelyError(f"an operator on one site is 2 × 2, not of shape {tuple(matrix.shape)}")

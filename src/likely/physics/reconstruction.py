@@ -31,13 +31,13 @@ from likely.core.registry import make, name_of
 from likely.data import Data
 from likely.data.data import Split
 from likely.evaluation import held_out
+from likely.evaluation.likelihood import OPPOSITE
 from likely.fitting import History, fit
 from likely.physics import dense
 from likely.physics.baselines import MarkovChain
-from likely.physics.chains import Terms
 from likely.physics.measurement import Measurement
 from likely.physics.observables import Observables, Positivity, Profile, fidelity
-from likely.physics.povm import PAULI
+from likely.physics.povm import PAULI, Terms
 from likely.physics.shots import Shots
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Worth:
     shots : int
         That it was fitted to, those for validation included.
     density : Kind
-        Of a bound, the figures below that need probabilities are bounds too.
+        Of a bound, the figures below that need probabilities are bounds too: see `kinds`.
     held_out : Figure, optional
         Mean log-likelihood of held-out shots in nats; None for models without a density.
     behind : Figure, optional
@@ -71,7 +71,7 @@ class Worth:
     reverse_kl : Figure, optional
         KL(model‖exact) in nats, on outcomes of the model; infinite if one of them is impossible.
     classical_fidelity : Figure, optional
-        Σ √(P P_model) = E_model √(P/P_model).
+        Σ √(P P_model) = E_model √(P/P_model), not squared (Carrasquilla et al. 2019).
     energy : Figure, optional
         From outcomes of the model.
     """
@@ -86,8 +86,22 @@ class Worth:
     classical_fidelity: Figure | None = None
     energy: Figure | None = None
 
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What the figures that compare with the exact probabilities are, by their names.
+
+        Of a likelihood that is a lower bound, KL and classical fidelity are upper bounds, and the reverse
+        KL is a lower one.
+        """
+        turned = OPPOSITE[self.density]
+        return {"kl": turned, "reverse_kl": self.density, "classical_fidelity": turned}
+
     def to_json(self) -> dict[str, Any]:
-        """Each figure as two entries, `…` and `…_stderr`; what is not finite becomes None."""
+        """Each figure as two entries, `…` and `…_stderr`; what is not finite becomes None.
+
+        `kl_kind`, `reverse_kl_kind` and `classical_fidelity_kind` say which of these are bounds. The
+        classical fidelity is Σ √(P P_model), not squared.
+        """
         entries: dict[str, Any] = {}
         for name, value in plain(self).items():
             figure = value is None or isinstance(value, dict)
@@ -96,7 +110,10 @@ class Worth:
                 if figure
                 else {name: value}
             )
-        return entries
+        known = self.kl is not None
+        return entries | {
+            f"{name}_kind": kind if known else None for name, kind in self.kinds.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,8 @@ class Density:
     exact : Tensor, shape (2^N, 2^N), optional
         That of the state.
     fidelity : float, optional
-        (Tr √(√ρ σ √ρ))² with the exact ρ; ⟨ψ|σ|ψ⟩ for a pure state.
+        (Tr √(√ρ σ √ρ))², the squared one, with the exact ρ. Of a pure state ⟨ψ|σ|ψ⟩, which may exceed 1
+        where σ is not positive; for a mixed one the nearest density matrix takes the place of σ.
     """
 
     value: Complex128[Tensor, "d d"]
@@ -158,6 +176,8 @@ class Reconstruction:
         From the shots themselves, without a model.
     exact_energy : float, optional
         Of the state as it was measured, noise included.
+    scored : int, optional
+        On how many fresh shots, and outcomes of the model, KL and classical fidelity were measured.
     density_matrix : Density, optional
     positivity, measured_positivity : Positivity, optional
         Of one- and two-site density matrices, from generated outcomes and from the shots themselves.
@@ -179,6 +199,7 @@ class Reconstruction:
     occupation: Compared
     measured_energy: Figure | None
     exact_energy: float | None
+    scored: int | None
     density_matrix: Density | None
     positivity: Positivity | None
     measured_positivity: Positivity | None
@@ -186,14 +207,18 @@ class Reconstruction:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """All figures but whole matrices: of correlators those of nearest neighbours."""
+        """All figures but whole matrices: of correlators those of nearest neighbours.
+
+        On a ring the last of them is that of the last site and the first. `classical_fidelity` is Σ √(P
+        P_model), not squared, as in Carrasquilla et al.; `quantum_fidelity` is (Tr √(√ρ σ √ρ))², squared.
+        """
         of_all = self.density_matrix
         observables: dict[str, Any] = {}
         for axis in "xyz":  # null where the effects do not span it
             one, two = self.local.get(axis), self.correlators.get(axis)
             observables[f"sigma_{axis}"] = one and _listed(one)
             observables[f"sigma_{axis}_sigma_{axis}_neighbours"] = two and _listed(
-                two, lambda values: values.diagonal(1)
+                two, self.neighbours
             )
         measured = self.measured_energy
         return {
@@ -209,6 +234,7 @@ class Reconstruction:
             "fit_seconds": self.history.seconds,
             "steps": self.history.steps,
             "generated": len(self.generated),
+            "scored": self.scored,
             "observables": observables,
             "baselines": [worth.to_json() for worth in self.baselines],
             "curve": [worth.to_json() for worth in self.curve],
@@ -219,11 +245,22 @@ class Reconstruction:
             "state": self.shots.header,
         }
 
+    def neighbours(self, pairs: Tensor) -> Tensor:
+        """Of values for all pairs of sites those of (0, 1), (1, 2) …, and on a ring of (N − 1, 0)."""
+        bonds = pairs.diagonal(1)
+        return torch.cat([bonds, pairs[-1:, 0]]) if self.shots.periodic else bonds
+
     def summary(self) -> list[str]:
         """What came out, in a few sentences."""
         from likely.physics.report import summary
 
         return summary(self)
+
+    def notes(self) -> list[str]:
+        """What is to be known about the figures: what is missing, what is a bound, what they are from."""
+        from likely.physics.report import notes
+
+        return notes(self)
 
     def rich_table(self) -> Table:
         """The model, those of the learning curve and the baselines, for `rich` to print."""
@@ -289,14 +326,18 @@ def reconstruct(
         Show a progress bar.
     draws : int
         Outcomes of the model, and fresh shots of the state, that are drawn to measure it. With noise,
-        or effects that are not of rank one, only 10,000 of them enter KL and fidelity: their exact
+        or effects that are not of rank one, at most 10,000 of them enter KL and fidelity: their exact
         probabilities take longer.
     curve : sequence of int
-        Numbers of shots for a learning curve: for each the same model is fitted with the same budget.
+        Numbers of shots for a learning curve, all different: for each the same model is fitted, and takes
+        the whole budget once more.
 
     Returns
     -------
     Reconstruction
+        With a density matrix and a quantum fidelity where the POVM is complete, the model's probabilities
+        are exact, and all its outcomes can be summed over, kᴺ ≤ 2²¹: up to ten sites with four outcomes,
+        nine with five, eight with six.
 
     Raises
     ------
@@ -318,6 +359,8 @@ def reconstruct(
             raise LikelyError(
                 f"curve: {size} shots; give numbers from {LEAST_SHOTS} to {len(x) - 1}"
             )
+    if len(set(curve)) < len(curve):
+        raise LikelyError(f"curve: {[*curve]} has a number twice; each would cost a fit")
     domain = shots.povm.domain(shots.sites)
     if isinstance(model, str):
         model = make(model, domain, seed=seed)
@@ -378,6 +421,7 @@ def reconstruct(
         curve=smaller,
         generated=generated.outcomes,
         **estimates,
+        scored=None if judge.truth is None else judge.scored,
         density_matrix=None if isinstance(density, str) else density,
         reasons=reasons,
         seconds=seconds,
@@ -397,17 +441,17 @@ class _Judge:
         # Mixed with the seed of the shots, lest these are drawn once more.
         entropy = [seed, shots.header.get("seed") or 0]
         fresh_seed, self.own_seed = np.random.SeedSequence(entropy).generate_state(2).tolist()
-        self.truth, self.scored = None, slice(draws)
+        self.truth, self.scored = None, draws
         if shots.state is not None:
             self.truth = Measurement(shots.state, shots.povm, shots.noise)
             if not self.truth.seen.rank_one:
-                self.scored = slice(SCORED_MIXED)
-            self.fresh = self.truth.sample(draws, fresh_seed)[self.scored]
+                self.scored = min(draws, SCORED_MIXED)
+            self.fresh = self.truth.sample(self.scored, fresh_seed)
             self.log_p = self.truth.log_prob(self.fresh)
-        seen = {axis for axis in PAULI if shots.povm.spans(PAULI[axis])}
-        terms = shots.hamiltonian
-        spanned = terms is not None and all(seen.issuperset(term.values()) for _, term in terms)
-        self.hamiltonian = terms if spanned else None
+        self.hamiltonian = shots.hamiltonian
+        axes = {axis for _, term in shots.hamiltonian or () for axis in term.values()}
+        if not all(map(shots.povm.spans, axes)):
+            self.hamiltonian = None
 
     def watch(self, model: GenerativeModel) -> dict[str, float]:
         """KL and classical fidelity of a model in training, always on the same fresh shots."""
@@ -422,8 +466,8 @@ class _Judge:
         }
 
     def weigh(
-        self, name: str, model: GenerativeModel, shots: int, reference: Tensor | None = None
-    ) -> tuple[Worth, Observables, Tensor | None]:
+        self, name: str, model: GenerativeModel, shots: int, reference: Likelihood | None = None
+    ) -> tuple[Worth, Observables, Likelihood | None]:
         """What a model is worth, its outcomes, and its log-likelihoods of the held-out shots."""
         generated = Observables(model.sample(self.draws, seed=self.own_seed), self.shots.povm)
         worth = Worth(model=name, shots=shots, density=model.density)
@@ -431,19 +475,21 @@ class _Judge:
             worth = replace(worth, energy=generated.expectation(self.hamiltonian))
         if model.density == Kind.NONE:
             return worth, generated, None
-        likelihood, _ = held_out(model, self.test, seed=self.seed)
-        scores = likelihood.value.double()
-        worth = replace(worth, held_out=likelihood.mean())
+        scores, _ = held_out(model, self.test, seed=self.seed)
+        worth = replace(worth, held_out=scores.mean())
         if reference is not None:
-            worth = replace(worth, behind=_mean(reference - scores))
+            less = replace(scores, value=-scores.value)
+            worth = replace(worth, behind=(reference + less).mean())
         if self.truth is not None:
             of_fresh = model.log_likelihood(self.fresh, seed=self.seed)
             gap = self.log_p - of_fresh.value.double().cpu()
-            own = generated.outcomes[self.scored]
+            own = generated.outcomes[: self.scored]
             of_own = model.log_likelihood(own, seed=self.seed)
             own_gap = of_own.value.double().cpu() - self.truth.log_prob(own)
-            common = of_own.common_stderr / 2
-            overlap = replace(of_own, value=(-own_gap / 2).exp(), common_stderr=common)
+            ratio = (-own_gap / 2).exp()
+            # An error of log Z, common to all, moves the logarithm of their mean by half of it.
+            common = ratio.mean().item() * of_own.common_stderr / 2
+            overlap = replace(of_own, value=ratio, common_stderr=common)
             worth = replace(
                 worth,
                 kl=replace(of_fresh, value=gap).mean(),
@@ -484,10 +530,7 @@ def _estimate(
         sites = [state.reduced([site], noise) for site in range(state.sites)]
         occupation = povm.probabilities(torch.stack(sites))
         if shots.hamiltonian is not None:
-            exact_energy = sum(
-                coefficient * state.expectation({i: PAULI[axis] for i, axis in term.items()}, noise)
-                for coefficient, term in shots.hamiltonian
-            )
+            exact_energy = state.energy(shots.hamiltonian, noise)
     else:
         reasons["kl"] = "the state is not known"
     if hamiltonian is None:
@@ -496,16 +539,19 @@ def _estimate(
             if shots.hamiltonian is None
             else f"a term of the Hamiltonian is outside the span of the effects of {povm.name}"
         )
-    if not povm.complete:
-        reasons["positivity"] = f"the effects of {povm.name} do not determine density matrices"
+    tests: dict[str, Positivity | None] = {}
+    for name, observed in (("positivity", generated), ("measured_positivity", measured)):
+        try:
+            tests[name] = observed.positivity()
+        except LikelyError as error:
+            tests[name], reasons[name] = None, str(error)
     return {
         "local": local,
         "correlators": correlators,
         "occupation": Compared(generated.occupation, measured.occupation, occupation),
         "measured_energy": None if hamiltonian is None else measured.expectation(hamiltonian),
         "exact_energy": exact_energy,
-        "positivity": generated.positivity() if povm.complete else None,
-        "measured_positivity": measured.positivity() if povm.complete else None,
+        **tests,
     }, reasons
 
 
@@ -515,7 +561,8 @@ def _density(model: GenerativeModel, shots: Shots) -> Density | str:
     if not shots.povm.complete:
         return f"the effects of {shots.povm.name} do not determine density matrices"
     if k**sites > ENUMERATED:
-        return f"{k}^{sites} outcomes are too many to sum over"
+        most = max(n for n in range(sites) if k**n <= ENUMERATED)
+        return f"{k}^{sites} outcomes are too many to sum over; of {k} each, at most {most} sites can be"
     if model.density != Kind.EXACT:
         return "the model's probabilities are not exact"
     outcomes = torch.cartesian_prod(*[torch.arange(k)] * sites)

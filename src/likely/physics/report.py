@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 import likely
+from likely.comparison.columns import SIGN
 from likely.core.likelihood import Figure, Kind, shown
+from likely.evaluation.likelihood import OPPOSITE
 from likely.report import page as html
 from likely.report import pictures
 from likely.report.pictures import INK, PALETTE, REAL, STYLE, empty_figure
@@ -46,7 +48,7 @@ def page(result: Reconstruction) -> str:
         advice={},
         columns=columns,
         rows=rows,
-        notes=_notes(result),
+        notes=notes(result),
         sections=[section for section in sections if section.cards],
         settings=_settings(result),
     )
@@ -55,24 +57,25 @@ def page(result: Reconstruction) -> str:
 def summary(result: Reconstruction) -> list[str]:
     """What came out, in a few sentences."""
     worth, matrix = result.worth, result.density_matrix
+    kinds = _kinds(worth, result)
     lines = [
         f"{worth.model}, fitted to {worth.shots:,} {result.shots.povm.name} shots of {_state(result)} "
         f"in {result.history.seconds:,.0f} s"
     ]
     if worth.kl is not None and worth.classical_fidelity is not None:
         lines[0] += (
-            f": KL(exact‖model) {shown(worth.kl)} nats, classical fidelity "
-            f"{shown(worth.classical_fidelity)}"
+            f": KL(exact‖model) {_shown(worth.kl, kinds['kl'])} nats, classical fidelity Σ √(P P_model) "
+            f"{_shown(worth.classical_fidelity, kinds['classical_fidelity'])}"
         )
     elif worth.held_out is not None:
-        gains = [(b.behind, b.model) for b in result.baselines if b.behind is not None]
-        gain, name = min(gains, key=lambda entry: entry[0].value)
+        gains = [(b.behind, b) for b in result.baselines if b.behind is not None]
+        gain, best = min(gains, key=lambda entry: entry[0].value)
         lines[0] += (
-            f": held-out log-likelihood {shown(worth.held_out)} nats, {shown(gain)} above that of the "
-            f"best baseline ({name})"
+            f": held-out log-likelihood {_shown(worth.held_out, kinds['held_out'])} nats, "
+            f"{_shown(gain, _kinds(best, result)['behind'])} above that of the best baseline ({best.model})"
         )
     if matrix is not None and matrix.fidelity is not None:
-        lines[0] += f", quantum fidelity {matrix.fidelity:.5f}"
+        lines[0] += f", quantum fidelity (squared) {matrix.fidelity:.5f}"
     if worth.energy is not None:
         exact = (
             ""
@@ -81,7 +84,13 @@ def summary(result: Reconstruction) -> list[str]:
         )
         lines.append(f"Energy {shown(worth.energy)}{exact}")
     if matrix is not None:
-        lines.append(f"The smallest eigenvalue of the density matrix is {_exact(matrix.smallest)}")
+        line = f"The smallest eigenvalue of the density matrix is {_exact(matrix.smallest)}"
+        if matrix.smallest < -1e-9 and matrix.fidelity is not None:
+            line += (
+                ": it is not positive, so that the quantum fidelity with a pure state may exceed 1, and that "
+                "with a mixed one is that of the nearest density matrix"
+            )
+        lines.append(line)
     for of, test in (
         ("generated outcomes", result.positivity),
         ("the shots themselves", result.measured_positivity),
@@ -89,8 +98,9 @@ def summary(result: Reconstruction) -> list[str]:
         if test is not None:
             verdict = "may all be positive" if test.p_value > DOUBT else "cannot all be positive"
             lines.append(
-                f"The {test.matrices:,} density matrices of sites and pairs of sites by {of} {verdict} "
-                f"(the lowest expectation in any is {shown(test.value)}, p = {test.p_value:.2g})"
+                f"The {test.matrices:,} density matrices of sites and pairs of sites by {of} {verdict} (the "
+                f"expectation that is lowest in standard errors is {shown(test.value)}, at "
+                f"{' and '.join(f'site {site}' for site in test.sites)}; p = {test.p_value:.2g})"
             )
     return [f"{line}." for line in lines]
 
@@ -101,14 +111,26 @@ def _state(result: Reconstruction) -> str:
     return f"{chain}, {result.shots.sites} sites"
 
 
-def _notes(result: Reconstruction) -> list[str]:
-    notes = [f"{name}: {reason}." for name, reason in result.reasons.items()]
-    if result.worth.density == Kind.LOWER:
-        notes.append(
-            f"{result.worth.model}: its likelihood is a lower bound, so that KL(exact‖model) and the "
-            "classical fidelity are upper bounds, and KL(model‖exact) is a lower one."
+def notes(result: Reconstruction) -> list[str]:
+    """What is to be known about the figures."""
+    worth = result.worth
+    lines = [f"{name}: {reason}." for name, reason in result.reasons.items()]
+    if result.scored is not None:
+        lines.append(
+            f"KL and classical fidelity: on {result.scored:,} fresh shots, and as many outcomes of a model."
         )
-    return notes
+    if worth.kl is not None and worth.density != Kind.EXACT:
+        kinds = worth.kinds
+        lines.append(
+            f"{worth.model}: its likelihood is {_a(worth.density)}, so that KL(exact‖model) and the "
+            f"classical fidelity are each {_a(kinds['kl'])}, and KL(model‖exact) is "
+            f"{_a(kinds['reverse_kl'])}."
+        )
+    return lines
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 # The table.
@@ -143,12 +165,14 @@ def _table(result: Reconstruction) -> tuple[list[html.Column], list[list[html.Ce
             "KL(model‖exact)", "nats", "On outcomes of the model; infinite if one is impossible."
         ),
         "classical_fidelity": html.Column(
-            "classical fidelity", "", "Σ √(P P_model), on outcomes of the model; 1 is perfect."
+            "classical fidelity",
+            "",
+            "Σ √(P P_model), not squared, on outcomes of the model; 1 is perfect.",
         ),
         "energy": html.Column("energy", "", "From outcomes, through the dual frame."),
     }
     worths = [result.worth, *result.curve, *result.baselines]
-    rows = [_row(worth, [*columns]) for worth in worths]
+    rows = [_row(worth, [*columns], _kinds(worth, result)) for worth in worths]
     for name, figure in (
         ("shots themselves", result.measured_energy),
         ("exact state", None if result.exact_energy is None else Figure(result.exact_energy)),
@@ -161,16 +185,26 @@ def _table(result: Reconstruction) -> tuple[list[html.Column], list[list[html.Ce
     return [heads[i] for i in filled], [[row[i] for i in filled] for row in rows]
 
 
-def _row(worth: Worth, columns: Sequence[str]) -> list[html.Cell]:
+def _row(worth: Worth, columns: Sequence[str], kinds: Mapping[str, Kind]) -> list[html.Cell]:
     first = html.Cell(worth.model, worth.model), html.Cell(f"{worth.shots:,}", worth.shots)
-    return [*first, *(_cell(getattr(worth, column)) for column in columns[2:])]
+    cells = [_cell(getattr(worth, column), kinds.get(column)) for column in columns[2:]]
+    return [*first, *cells]
 
 
-def _cell(figure: Figure | None) -> html.Cell:
-    if figure is None:
-        return html.Cell("")
+def _cell(figure: Figure | None, kind: Kind | None = None) -> html.Cell:
+    return html.Cell("") if figure is None else html.Cell(_shown(figure, kind), figure.value)
+
+
+def _kinds(worth: Worth, result: Reconstruction) -> dict[str, Kind]:
+    """What the figures that need probabilities are."""
+    behind = result.worth.density + OPPOSITE[worth.density]
+    return {"held_out": worth.density, "behind": behind, **worth.kinds}
+
+
+def _shown(figure: Figure, kind: Kind | None = None) -> str:
+    """A figure, marked where it is a bound or an estimate."""
     text = _exact(figure.value) if figure.stderr is None else shown(figure)
-    return html.Cell(text, figure.value)
+    return f"{SIGN.get(kind, '')}{text}" if kind is not None else text
 
 
 def _exact(value: float) -> str:
@@ -265,10 +299,12 @@ def _correlators(result: Reconstruction) -> html.Section:
             _compare(
                 grid[:, 0], sites, compared, lambda t: t[middle].index_fill(0, middle, math.nan)
             )
-            _compare(grid[:, 1], sites[:-1], compared, lambda t: t.diagonal(1))
+            bonds = sites if result.shots.periodic else sites[:-1]
+            _compare(grid[:, 1], bonds, compared, result.neighbours)
             grid[0, 0].set_ylabel(f"⟨{sigma}$_i$ {sigma}$_j$⟩")
             grid[1, 0].set_xlabel(f"site j, with i = {middle}")
-            grid[1, 1].set_xlabel("site i, with j = i + 1")
+            ring = f" mod {len(sites)}" if result.shots.periodic else ""
+            grid[1, 1].set_xlabel(f"site i, with j = i + 1{ring}")
             grid[0, 0].legend()
         cards.append(html.Card(f"{sigma} {sigma}", pictures.to_uri(figure)))
     return html.Section("Correlators", f"Of two sites. {_explained(result)}", cards, "wide")
@@ -349,7 +385,9 @@ def _curve(result: Reconstruction) -> html.Section:
         axes.set_xscale("log")
         if known:
             axes.set_yscale("log")
-        axes.set_ylabel("KL(exact‖model), nats" if known else "held-out log-likelihood, nats")
+        name = "kl" if known else "held_out"
+        label = "KL(exact‖model), nats" if known else "held-out log-likelihood, nats"
+        axes.set_ylabel(f"{SIGN.get(_kinds(result.worth, result)[name], '')}{label}")
     return html.Section(
         "Learning curve",
         "The same model and budget with fewer shots.",

@@ -15,9 +15,8 @@ from torch import Tensor
 from likely.core.artifact import written_whole
 from likely.core.errors import ArtifactError, DataError, LikelyError
 from likely.data import readers
-from likely.physics.chains import Terms
 from likely.physics.mps import MPS
-from likely.physics.povm import POVM, check_noise
+from likely.physics.povm import POVM, Terms, as_tensor, check_noise
 from likely.physics.povm import povm as named
 
 FORMAT, VERSION = "likely shots", 1
@@ -30,6 +29,7 @@ class Shots:
     Attributes
     ----------
     outcomes : Tensor of int64, shape (n, sites)
+        Or an array of whole numbers, which becomes one.
     povm : POVM
     noise : float
         Probability with which each site was depolarised.
@@ -56,11 +56,12 @@ class Shots:
     header: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape = tuple(self.outcomes.shape)
+        outcomes = as_tensor(self.outcomes)
+        shape = tuple(outcomes.shape)
         if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
             raise DataError(f"outcomes of shape {shape}: rows of two or more sites are needed")
-        self.povm.domain(self.sites).check(self.outcomes, "the outcomes")
-        object.__setattr__(self, "outcomes", self.outcomes.long())
+        self.povm.domain(shape[1]).check(outcomes, "the outcomes")
+        object.__setattr__(self, "outcomes", outcomes.long())
         check_noise(self.noise)
         if self.state is not None and self.state.sites != self.sites:
             raise LikelyError(f"outcomes of {self.sites} sites, and a state of {self.state.sites}")
@@ -77,6 +78,11 @@ class Shots:
     def sites(self) -> int:
         """Number of spins."""
         return self.outcomes.shape[1]
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the header says that the last site is bound to the first."""
+        return self.header.get("periodic") is True
 
     def save(self, path: str | Path) -> None:
         """Write a `.npz` file, whole or not at all.
@@ -153,6 +159,9 @@ def load(path: str | Path, povm: str | POVM | None = None) -> Shots:
             for coefficient, factors in terms
         ]
         noise = header.pop("noise", 0.0)
+        seed = header.get("seed")
+        if seed is not None and not (isinstance(seed, int) and seed >= 0):
+            raise ArtifactError(f"damaged (the seed is {seed!r}); measure again")
         return Shots(torch.from_numpy(outcomes), povm, noise, state, hamiltonian, header)
     except LikelyError as error:
         raise type(error)(f"{path}: {error}") from error
