@@ -297,16 +297,17 @@ def sample(
         for name, value in (("temperature", temperature), ("top_k", top_k), ("top_p", top_p))
         if value is not None
     }
+    for option in sharpening:
+        if option not in inspect.signature(model.sample).parameters:
+            raise LikelyError(
+                f"--{option.replace('_', '-')}: only models of sequences take it, such as rnn and "
+                "transformer"
+            )
+    options: dict[str, Any] = {"context": _context(model, context), "seed": seed, **sharpening}
     if prompt is None and length is None:
-        for option in sharpening:
-            if option not in inspect.signature(model.sample).parameters:
-                raise LikelyError(
-                    f"--{option.replace('_', '-')}: only models of sequences take it, such as rnn and "
-                    "transformer"
-                )
-        x = model.sample(n, context=_context(model, context), seed=seed, **sharpening)
+        x = model.sample(n, **options)
     else:
-        x = _continued(model, n, prompt or "", length, seed, sharpening)
+        x = _continued(model, n, prompt or "", length, options)
     from likely.core.artifact import written_whole
 
     if out is None or out.suffix.lower() == ".txt":
@@ -504,27 +505,33 @@ def _continued(
     n: int,
     prompt: str,
     length: int | None,
-    seed: int | None,
-    sharpening: dict[str, Any],
+    options: dict[str, Any],
 ) -> Tensor:
     """Texts that begin with a prompt; a running text may be longer than a window."""
     import torch
 
+    from likely.autoregressive.autoregressive import Autoregressive
     from likely.autoregressive.sequence import SequenceModel
 
-    codes = model.domain.codes(prompt)
-    if not isinstance(model, SequenceModel):
-        raise LikelyError("--prompt, --length: only models of sequences take them, such as rnn")
-    if not model.domain.ends:
-        length = length or max(model.domain.size, len(codes) + 1)
-        return model.generate(n, length, prompt=codes, seed=seed, **sharpening)
+    codes, size = model.domain.codes(prompt), model.domain.size
+    if not isinstance(model, Autoregressive):
+        raise LikelyError(
+            "--prompt, --length: only autoregressive models take them, such as rnn and made"
+        )
+    if not model.domain.ends and (length or len(codes) >= size):
+        if not isinstance(model, SequenceModel) or options.pop("context") is not None:
+            raise LikelyError(
+                f"--length, or a prompt of {size} characters or more: only models of sequences without "
+                "a context take these, such as rnn and transformer"
+            )
+        return model.generate(n, length or len(codes) + size // 2, prompt=codes, **options)
     if length is not None:
         raise LikelyError("--length: the model's texts end by themselves; leave it out")
-    if len(codes) > model.domain.size:
-        raise DataError(f"--prompt: it has {len(codes)} characters, a text {model.domain.size}")
-    known = torch.arange(model.domain.size) < len(codes)
-    x = torch.nn.functional.pad(codes, (0, model.domain.size - len(codes))).expand(n, -1)
-    return model.complete(x, known, seed=seed, **sharpening)
+    if len(codes) > size:
+        raise DataError(f"--prompt: it has {len(codes)} characters, a text at most {size}")
+    known = torch.arange(size) < len(codes)
+    x = torch.nn.functional.pad(codes, (0, size - len(codes))).expand(n, -1)
+    return model.complete(x, known, **options)
 
 
 def _context(model: GenerativeModel, text: str | None) -> Tensor | None:

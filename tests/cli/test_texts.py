@@ -27,6 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             main(["fit", "lines.txt", "--model", "rnn", *SMALL, "--window", "0", "--out", "lines"])
             == 0
         )
+        made = ["--model", "made", "--steps", "30", "--window", "16", "--out", "masked"]
+        assert main(["fit", "play.txt", *made]) == 0
     return folder
 
 
@@ -67,6 +69,11 @@ def test_lines_end_by_themselves(capsys):
     assert all(line.startswith("to") and len(line) <= 7 for line in lines)
 
 
+def test_any_autoregressive_model_takes_a_prompt(capsys):
+    texts = said(capsys, "sample", "masked", "-n", "3", "--prompt", "to be").split("\n\n")
+    assert all(text.startswith("to be") and len(text.rstrip("\n")) == 16 for text in texts)
+
+
 def test_windows_are_read_as_in_the_fit(capsys):
     found = json.loads(said(capsys, "evaluate", "play", "play.txt", "--json"))
     assert found["bits_per_character"]["value"] > 0
@@ -82,8 +89,12 @@ def test_windows_are_read_as_in_the_fit(capsys):
     [
         ("sample play --prompt zebra", "'z' is not in the model's alphabet"),
         ("sample lines --length 9", "texts end by themselves"),
-        ("sample lines --prompt 'to be to be'", "a text 7"),
+        ("sample lines --prompt 'to be to be'", "a text at most 7"),
         ("sample play --temperature 0", "temperature must be"),
+        ("sample play --prompt 'to be' --length 3", "length 3, and the prompt has 5"),
+        ("sample play --prompt to --context 3", "takes no context"),
+        ("sample masked --prompt to --length 30", "only models of sequences"),
+        ("sample masked --top-k 1", "--top-k: only models of sequences"),
         ("fit play.txt --model rnn --window 5000 --out other", "--window"),
     ],
 )
