@@ -239,10 +239,11 @@ def test_running_text(tmp_path):
     train, valid, test = (
         data.domain.texts(split.x[:]) for split in (data.train, data.valid, data.test)
     )
-    # The end of the file, in order and without a gap; training windows end before the others start.
-    assert "".join(valid + test) == content[-120:]
-    assert (len(valid), len(test)) == (2, 10)
-    assert sorted(train) == sorted(content[i : i + 10] for i in range(883 - 9))
+    # Both in order and without a gap; no training window touches them.
+    assert "".join(test) == content[-100:]
+    assert "".join(valid) == content[441:461]
+    starts = [*range(441 - 9), *range(461, 903 - 9)]
+    assert sorted(train) == sorted(content[i : i + 10] for i in starts)
     rows = load_rows(path, domain=data.domain)
     assert data.domain.texts(rows.x) == [content[i : i + 10] for i in range(0, 994, 10)]
     assert data.domain.codes(content).tolist()[:10] == rows.x[0].tolist()
@@ -252,8 +253,8 @@ def test_running_text(tmp_path):
         load_data(path, domain=lk.categories("ab", 10))
     with pytest.raises(lk.DataError, match=r"take a shorter one with window="):
         load_data(path, window=2000)
-    with pytest.raises(lk.DataError, match="too few for windows of 500"):
-        load_data(path, window=500)
+    with pytest.raises(lk.DataError, match="too few for windows of 400"):
+        load_data(path, window=400)
     with pytest.raises(lk.DataError, match="have no context and no weight"):
         load_data(path, window=10, context=np.zeros((1003, 1)))
     with pytest.raises(lk.DataError, match="give more of the text"):

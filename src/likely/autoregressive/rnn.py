@@ -1,6 +1,6 @@
 """RNN: a recurrent network over the symbols of a sequence.
 
-    h_t = cell(h_{t−1}, x_{t−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V_t h_t + b_t)[x_t]
+    h_t = cell(h_{t−1}, x_{t−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V_t h_t + m_t + b_t)[x_t]
 
 with gated cells: GRU (Cho et al. 2014, arXiv:1406.1078), LSTM (Hochreiter & Schmidhuber 1997, Neural
 Comput. 9, 1735), or a GRU in which the symbol selects the matrices (`TensorGRU`). For outcomes of quantum
@@ -107,7 +107,7 @@ class RNN(SequenceModel):
             width = symbols if embedding is None else embedding
             network = nn.GRU if cell == "gru" else nn.LSTM
             self.net = network(width + self.context_size, hidden, layers, batch_first=True)
-        self._read_out(hidden, ending=cell == "tensor")
+        self._read_out(hidden, own=cell == "tensor")
 
     def _run(
         self, inputs: Int[Tensor, "n t"], context: Tensor | None, state: State | None = None

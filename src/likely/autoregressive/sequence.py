@@ -20,12 +20,13 @@ POWERS = 3  # of the distance to the end of a sequence
 
 
 class SequenceModel(Autoregressive):
-    """Sequences of symbols: p(x) = Π_t softmax(V_t h_t + b_t)[x_t], h_t a function of x_1 … x_{t−1}.
+    """Sequences of symbols: p(x) = Π_t softmax(V_t h_t + m_t + b_t)[x_t], h_t of x_1 … x_{t−1}.
 
     A subclass writes `_hidden` and `_walk`, and calls `_read_out`. All entries are of one kind with k
-    values. The bias b_t is each entry's own and starts at the marginals of the data; V_t = V is shared
-    by the entries, or differs towards the end of the sequence of T symbols, where less and less is left
-    for a conditional to sum over: V_t = V + Σ_j D_j (T − t)⁻ʲ, with t from 0 and j from 1 to 3.
+    values; m_t are the logarithms of their frequencies in the data. V_t = V and b_t = b are shared by
+    the entries. For few symbols, each entry may have its own b_t, and V_t may differ towards the end of
+    the sequence of T symbols, where less and less is left for a conditional to sum over:
+    V_t = V + Σ_j D_j (T − t)⁻ʲ, with t from 0 and j from 1 to 3.
     """
 
     accepts = frozenset({Binary, Categorical, Integer, Spin})
@@ -40,15 +41,18 @@ class SequenceModel(Autoregressive):
         # Where each entry stands in the ordering.
         self.register_buffer("position", self.orderings[0].argsort(), persistent=False)
 
+    marginals: Tensor
     position: Tensor
     powers: Tensor
 
-    def _read_out(self, width: int, ending: bool = False) -> None:
-        """Make V and b for h of this width; `ending`: and D."""
+    def _read_out(self, width: int, own: bool = False) -> None:
+        """Make V and b for h of this width; `own`: each entry's b_t, and D."""
+        size = self.domain.size
         self.output = nn.Linear(width, self.levels, bias=False)
-        self.bias = nn.Parameter(torch.zeros(self.domain.size * self.levels))
+        self.bias = nn.Parameter(torch.zeros((size if own else 1) * self.levels))
+        self.register_buffer("marginals", torch.zeros(size, self.levels))
         shape = POWERS, self.levels, width
-        self.ending = nn.Parameter(torch.zeros(shape)) if ending else None
+        self.ending = nn.Parameter(torch.zeros(shape)) if own else None
         left = (self.domain.size - self.position).float()
         powers = left[:, None] ** -torch.arange(1.0, POWERS + 1)
         self.register_buffer("powers", powers, persistent=False)
@@ -60,7 +64,8 @@ class SequenceModel(Autoregressive):
             self.output.weight.zero_()
             if self.ending is not None:
                 self.ending.zero_()
-            self.bias.copy_(self.heads.initial(batch.x, batch.weight))
+            self.bias.zero_()
+            self.marginals.copy_(self.heads.initial(batch.x, batch.weight).view_as(self.marginals))
 
     # What a subclass writes.
 
@@ -83,7 +88,11 @@ class SequenceModel(Autoregressive):
         if self.ending is not None:
             D = torch.einsum("ij,jkh->ikh", self.powers, self.ending)
             logits = logits + torch.einsum("nih,ikh->nik", h, D)
-        return self.heads.log_prob(logits.flatten(1) + self.bias, x)
+        return self.heads.log_prob((logits + self._shift()).flatten(1), x)
+
+    def _shift(self) -> Float[Tensor, "entries levels"]:
+        """m_t + b_t."""
+        return self.marginals + self.bias.unflatten(0, (-1, self.levels))
 
     # Sampling.
 
@@ -92,7 +101,7 @@ class SequenceModel(Autoregressive):
         V = self.output.weight
         if self.ending is not None:
             V = V + torch.einsum("j,jkh->kh", self.powers[i], self.ending)
-        return h @ V.T + self.bias.unflatten(0, (-1, self.levels))[i]
+        return h @ V.T + self._shift()[i]
 
     def _input(self, i: int, x: Tensor) -> Tensor:
         return self._codes(x[:, None])

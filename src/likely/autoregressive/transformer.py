@@ -1,6 +1,7 @@
 """Transformer decoder: causal self-attention over the symbols of a sequence.
 
-    h⁰_t = E x_{t−1} [+ P_t],   h^l = block_l(h^{l−1}),   p(x_t | x_1 … x_{t−1}) = softmax(V h_t + b_t)[x_t]
+    h⁰_t = E x_{t−1} [+ P_t],   h^l = block_l(h^{l−1}),
+    p(x_t | x_1 … x_{t−1}) = softmax(V h_t + m_t + b)[x_t]
 
 Vaswani et al. 2017, arXiv:1706.03762, with the blocks of GPT-2 (Radford et al. 2019); the positions
 enter by rotation of queries and keys (Su et al. 2021, arXiv:2104.09864) or as learned vectors P.
@@ -64,7 +65,7 @@ class Transformer(SequenceModel):
     torch.Size([5, 8])
     """
 
-    recipe = Recipe(rate=2e-3, weight_decay=0.1, clip=1.0, ema=0.995, betas=(0.9, 0.95))
+    recipe = Recipe(rate=2e-3, weight_decay=0.1, clip=1.0, ema=0.995)
 
     def __init__(
         self,

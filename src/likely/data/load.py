@@ -47,8 +47,8 @@ def load_data(
     Splits that the source has are kept: arrays `train`, `valid` (or `val`), `test`, or `x_train` …
     in a file or a dictionary; folders of these names with images. Of those that it lacks, each takes
     a random tenth of the training rows; without any splits that is 80 % : 10 % : 10 %. A running
-    text is cut in order: its last tenth is to test, a fiftieth before that to validate, both in
-    windows that follow one another; training takes windows from anywhere in the rest, so that one
+    text is cut in order: its last tenth is to test, a fiftieth from the middle of the rest to validate,
+    both in windows that follow one another; training takes windows from anywhere else, so that one
     pass over its rows sees each character as often as a window has characters.
 
     Parameters
@@ -368,15 +368,18 @@ def _members(table: Table, found: _Found, seed: int) -> dict[str, np.ndarray]:
 def _stretches(table: Table, length: int, window: int) -> dict[str, np.ndarray]:
     """Where the windows of a running text start: all that the first part has, then one by one."""
     test, valid = (max(1, length // (share * window)) for share in (SHARE, TEXT_SHARE))
-    second = length - test * window
-    first = second - valid * window
-    if first < window:
+    end = length - test * window
+    middle = (end - valid * window) // 2
+    if middle < window:
         raise DataError(
             f"{table.name}: {length} characters, too few for windows of {window}; take shorter ones "
             "with window= (--window)"
         )
+    after = middle + valid * window
     return {
-        "train": np.arange(first - window + 1),
-        "valid": np.arange(first, second, window),
-        "test": np.arange(second, length, window),
+        "train": np.concatenate(
+            [np.arange(middle - window + 1), np.arange(after, end - window + 1)]
+        ),
+        "valid": np.arange(middle, after, window),
+        "test": np.arange(end, length, window),
     }
