@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.autoregressive.sequence import SequenceModel
+from likely.autoregressive.sequence import SequenceModel, SequenceWalk
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
@@ -132,34 +132,24 @@ class RNN(SequenceModel):
         return RecurrentWalk(self, n, context)
 
 
-class RecurrentWalk:
-    """A pass symbol by symbol that carries the hidden state along; see `Walk`."""
+class RecurrentWalk(SequenceWalk):
+    """Carries the hidden state of the cell along."""
+
+    model: RNN
 
     def __init__(self, model: RNN, n: int, context: Tensor | None) -> None:
-        self.model, self.context = model, context
-        self.order, self.t = model.orderings[0].tolist(), 0
         self.state: State | None = None
-        self._advance(torch.full((n, 1), model.levels, device=model.device))
+        super().__init__(model, n, context)
 
     @torch.no_grad()
-    def _advance(self, codes: Tensor) -> None:
+    def _advance(self, codes: Int[Tensor, "n 1"]) -> None:
         h, self.state = self.model._run(codes, self.context, self.state)
         self.h = h[:, 0]
 
-    @torch.no_grad()
-    def outputs(self) -> Float[Tensor, "n levels"]:
-        return self.model.logits(self.order[self.t], self.h)
-
-    def feed(self, values: Int[Tensor, "n 1"]) -> None:
-        self.t += 1
-        if self.t < len(self.order):
-            self._advance(values)
-
     def select(self, rows: Int[Tensor, " m"]) -> None:
+        super().select(rows)
         assert self.state is not None
         if isinstance(self.state, tuple):  # an LSTM's
             self.state = tuple(part[:, rows] for part in self.state)
         else:
             self.state = self.state[:, rows]
-        self.h = self.h[rows]
-        self.context = None if self.context is None else self.context[rows]

@@ -235,3 +235,34 @@ class SequenceModel(Autoregressive):
             return self.heads.sample_entry(i, logits)
 
         return draw
+
+
+class SequenceWalk:
+    """A pass symbol by symbol that carries a state along; see `Walk`.
+
+    A subclass sets its state and then calls this constructor, and writes `_advance`, which takes codes
+    of shape (n, 1) and sets `h`, shape (n, width).
+    """
+
+    h: Tensor
+
+    def __init__(self, model: SequenceModel, n: int, context: Tensor | None) -> None:
+        self.model, self.context = model, context
+        self.order, self.t = model.orderings[0].tolist(), 0
+        self._advance(torch.full((n, 1), model.levels, device=model.device))
+
+    def _advance(self, codes: Int[Tensor, "n 1"]) -> None:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def outputs(self) -> Float[Tensor, "n levels"]:
+        return self.model.logits(self.order[self.t], self.h)
+
+    def feed(self, values: Int[Tensor, "n 1"]) -> None:
+        self.t += 1
+        if self.t < len(self.order):
+            self._advance(values)
+
+    def select(self, rows: Int[Tensor, " m"]) -> None:
+        self.h = self.h[rows]
+        self.context = None if self.context is None else self.context[rows]

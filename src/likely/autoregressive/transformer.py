@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from likely.autoregressive.sequence import SequenceModel
+from likely.autoregressive.sequence import SequenceModel, SequenceWalk
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
@@ -146,30 +146,20 @@ class Transformer(SequenceModel):
         return CachedWalk(self, n, context)
 
 
-class CachedWalk:
-    """A pass symbol by symbol that keeps keys and values; see `Walk`."""
+class CachedWalk(SequenceWalk):
+    """Keeps the keys and values of the symbols so far."""
+
+    model: Transformer
 
     def __init__(self, model: Transformer, n: int, context: Tensor | None) -> None:
-        self.model, self.context = model, context
-        self.order, self.t = model.orderings[0].tolist(), 0
-        self.caches = [block.cache(n, len(self.order)) for block in model.blocks]
-        self._advance(torch.full((n, 1), model.levels, device=model.device))
+        self.caches = [block.cache(n, model.domain.size) for block in model.blocks]
+        super().__init__(model, n, context)
 
     @torch.no_grad()
-    def _advance(self, codes: Tensor) -> None:
+    def _advance(self, codes: Int[Tensor, "n 1"]) -> None:
         self.h = self.model._hidden(codes, self.context, self.caches)[:, 0]
 
-    @torch.no_grad()
-    def outputs(self) -> Float[Tensor, "n levels"]:
-        return self.model.logits(self.order[self.t], self.h)
-
-    def feed(self, values: Int[Tensor, "n 1"]) -> None:
-        self.t += 1
-        if self.t < len(self.order):
-            self._advance(values)
-
     def select(self, rows: Int[Tensor, " m"]) -> None:
+        super().select(rows)
         for cache in self.caches:
             cache.select(rows)
-        self.h = self.h[rows]
-        self.context = None if self.context is None else self.context[rows]
