@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from likely.core.domain import Domain
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import LikelyError
 from likely.core.model import CHUNK, Batch, GenerativeModel, as_rows, seeded
 from likely.nets.heads import ColumnHeads, choose
 
@@ -173,7 +173,7 @@ class Autoregressive(GenerativeModel):
     ) -> Tensor:
         if particles < 1:
             raise LikelyError(f"particles must be at least 1, not {particles}")
-        x, known = partly_known(self, self.heads, x, known)
+        x, known = self._partly_known(x, known, self.heads.type_of_draws(self.dtype))
         features = self._checked_context(context, len(x))
         result, flat = x.flatten(1).clone(), known.flatten(1)
         ordered = flat[:, self.orderings]
@@ -262,30 +262,3 @@ def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:
     first = particles * torch.arange(n, device=own.device)[:, None]
     rows = first + torch.where(uneven, picked, own)
     return rows.flatten(), torch.where(uneven, total - math.log(particles), log_weight)
-
-
-def partly_known(
-    model: GenerativeModel, heads: ColumnHeads, x: Tensor, known: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rows with the domain's anchor in their open entries, and the mask in the shape of the rows.
-
-    Rows stay in their floating type; others get that of draws, as all do on a discrete domain.
-
-    Raises
-    ------
-    DataError
-        If a shape is wrong, or a known entry lies outside the domain.
-    """
-    domain = model.domain
-    x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
-    if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
-        raise DataError(
-            f"complete: x and known must have the shape (n, {', '.join(map(str, domain.shape))}), "
-            f"not {tuple(x.shape)} and {tuple(known.shape)}"
-        )
-    x, known = x.to(model.device), known.to(model.device, torch.bool).expand_as(x)
-    dtype = heads.type_of_draws(model.dtype)
-    x = x if x.is_floating_point() else x.to(dtype)
-    x = torch.where(known, x, domain.anchor.to(x))
-    domain.check(x, "the known entries")
-    return x.to(dtype) if domain.discrete else x, known

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from likely.autoregressive.autoregressive import partly_known
 from likely.core.domain import Domain
 from likely.core.model import Batch, GenerativeModel, Recipe
 from likely.core.registry import register
@@ -94,6 +93,6 @@ class Independent(GenerativeModel):
 
         Parameters and errors are those of `GenerativeModel.complete`.
         """
-        x, known = partly_known(self, self.heads, x, known)
+        x, known = self._partly_known(x, known, self.heads.type_of_draws(self.dtype))
         draws = self.sample(len(x), context=context, seed=seed)
         return torch.where(known, x, draws.to(x.dtype))

@@ -481,6 +481,32 @@ class GenerativeModel(nn.Module):
             x = torch.where(mask, x, self.domain.anchor.to(x))
         return inside, x, self._checked_context(context, len(x))
 
+    def _partly_known(
+        self, x: Tensor, known: Tensor, dtype: torch.dtype
+    ) -> tuple[Shaped[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]:
+        """Rows with the domain's anchor in their open entries, and the mask in the shape of the rows.
+
+        Rows stay in their floating type; others get that of draws, as all do on a discrete domain.
+
+        Raises
+        ------
+        DataError
+            If a shape is wrong, or a known entry lies outside the domain.
+        """
+        domain = self.domain
+        x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
+        if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
+            raise DataError(
+                "complete: x and known must have the shape "
+                f"(n, {', '.join(map(str, domain.shape))}), not {tuple(x.shape)} and "
+                f"{tuple(known.shape)}"
+            )
+        x, known = x.to(self.device), known.to(self.device, torch.bool).expand_as(x)
+        x = x if x.is_floating_point() else x.to(dtype)
+        x = torch.where(known, x, domain.anchor.to(x))
+        domain.check(x, "the known entries")
+        return x.to(dtype) if domain.discrete else x, known
+
     def _chunks(self, n: int) -> Iterable[tuple[int, int]]:
         rows = max(1, CHUNK // self.domain.size)
         return [(start, min(start + rows, n)) for start in range(0, n, rows)]

@@ -55,22 +55,6 @@ def first_rows(batches: Iterable[Batch], wanted: int) -> Shaped[Tensor, "n *shap
     return torch.cat(parts)
 
 
-def partly_known(
-    domain: Domain, x: Tensor, known: Tensor, device: torch.device
-) -> tuple[Shaped[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]:
-    """Checked rows, with a point inside the support at open entries, and the mask of each."""
-    x, known = (torch.as_tensor(t, device=device) for t in (x, known))
-    if tuple(x.shape[1:]) != domain.shape or known.shape not in (x.shape, domain.shape):
-        raise DataError(
-            f"complete: x of shape {tuple(x.shape)} and known of shape {tuple(known.shape)}; they "
-            f"should have (n, *{domain.shape})"
-        )
-    known = known.bool().expand(x.shape)
-    x = torch.where(known, x, domain.anchor.to(x))
-    domain.check(x, "x")
-    return x, known
-
-
 @register(
     "hopfield",
     title="Hopfield network",
@@ -226,7 +210,7 @@ class Hopfield(BoltzmannMachine):
         not a draw at the temperature. Parameters and errors are those of `GenerativeModel.complete`.
         """
         self._context(context, len(x))
-        x, known = partly_known(self.domain, x, known, self.device)
+        x, known = self._partly_known(x, known, self.dtype)
         known = known.flatten(1)
         s = torch.where(known, self._units(x)[0], 0.0)
         with seeded(seed, self.device):
@@ -459,7 +443,7 @@ class ModernHopfield(RealModel):
         Parameters and errors are those of `GenerativeModel.complete`.
         """
         self._context(context, len(x))
-        x, known = partly_known(self.domain, x, known, self.device)
+        x, known = self._partly_known(x, known, self.dtype)
         with seeded(seed, self.device):
             z, _ = self.view(x)
             filled = self.view.inverse(self._conditional(z, known.flatten(1)[:, self.view.kept]))
