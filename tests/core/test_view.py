@@ -45,9 +45,10 @@ def test_round_trip(dtype, tolerance):
     torch.testing.assert_close(z[:, :3].mean(0), torch.zeros(3, dtype=dtype), rtol=0, atol=1e-4)
 
 
-def test_integers_come_back_through_the_noise():
+@pytest.mark.parametrize("linear", [False, True])
+def test_integers_come_back_through_the_noise(linear):
     domain = lk.table(lk.Integer(17), lk.Count(), lk.Binary(), lk.Spin(), lk.Integer(1000))
-    view = RealView(domain)
+    view = RealView(domain, linear=linear)
     x = torch.stack(
         [
             torch.randint(0, 17, (500,)),
@@ -75,6 +76,25 @@ class Normal(RealModel):
 
     def _sample_real(self, n, context):
         return torch.randn(n, self.view.dim)
+
+
+def test_levels_of_a_linear_view_share_a_scale_and_count_what_lies_beyond_the_ends():
+    torch.manual_seed(0)
+    domain = lk.integers(5, 1, 2, 2, layout="image")
+    view = RealView(domain, linear=True)
+    x = torch.randint(0, 5, (4000, 1, 2, 2)) * torch.tensor([[[[0, 1], [1, 1]]]])
+    view.prepare(x)
+    z, log_det = view(x)
+    assert z.mean().item() == pytest.approx(0, abs=0.03)
+    assert z.square().mean().item() == pytest.approx(1, abs=0.03)
+    assert view.scale.unique().numel() == 1
+    # Cells of width 1, so that a density of z is one of x after four divisions by the scale.
+    torch.testing.assert_close(log_det, (-4 * view.scale[0].log()).expand(len(x)))
+    assert view.inverse(torch.tensor([[-9.0, 9.0, 0.0, -9.0]])).flatten()[[0, 1, 3]].tolist() == [
+        0,
+        4,
+        0,
+    ]
 
 
 def test_uniform_integers_under_a_normal_are_exact():

@@ -83,7 +83,7 @@ class SequenceModel(Autoregressive):
     def _terms(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, "n entries"]:
         codes = self._codes(x)[:, self.orderings[0]]
         inputs = F.pad(codes[:, :-1], (1, 0), value=self.levels)
-        h = self._hidden(inputs, context)[:, self.position]
+        h = self._hidden(inputs, context).index_select(1, self.position)
         logits = self.output(h)
         if self.ending is not None:
             D = torch.einsum("ij,jkh->ikh", self.powers, self.ending)

@@ -24,7 +24,7 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.model import Recipe
 from likely.core.registry import register
-from likely.nets.attention import Block, Cache, Rotation
+from likely.nets.attention import Block, Cache, Dropout, Rotation
 
 BATCH_SYMBOLS = 1 << 12  # of all rows of a batch
 
@@ -106,7 +106,7 @@ class Transformer(SequenceModel):
         rotary = positions == "rotary"
         self.positions = None if rotary else nn.Parameter(torch.empty(size, width))
         rotation = Rotation(size, width // heads) if rotary else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(width, heads, dropout, rotation) for _ in range(layers)
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from likely.core.domain import (
@@ -96,10 +96,17 @@ class RealView(nn.Module):
     Dequantisation turns a density into a lower bound: log P(x) ≥ E_u log p(x + u)
     (Theis, van den Oord & Bethge 2016, arXiv:1511.01844, eq. 3).
 
+    A `linear` view leaves dequantised levels on their own scale, x + U[0, 1) in steps, with one shift
+    and one scale for all columns of a kind, so that the pixels of an image stay comparable. What a
+    density puts beyond the ends then counts for the outer levels when it is sampled, and for nothing
+    in the bound.
+
     Parameters
     ----------
     domain : Domain
         With columns of the kinds above; unordered categories have no real view.
+    linear : bool
+        Whether integers, binary columns and spins stay linear.
 
     Attributes
     ----------
@@ -118,10 +125,12 @@ class RealView(nn.Module):
     shift_rest: Tensor
     scale: Tensor
     periodic: Tensor
+    ends: Tensor
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, linear: bool = False) -> None:
         super().__init__()
         self.domain = domain
+        self.linear = linear
         self.groups = [
             (column, index) for column, index in domain.groups if not isinstance(column, Constant)
         ]
@@ -137,22 +146,41 @@ class RealView(nn.Module):
             "shift_rest", torch.zeros(self.dim)
         )  # what rounding took off the shift
         self.register_buffer("scale", torch.ones(self.dim))
+        ends = [_outermost(domain.column(i)) for i in self.kept]
+        self.register_buffer("ends", torch.tensor(ends).reshape(-1, 2).T, persistent=False)
 
-    def _unbounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Kept columns on the real line before standardisation, and log |slope| of each."""
+    def _unbounded(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
+        """Kept columns on the real line before standardisation, and log |slope| of each.
+
+        Discrete values stand `at` a part of their cells, or anywhere in them at random.
+        """
         y = x.flatten(1)
         y = y if y.is_floating_point() else y.to(self.shift.dtype)
         y = y if self.dim == self.domain.size else y[:, self.kept]
         if len(self.groups) == 1:
-            return to_reals(self.groups[0][0], _dequantised(self.groups[0][0], y))
+            column = self.groups[0][0]
+            return to_reals(self._scale_of(column), _dequantised(column, y, at))
         z, log_slope = torch.empty_like(y), torch.empty_like(y)
         for column, index in self.groups:
-            z[:, index], log_slope[:, index] = to_reals(column, _dequantised(column, y[:, index]))
+            part = _dequantised(column, y[:, index], at)
+            z[:, index], log_slope[:, index] = to_reals(self._scale_of(column), part)
         return z, log_slope
+
+    def _scale_of(self, column: Column) -> Column:
+        """The column whose bijection is taken."""
+        return Real() if self._stays_linear(column) else column
+
+    def _stays_linear(self, column: Column) -> bool:
+        return self.linear and isinstance(column, Discrete) and column.levels is not None
 
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take shift and scale from rows of the training split."""
         mean, std = weighted_moments(self._unbounded(x)[0], weight)
+        for column, index in self.groups:
+            if self._stays_linear(column):
+                together = mean[index].mean()
+                std[index] = (std[index].square() + (mean[index] - together).square()).mean().sqrt()
+                mean[index] = together
         shift = torch.where(self.periodic, 0.0, mean)
         self.shift.copy_(shift)
         self.shift_rest.copy_(shift - self.shift)
@@ -166,10 +194,35 @@ class RealView(nn.Module):
         Everything is computed in the type of x, so that large offsets lose nothing before they are
         taken off, and returned in the type of the model.
         """
-        z, log_slope = self._unbounded(x)
+        z, log_slope = self._standardised(x)
+        return z.to(self.shift.dtype), log_slope.sum(1).to(self.shift.dtype)
+
+    def cells(
+        self, x: Shaped[Tensor, "n *shape"]
+    ) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
+        """The view without dequantisation: discrete values are cells.
+
+        Lower end, middle and upper end of what each value stands for, which are all the same for a
+        continuous one, and the log-determinant of the continuous columns. The outermost cells reach
+        to infinity.
+        """
+        low, middle, high = (self._standardised(x, at)[0] for at in (0.0, 0.5, 1.0))
+        value = x.flatten(1)[:, self.kept]
+        low = torch.where(value <= self.ends[0], -math.inf, low)
+        high = torch.where(value >= self.ends[1], math.inf, high)
+        log_det = torch.where(self.discrete, 0.0, self._standardised(x, 0.5)[1]).sum(1)
+        return torch.stack([low, middle, high]).to(self.shift.dtype), log_det.to(self.shift.dtype)
+
+    @property
+    def discrete(self) -> Bool[Tensor, " dim"]:
+        """Which columns are dequantised."""
+        return self.ends[0].isfinite()
+
+    def _standardised(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
+        """Kept columns after standardisation, and log |slope| of each; `at` as in `_unbounded`."""
+        z, log_slope = self._unbounded(x, at)
         z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)
-        log_det = (log_slope - self.scale.to(z).log()).sum(1)
-        return z.to(self.shift.dtype), log_det.to(self.shift.dtype)
+        return z, log_slope - self.scale.to(z).log()
 
     def inverse(self, z: Float[Tensor, "n dim"]) -> Shaped[Tensor, "n *shape"]:
         """The sample whose view is `z`; dequantised columns are rounded down to their level.
@@ -181,8 +234,9 @@ class RealView(nn.Module):
         low, high, z = shift - scale, shift + scale, z * scale + shift
         y = torch.empty_like(z)
         for column, index in self.groups:
-            y[:, index] = _quantised(column, from_reals(column, z[:, index]))
-            ends = from_reals(column, low[index]), from_reals(column, high[index])
+            scale_of = self._scale_of(column)
+            y[:, index] = _quantised(column, from_reals(scale_of, z[:, index]))
+            ends = from_reals(scale_of, low[index]), from_reals(scale_of, high[index])
             dtype = resolving(dtype, *ends)
         if self.dim < self.domain.size:
             full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
@@ -202,11 +256,20 @@ def resolving(dtype: torch.dtype, low: Tensor, high: Tensor) -> torch.dtype:
     return torch.float64 if (rounding > 1e-4 * (high - low) / 2).any() else dtype
 
 
-def _dequantised(column: Column, x: Tensor) -> Tensor:
-    """A discrete column's code plus uniform noise."""
+def _outermost(column: Column) -> tuple[float, float]:
+    """The lowest and the highest value of a discrete column."""
+    if not isinstance(column, Discrete):
+        return -math.inf, math.inf
+    if column.levels is None:
+        return column.low, math.inf
+    return column.low, column.low + column.step * (column.levels - 1)
+
+
+def _dequantised(column: Column, x: Tensor, at: float | None = None) -> Tensor:
+    """A discrete column's code plus a part of a cell, uniform noise by default."""
     if not isinstance(column, Discrete):
         return x
-    return (x - column.low) / column.step + torch.rand_like(x)
+    return (x - column.low) / column.step + (torch.rand_like(x) if at is None else at)
 
 
 def _quantised(column: Column, y: Tensor) -> Tensor:

@@ -103,6 +103,12 @@ class Rows:
             yield start, self.raw(slice(start, start + step))
 
 
+def _at(values: Tensor | Rows, index: Index) -> Tensor:
+    if isinstance(values, Tensor) and isinstance(index, Tensor):
+        return values.index_select(0, index)  # a third of the time of values[index]
+    return values[index]
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One of the splits.
@@ -136,9 +142,9 @@ class Split:
         index : Tensor or ndarray of integers, or slice
         """
         return Batch(
-            self.x[index],
-            None if self.context is None else self.context[index],
-            None if self.weight is None else self.weight[index],
+            _at(self.x, index),
+            None if self.context is None else _at(self.context, index),
+            None if self.weight is None else _at(self.weight, index),
         )
 
     def subset(self, limit_entries: int, seed: int = 0) -> Batch:

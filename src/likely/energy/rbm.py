@@ -205,7 +205,8 @@ class RBM(BoltzmannMachine):
 
     def _visible_input(self, h: Tensor, beta: Beta) -> Tensor:
         """β W h plus the biases."""
-        return torch.addmm(self._bias(beta), beta * h, self.weight.T)
+        h = h if isinstance(beta, float) and beta == 1 else beta * h
+        return torch.addmm(self._bias(beta), h, self.weight.T)
 
     def _visible_partition(self, u: Tensor, beta: Beta) -> Tensor:
         """log ∫ dv e^(−E) of an input, without h."""
@@ -294,10 +295,9 @@ class RBM(BoltzmannMachine):
         offsets = self.centred * self.visible_mean, self.centred * self.hidden_mean
 
         def gradients(g: Tensor) -> tuple[Tensor, ...]:
-            with fast_products(self.device):
-                weight = torch.cat([g, (-g.sum() / len(v_model)).expand(len(v_model))])
-                states = torch.cat([v, v_model]), torch.cat([p, p_model])
-                towards = self._gradients(-weight, *states, *offsets)
+            weight = torch.cat([g, (-g.sum() / len(v_model)).expand(len(v_model))])
+            states = torch.cat([v, v_model]), torch.cat([p, p_model])
+            towards = self._gradients(-weight, *states, *offsets)
             if self.sparsity:
                 towards[2].add_(self.sparsity * (p - self.activity).T @ g)
             return towards
@@ -353,7 +353,9 @@ class RBM(BoltzmannMachine):
     ) -> tuple[Tensor, ...]:
         """Of Σ −c F(v), where Σ c = 0: by weight, visible and hidden bias; plain with offsets 0."""
         t, p = self._statistic(v) - mu, p - lam
-        return t.T @ (c[:, None] * p), t.T @ (c * (1 - p @ lam)), p.T @ (c * (1 - t @ mu))
+        with fast_products(self.device):  # which are slower for vectors
+            d_weight = t.T @ (c[:, None] * p)
+        return d_weight, t.T @ (c * (1 - p @ lam)), p.T @ (c * (1 - t @ mu))
 
     # Use.
 
