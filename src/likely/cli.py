@@ -421,6 +421,13 @@ def compare(
             help="Fits side by side, with a budget in steps or epochs; -1: one on every core."
         ),
     ] = 1,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Score at most so many test rows, and draw as many; by default all, and 2,000.",
+        ),
+    ] = None,
     column: Kinds = None,
     columns: Columns = None,
     context: ContextColumns = None,
@@ -444,6 +451,7 @@ def compare(
         seeds=seeds,
         seed=seed,
         jobs=jobs,
+        rows=rows,
         progress=sys.stderr.isatty(),
     )
     comparison.to_html(out / "index.html")

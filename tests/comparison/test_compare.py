@@ -500,3 +500,11 @@ def test_jobs_give_the_same_figures_but_no_speeds(data: lk.Data) -> None:
         assert not speeds & set(row.figures)
     assert "Many samples" not in two.advice()
     assert any("side by side" in note for note in two.notes)
+
+
+def test_rows_limits_what_is_scored_of_all_models_alike(data: lk.Data) -> None:
+    comparison = lk.compare(["gaussian"], data, steps=2, seeds=1, rows=21)
+    held = [run.evaluation.held.value for run in comparison.runs if run.evaluation]
+    assert [len(values) for values in held] == [21, 21]
+    with pytest.raises(lk.LikelyError, match="rows"):
+        lk.compare(["gaussian"], data, steps=2, rows=0)

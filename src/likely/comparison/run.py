@@ -27,6 +27,7 @@ def compare(
     seeds: int = 3,
     seed: int = 0,
     jobs: int = 1,
+    rows: int | None = None,
     progress: bool = False,
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
@@ -49,6 +50,8 @@ def compare(
         How many fits run side by side; -1 takes every core, or the whole cluster of the backend
         that `joblib.parallel_config` names (Dask, Ray). Only one at a time (1) do timings mean
         something, so that others report no speeds. With equally many threads the rest is the same.
+    rows : int, optional
+        Score at most so many rows of the test split, a random subset, and draw as many samples.
     progress : bool
         Show which fit is running, and its progress bar; of several jobs, how many are done.
     hyperparameters : mapping of str to mapping, optional
@@ -73,6 +76,8 @@ def compare(
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     if jobs < 1 and jobs != -1:
         raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
+    if rows is not None and rows < 1:
+        raise LikelyError(f"rows must be at least 1, not {rows}")
     budget = one_budget(steps, epochs, minutes)
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(
@@ -113,11 +118,11 @@ def compare(
         for name, model, at in untrained():
             if progress:
                 _announce(f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}")
-            runs.append(_run(name, model, data, at, budget, extractor, progress))
+            runs.append(_run(name, model, data, at, budget, extractor, rows, progress))
     else:
         parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
         runs = parallel(
-            joblib.delayed(_run)(name, model, data, at, budget, extractor)
+            joblib.delayed(_run)(name, model, data, at, budget, extractor, rows)
             for name, model, at in untrained()
         )
     return Comparison(
@@ -146,6 +151,7 @@ def _run(
     seed: int,
     budget: Mapping[str, Any],
     extractor: FeatureExtractor | None,
+    rows: int | None = None,
     progress: bool = False,
 ) -> Run:
     """Fit one model with one seed and measure it."""
@@ -153,7 +159,9 @@ def _run(
     try:
         history = fit(model, data, seed=seed, progress=progress, **budget)
         # The same rows and the same noise for every model and seed: differences are paired.
-        run.evaluation = evaluate(model, data, seed=0, history=history, extractor=extractor)
+        run.evaluation = evaluate(
+            model, data, seed=0, history=history, rows=rows, extractor=extractor
+        )
         run.model, run.history = model, history
     except DivergenceError as error:
         return Run(name, seed, model.density, error=str(error), diverged=True)

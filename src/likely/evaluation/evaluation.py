@@ -56,7 +56,8 @@ def evaluate(
     history : History, optional
         What `fit` returned: adds the speed of fitting and the peak memory.
     rows : int, optional
-        Score at most so many rows, a random subset; None scores the whole split.
+        Score at most so many rows, a random subset, and draw as many: for models that take long to
+        score or to sample. None scores the whole split, and draws up to 2,000.
     extractor : FeatureExtractor, optional
         For the distances of images; None trains one on the training split, the same for the same
         data. Make one and give it where several models are evaluated.
@@ -92,8 +93,8 @@ def evaluate(
             **_likelihoods(model, data, split, scored, seed),
             **_divergences(model, data, seed),
             **_modes(model, data, seed),
-            **sample_figures(model, data, held, other, seed, extractor),
-            **_costs(model, held, history, seed),
+            **sample_figures(model, data, held, other, seed, extractor, rows),
+            **_costs(model, held, history, seed, rows),
         )
 
 
@@ -188,19 +189,18 @@ def _modes(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:
 
 
 def _costs(
-    model: GenerativeModel, held: Split, history: History | None, seed: int
+    model: GenerativeModel, held: Split, history: History | None, seed: int, rows: int | None
 ) -> dict[str, Any]:
-    batch = held.rows(torch.arange(SPEED_ROWS) % len(held))
+    n = SPEED_ROWS if rows is None else min(rows, SPEED_ROWS)
+    batch = held.rows(torch.arange(n) % len(held))
     context = _context(model, batch)
     figures: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sampling": throughput(
-            lambda: model.sample(SPEED_ROWS, context=context, seed=seed), SPEED_ROWS
-        ),
+        "sampling": throughput(lambda: model.sample(n, context=context, seed=seed), n),
     }
     if model.density != Kind.NONE:
         figures["scoring"] = throughput(
-            lambda: model.log_likelihood(batch.x, context, seed=seed).value, SPEED_ROWS
+            lambda: model.log_likelihood(batch.x, context, seed=seed).value, n
         )
     if history is not None:
         figures["fitting"] = Figure(history.rows_seen / max(history.seconds, 1e-9), math.nan)

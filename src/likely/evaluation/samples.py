@@ -46,10 +46,11 @@ def sample_figures(
     other: Split,
     seed: int,
     extractor: FeatureExtractor | None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """Fields of an `Evaluation` that compare draws of the model, or other rows, with a split."""
+    """Fields of an `Evaluation` that compare draws of the model, or other rows, with a split (at most `limit`)."""
     views = [Features(domain).double() for domain in (model.domain, model.context) if domain]
-    rows = min(ROWS, NUMBERS // max(1, sum(view.size for view in views)))
+    rows = min(limit or ROWS, ROWS, NUMBERS // max(1, sum(view.size for view in views)))
     real = held.rows(subset(len(held), rows, seed))
     more = other.rows(subset(len(other), len(real), seed))
     for view, part in zip(views, (real.x, real.context), strict=False):
