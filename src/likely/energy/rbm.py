@@ -35,10 +35,10 @@ from torch.nn import functional as F
 from likely.core.domain import Binary, Constant, Domain, Interval, Positive, Real, Spin
 from likely.core.errors import LikelyError
 from likely.core.model import Batch, Recipe, as_rows
+from likely.core.precision import fast_products
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
 from likely.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
-from likely.sampling.sampler import fast_products
 
 Negatives = Literal["cd", "persistent", "tempered"]
 

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from likely.core.errors import DivergenceError
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
+from likely.core.precision import fast_products
 from likely.data import Data
 from likely.fitting import memory, processes
 from likely.fitting.history import History
@@ -372,8 +373,9 @@ class Gradients(Loop):
                 group["lr"] = rate
             for parameter in objective.parameters:
                 parameter.grad = None
-            loss = self._loss(objective, batch)
-            self.fabric.backward(loss)
+            with fast_products(self.fabric.device):
+                loss = self._loss(objective, batch)
+                self.fabric.backward(loss)
             loss = processes.average_gradients(self.fabric, loss, objective.parameters, share)
             norm = nn.utils.clip_grad_norm_(objective.parameters, self.recipe.clip)
             if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):

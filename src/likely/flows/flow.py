@@ -34,8 +34,8 @@ class Flow(RealModel):
     recipe = Recipe(batch=512, rate=2e-3)
 
     def _log_prob_base(self, u: Tensor) -> Tensor:
-        normal = -(u.square() + LOG_TWO_PI) / 2
-        return torch.where(self.view.periodic, -math.log(2 * math.pi), normal).sum(1)
+        u, circle = u.T, self.view.periodic.to(u)[:, None]
+        return -((1 - circle) * u.square() + (1 + circle) * LOG_TWO_PI).sum(0) / 2
 
     def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
         log_det = z.new_zeros(len(z))

@@ -108,14 +108,15 @@ class Autoregressive(nn.Module):
 
     @torch.no_grad()
     def _solve(self, y: Tensor, context: Tensor | None) -> Tensor:
-        x = torch.empty_like(y)
+        columns = y.T.contiguous()
+        x = torch.empty_like(columns)
         state = self.net.incremental(len(y), context)
         for i in self.net.order:
             at = slice(i, i + 1)
-            column = self.bijection.inverse(y[:, at], state.outputs()[:, None], at)
-            x[:, at] = column
+            column = self.bijection.inverse(columns[at].T, state.outputs()[:, None], at)
+            x[i] = column[:, 0]
             state.feed(angles_as_points(column, self.periodic[at]))
-        return x
+        return x.T
 
 
 def _solve_transposed(y: Tensor, x: Tensor, slope: Tensor, v: Tensor) -> Tensor:

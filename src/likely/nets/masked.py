@@ -98,13 +98,13 @@ class MaskedMLP(nn.Module):
         mask_in, mask_out = (self.mask_in, self.mask_out) if masks is None else masks
         x = x if x.shape[1] else x.new_zeros(len(x), 1)
         first, *middle, last = self.layers
-        h = F.linear(x, first.weight * mask_in, first.bias)
+        h = _applied(first, mask_in, x.T)
         if self.context is not None:
-            h = h + self.context(context)
+            h = h + self.context(context).T
         for i, layer in enumerate(middle, 1):
-            update = F.linear(F.relu(h), layer.weight * getattr(self, f"mask{i}"), layer.bias)
+            update = _applied(layer, getattr(self, f"mask{i}"), F.relu(h))
             h = h + update if update.shape == h.shape else update
-        return F.linear(F.relu(h), last.weight * mask_out, last.bias)
+        return _applied(last, mask_out, F.relu(h)).T
 
     @torch.no_grad()
     def incremental(
@@ -115,6 +115,10 @@ class MaskedMLP(nn.Module):
     ) -> Incremental:
         """A pass through the network that takes one entry after the other; see `Incremental`."""
         return Incremental(self, n, context, self.order if order is None else order)
+
+
+def _applied(layer: nn.Linear, mask: Tensor, h: Float[Tensor, "units n"]) -> Tensor:
+    return torch.addmm(layer.bias[:, None], layer.weight * mask, h)
 
 
 class Incremental:
@@ -137,11 +141,12 @@ class Incremental:
         features = [j for i in self.order for j in range(starts[i], starts[i + 1])]
         weights = [layer.weight for layer in net.layers]
         self.weights = [weights[0][:, features], *weights[1:]]
-        self.biases = [layer.bias for layer in net.layers]
+        self.bias = net.layers[-1].bias[:, None]
         self.features = weights[0].new_empty(len(features), n)
-        self.h = [weights[0].new_empty(layer.out_features, n) for layer in net.layers[:-1]]
+        self.h = [layer.bias[:, None].repeat(1, n) for layer in net.layers[:-1]]
+        if net.context is not None:
+            self.h[0] += net.context(context).T
         self.active = [torch.empty_like(h) for h in self.h]
-        self.context = None if net.context is None else net.context(context).T
         self.ends = [  # how many units of each layer have a degree of at most p
             torch.searchsorted(degree, torch.arange(len(self.order)), right=True).tolist()
             for degree in net.degrees
@@ -157,11 +162,7 @@ class Incremental:
             stop = self.ends[i][self.position]
             start = self.ends[i][self.position - 1] if self.position else 0
             if stop > start:
-                new = h[start:stop]
-                bias = self.biases[i][start:stop, None]
-                torch.addmm(bias, self.weights[i][start:stop, :known], source[:known], out=new)
-                if i == 0 and self.context is not None:
-                    new += self.context[start:stop]
+                new = h[start:stop].addmm_(self.weights[i][start:stop, :known], source[:known])
                 if i and len(h) == len(self.h[i - 1]):
                     new += self.h[i - 1][start:stop]
                 torch.clamp_min(new, 0, out=active[start:stop])
@@ -174,8 +175,8 @@ class Incremental:
         rows = slice(self.starts[entry], self.starts[entry + 1])
         known = self.ends[-1][self.position]
         return torch.addmm(
-            self.biases[-1][rows], self.active[-1][:known].T, self.weights[-1][rows, :known].T
-        )
+            self.bias[rows], self.weights[-1][rows, :known], self.active[-1][:known]
+        ).T
 
     @torch.no_grad()
     def feed(self, features: Float[Tensor, "n features"]) -> None:
@@ -192,4 +193,3 @@ class Incremental:
         self.features = self.features[:, rows]
         self.h = [h[:, rows] for h in self.h]
         self.active = [active[:, rows] for active in self.active]
-        self.context = None if self.context is None else self.context[:, rows]

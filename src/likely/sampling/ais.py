@@ -29,6 +29,7 @@ from torch import Tensor
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Figure, importance_bound
 from likely.core.model import seeded
+from likely.core.precision import fast_products
 from likely.sampling.annealing import Annealing, Kernel, Path, effective
 from likely.sampling.hmc import HMC
 from likely.sampling.sampler import (
@@ -36,7 +37,6 @@ from likely.sampling.sampler import (
     Energy,
     Sampler,
     check_energy,
-    fast_products,
 )
 
 PILOT_ESS = 0.9  # what each stage of the pilot keeps of the effective sample size …

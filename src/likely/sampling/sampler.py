@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -17,6 +15,7 @@ from torch import Tensor
 from likely.core.domain import Column, Domain, Interval, Periodic, Positive
 from likely.core.errors import DomainError, LikelyError
 from likely.core.model import seeded
+from likely.core.precision import fast_products
 from likely.core.view import LOG_TWO_PI, from_reals, to_reals
 from likely.sampling.chain import Chain
 
@@ -134,37 +133,6 @@ class Sampler(ABC):
             self.domain,
             move.info,
         )
-
-
-@contextlib.contextmanager
-def fast_products(device: torch.device) -> Iterator[None]:
-    """Let float32 matrix products on a CPU go through oneDNN, where it keeps their precision.
-
-    There they are up to twice as fast on AVX-512. The setting that leads there also allows bfloat16,
-    which CPUs with AMX then take: a trial product tells. On older torch, nothing happens.
-    """
-    products: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    before = getattr(products, "fp32_precision", None)
-    if device.type != "cpu" or before != "none" or not _onednn_is_exact(products):
-        yield
-        return
-    products.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        products.fp32_precision = before
-
-
-@functools.cache
-def _onednn_is_exact(products: Any) -> bool:
-    a = torch.linspace(1, 2, 128 * 128).view(128, 128)  # nothing cancels in its square
-    products.fp32_precision = "bf16"
-    try:
-        exact = a.double() @ a.double()
-        error = (a @ a - exact).abs().max() / exact.abs().max()
-    finally:
-        products.fp32_precision = "none"
-    return error.item() < 1e-5  # 1e-6 in float32, 1e-3 in bfloat16
 
 
 def check_energy(

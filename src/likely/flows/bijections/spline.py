@@ -9,20 +9,39 @@ d_k at the knots,
     dy/dx = s² [d_{k+1} ξ² + 2s ξ(1 − ξ) + d_k (1 − ξ)²] / β²                        (eqs. 4 and 5).
 
 Outside the interval a spline on the line is the identity.
+
+A layer spends its time on passes over arrays of `bins` numbers for each value, so there are few of
+them: only the bin that holds the value is worked out, its derivatives are written down, and the
+arrays have the rows last, where they are contiguous.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEAST_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
 LEAST_SLOPE = 1e-3
 IDENTITY = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus of this gives slope 1
+
+
+class Bins(NamedTuple):
+    """The bins that hold some values; where there is a second dimension of 2, it is (x, y)."""
+
+    fractions: Float[Tensor, "entries 2 bins n"]  # of all bins: softmax of the logits
+    reached: Float[Tensor, "entries bins+1 n"]  # 1 for knots up to the left one, 0 for those after
+    fraction: Float[Tensor, "entries 2 n"]  # of this bin
+    before: Float[Tensor, "entries 2 n"]  # sum of the fractions before
+    left: Float[Tensor, "entries 2 n"]  # knot
+    width: Float[Tensor, "entries 2 n"]
+    knots: Int[Tensor, "entries 2 n"]  # numbers of the left and the right one; the last counts as 0
+    free: Float[Tensor, "entries 2 n"]  # 0 for those whose slope is fixed: the ends of a line
+    slopes: Float[Tensor, "entries 2 n"]  # there
 
 
 class RationalQuadraticSpline(nn.Module):
@@ -55,57 +74,15 @@ class RationalQuadraticSpline(nn.Module):
         self.circles = bool(periodic.any())
         # On the line the slopes at the two ends are 1; on a circle they are equal, and there is a rotation.
         self.size = 3 * bins + 1 if self.circles else 3 * bins - 1
-
-    def _knots(
-        self, parameters: Tensor, periodic: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
-        """Positions and values of the knots and slopes there, (n, entries, bins + 1), and half-widths."""
-        K = self.bins
-        logits = parameters[..., : 2 * K].unflatten(-1, (2, K))
-        # A softmax; torch's own is three times slower on so few numbers.
-        weights = (logits - logits.detach().amax(-1, keepdim=True)).exp()
-        fractions = LEAST_BIN + (1 - LEAST_BIN * K) * weights / weights.sum(-1, keepdim=True)
-        edges = F.pad(fractions.cumsum(-1), (1, 0))
-        edges = torch.cat([edges[..., :-1], torch.ones_like(edges[..., :1])], -1)
-        slopes = F.softplus(parameters[..., 2 * K : 3 * K] + IDENTITY) + LEAST_SLOPE
-        half: Tensor | float = self.bound
-        if self.circles:
-            end = torch.where(periodic, slopes[..., 0], 1.0)[..., None]
-            slopes = torch.cat([end, slopes[..., 1:], end], -1)
-            half = torch.where(periodic, parameters.new_tensor(math.pi), self.bound)
-        else:
-            slopes = F.pad(slopes, (1, 1), value=1.0)
-        scale = half[:, None, None] if isinstance(half, Tensor) else half
-        x, y = ((2 * edges - 1) * scale).unbind(-2)
-        return x, y, slopes, half
-
-    def _bin(self, at: Tensor, knots: Tensor, others: Tensor, slopes: Tensor) -> list[Tensor]:
-        """Left end, width, other left end, other width and the two slopes of the bin that holds `at`."""
-        index = (at[..., None] >= knots[..., 1:-1]).sum(-1, keepdim=True)
-        pair = torch.cat([index, index + 1], -1)
-        (a, a1), (b, b1), (d, d1) = (
-            part.gather(-1, pair).unbind(-1) for part in (knots, others, slopes)
-        )
-        return [a, a1 - a, b, b1 - b, d, d1]
+        self.first_slope = 2 * bins if self.circles else 2 * bins - 1  # on the line it is not used
 
     def forward(
         self, x: Float[Tensor, "n entries"], parameters: Float[Tensor, "n entries size"]
     ) -> tuple[Float[Tensor, "n entries"], Float[Tensor, "n entries"]]:
         """Values of the splines, and the logarithms of their slopes."""
-        knots_x, knots_y, slopes, half = self._knots(parameters, self.periodic)
-        inside, xi = _clamp(x, half)
-        x_k, w, y_k, h, d, d1 = self._bin(xi, knots_x, knots_y, slopes)
-        s = h / w
-        xi = (xi - x_k) / w
-        product = xi * (1 - xi)
-        beta = s + (d + d1 - 2 * s) * product
-        y = y_k + h * (s * xi.square() + d * product) / beta
-        top = d1 * xi.square() + 2 * s * product + d * (1 - xi).square()
-        log_slope = 2 * (s / beta).log() + top.log()
-        y, log_slope = torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
-        if self.circles:
-            y = torch.where(self.periodic, wrap(y + parameters[..., -1]), y)
-        return y, log_slope
+        theta = parameters.movedim(0, -1).contiguous()
+        y, log_slope, *_ = _Values.apply(x.T.contiguous(), theta, self)
+        return y.T, log_slope.T
 
     def inverse(
         self,
@@ -114,29 +91,158 @@ class RationalQuadraticSpline(nn.Module):
         entries: slice = slice(None),
     ) -> Float[Tensor, "n entries"]:
         """Arguments at which the splines of `entries` take the values y (eqs. 6 to 8)."""
-        periodic = self.periodic[entries]
+        y, theta, periodic = y.T.contiguous(), parameters.movedim(0, -1), self.periodic[entries]
         if self.circles:
-            y = torch.where(periodic, wrap(y - parameters[..., -1]), y)
-        knots_x, knots_y, slopes, half = self._knots(parameters, periodic)
-        inside, yi = _clamp(y, half)
-        y_k, h, x_k, w, d, d1 = self._bin(yi, knots_y, knots_x, slopes)
+            y = torch.where(periodic[:, None], wrap(y - theta[:, -1]), y)
+        at, inside, half = self._clamp(y, periodic)
+        bins = self._bins(1, at, theta, half, periodic)
+        (x_k, y_k), (w, h), (d, d1) = _parts(bins)
         s = h / w
-        rise = yi - y_k
-        curve = rise * (d + d1 - 2 * s)
-        a = h * (s - d) + curve
-        b = h * d - curve
-        c = -s * rise
+        rise = at - y_k
+        b = h * d - rise * torch.sub(d + d1, s, alpha=2)
+        a, minus_c = h * s - b, s * rise
         # Rounding may push a vanishing discriminant below zero.
-        root = (b.square() - 4 * a * c).clamp_min(0).sqrt()
-        x = x_k + w * (2 * c / (-b - root))
-        return torch.where(inside, x, y)
+        root = torch.addcmul(b.square(), a, minus_c, value=4).clamp_min(0).sqrt()
+        x = torch.addcmul(x_k, w, minus_c / (b + root), value=2)
+        return torch.lerp(y, x, inside).T
+
+    def _clamp(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """x within ±half, 1 where that changed nothing and 0 elsewhere, and half of the interval."""
+        if not self.circles:
+            at = x.clamp(-self.bound, self.bound)
+            return at, (at == x).to(x), self.bound
+        circle = periodic[:, None]
+        half = torch.where(circle, x.new_tensor(math.pi), self.bound)
+        at = x.clamp(-half, half)
+        return at, ((at == x) | circle).to(x), half[..., None]
+
+    def _bins(
+        self,
+        axis: int,
+        at: Float[Tensor, "entries n"],
+        theta: Float[Tensor, "entries size n"],
+        half: Float[Tensor, "entries 1 1"] | float,
+        periodic: Bool[Tensor, " entries"],
+    ) -> Bins:
+        """The bins that hold values of x (axis 0) or y (axis 1), all within ±half."""
+        K = self.bins
+        fractions = theta[:, : 2 * K].unflatten(1, (2, K)).contiguous().softmax(2)
+        # Of the interval each bin gets the length `least`, and its fraction of the `rest`.
+        least, rest = 2 * LEAST_BIN * half, 2 * (1 - LEAST_BIN * K) * half
+        starts = least * torch.arange(1, K, device=at.device)[:, None] - half
+        inner = fractions[:, axis, :-1].cumsum(1).mul_(rest).add_(starts).le_(at[:, None])
+        k = inner.sum(1, keepdim=True)
+        reached = torch.cat([torch.ones_like(k), inner, torch.zeros_like(k)], 1)
+        free = torch.cat([k, K - 1 - k], 1).clamp(max=1)
+        knots = torch.cat([k, (k + 1) * free[:, 1:]], 1).long()
+        pick = knots[:, :1, None].expand(-1, 2, -1, -1)
+        fraction = fractions.gather(2, pick)[:, :, 0]
+        before = (fractions * reached[:, None, 1:]).sum(2)
+        left = rest * before + (least * k - half)
+        width = rest * fraction + least
+        if self.circles:
+            free = torch.maximum(free, periodic[:, None, None].to(free))
+        raw = theta[:, self.first_slope :][:, :K].gather(1, knots)
+        slopes = F.softplus(raw * free + IDENTITY) + LEAST_SLOPE
+        return Bins(fractions, reached, fraction, before, left, width, knots, free, slopes)
 
 
-def _clamp(x: Tensor, half: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Which values lie inside ±half, and all of them moved there, so that no branch overflows."""
-    if isinstance(half, float):
-        return x.abs() <= half, x.clamp(-half, half)
-    return x.abs() <= half, x.maximum(-half).minimum(half)
+class _Values(torch.autograd.Function):
+    """Values and logarithms of slopes, with their derivatives written down."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Float[Tensor, "entries n"],
+        theta: Float[Tensor, "entries size n"],
+        spline: RationalQuadraticSpline,
+    ) -> tuple[Tensor, ...]:
+        at, inside, half = spline._clamp(x, spline.periodic)
+        bins = spline._bins(0, at, theta, half, spline.periodic)
+        curve = _curve(at, bins)
+        y = torch.lerp(x, bins.left[:, 1] + bins.width[:, 1] * curve.rise, inside)
+        if spline.circles:
+            y = torch.where(spline.periodic[:, None], wrap(y + theta[:, -1]), y)
+        return y, inside * curve.slope.log(), *bins
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, theta, ctx.spline = inputs
+        _, _, *bins = output
+        ctx.mark_non_differentiable(*bins)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, theta, *bins)
+
+    @staticmethod
+    def backward(
+        ctx: Any, by_y: Tensor | None, by_log: Tensor | None, *of_bins: None
+    ) -> tuple[Tensor, Tensor, None]:
+        spline: RationalQuadraticSpline = ctx.spline
+        x, theta, *saved = ctx.saved_tensors
+        at, inside, half = spline._clamp(x, spline.periodic)
+        again = torch.is_grad_enabled()  # second derivatives go through the bins, too
+        bins = spline._bins(0, at, theta, half, spline.periodic) if again else Bins(*saved)
+        by_y = torch.zeros_like(x) if by_y is None else by_y.contiguous()
+        by_log = torch.zeros_like(x) if by_log is None else by_log
+        g, g_log = by_y * inside, by_log * inside
+        (w, h), (d, d1) = _parts(bins)[1:]
+        xi, s, product, beta, top, rise, slope = _curve(at, bins)
+        # By the slopes at the knots, and by x, w and h as if k were fixed.
+        a, b, c = g * h / beta, 2 * g_log / beta, g_log / top
+        even, odd = 1 - 2 * product, 1 - 2 * xi
+        by_s = a * (xi.square() - rise * even) + 2 * g_log / s - b * even + 2 * c * product
+        by_d = product * (a * (1 - rise) - b) + c * (1 - xi).square()
+        by_d1 = c * xi.square() - product * (a * rise + b)
+        by_xi = 2 * c * (d1 * xi + s * odd - d * (1 - xi)) - b * (d + d1 - 2 * s) * odd
+        by_x = g * slope + by_xi / w
+        by_w = -xi * by_x - s * by_s / w
+        by_h = g * rise + by_s / w
+        # The left knot moves with the fractions of all bins before; then through the softmax.
+        rest = 2 * (1 - LEAST_BIN * spline.bins) * half
+        by_before = rest * torch.stack([-by_x, g], 1)
+        by_own = rest * torch.stack([by_w, by_h], 1)
+        mean = by_before * bins.before + by_own * bins.fraction
+        by_theta = by_own.new_zeros(theta.shape)
+        by_logits = by_theta[:, : 2 * spline.bins].unflatten(1, (2, -1))
+        by_logits -= mean[:, :, None]
+        by_logits.addcmul_(bins.reached[:, None, :-1], by_own[:, :, None])
+        by_logits.addcmul_(bins.reached[:, None, 1:], (by_before - by_own)[:, :, None])
+        by_logits *= bins.fractions
+        # The derivative of softplus is 1 − exp(−softplus).
+        by_raw = torch.stack([by_d, by_d1], 1) * -(LEAST_SLOPE - bins.slopes).expm1() * bins.free
+        by_theta[:, spline.first_slope :][:, : spline.bins].scatter_add_(1, bins.knots, by_raw)
+        if spline.circles:
+            by_theta[:, -1] = by_y * spline.periodic[:, None]
+        return torch.lerp(by_y, by_x, inside), by_theta, None
+
+
+class Curve(NamedTuple):
+    """The terms of eqs. 4 and 5, of shape (entries, n)."""
+
+    xi: Tensor
+    s: Tensor
+    product: Tensor  # ξ(1 − ξ)
+    beta: Tensor
+    top: Tensor  # of eq. 5, over s²
+    rise: Tensor  # (y − y_k)/h
+    slope: Tensor
+
+
+def _curve(x: Tensor, bins: Bins) -> Curve:
+    (x_k, _), (w, h), (d, d1) = _parts(bins)
+    s = h / w
+    xi = (x - x_k) / w
+    product = xi * (1 - xi)
+    beta = s + (d + d1 - 2 * s) * product
+    top = d1 * xi.square() + 2 * s * product + d * (1 - xi).square()
+    rise = (s * xi.square() + d * product) / beta
+    return Curve(xi, s, product, beta, top, rise, (s / beta).square() * top)
+
+
+def _parts(bins: Bins) -> list[tuple[Tensor, ...]]:
+    """Left knots, widths and slopes, each a pair."""
+    return [part.unbind(1) for part in (bins.left, bins.width, bins.slopes)]
 
 
 def wrap(angle: Tensor) -> Tensor:
