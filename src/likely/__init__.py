@@ -79,6 +79,7 @@ _ROOMS = (
     "physics",
     "report",
     "sampling",
+    "score",
     "truth",
 )
 

@@ -150,6 +150,7 @@ class GenerativeModel(nn.Module):
     accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
+    dequantises: ClassVar[bool] = False  # whether discrete columns get uniform noise
     recipe: Recipe = Recipe()  # an instance may have its own
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     prepared: Tensor
@@ -548,6 +549,7 @@ class RealModel(GenerativeModel):
     """
 
     accepts = RealView.accepts
+    dequantises = True
 
     def __init__(self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any):
         super().__init__(domain, context=context, **hyperparameters)

@@ -19,7 +19,7 @@ from likely.core.model import GenerativeModel, seeded
 if TYPE_CHECKING:
     import pandas as pd
 
-FAMILIES = ("mixtures", "autoregressive", "flows", "autoencoders", "gans", "energy")
+FAMILIES = ("mixtures", "autoregressive", "flows", "autoencoders", "gans", "energy", "score")
 
 M = TypeVar("M", bound=type[GenerativeModel])
 

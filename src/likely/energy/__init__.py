@@ -1,6 +1,8 @@
-"""Models that define a distribution by an energy: Boltzmann machines and Hopfield networks."""
+"""Models that define a distribution by an energy: Boltzmann machines, networks and
+Hopfield networks."""
 
+from likely.energy.ebm import EBM
 from likely.energy.hopfield import Hopfield, ModernHopfield, capacity
 from likely.energy.rbm import RBM, GaussianRBM
 
-__all__ = ["RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]
+__all__ = ["EBM", "RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]

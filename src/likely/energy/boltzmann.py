@@ -6,7 +6,6 @@ Their probability is e^(−F(x)) / Z. Annealing joins an independent base at β 
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
@@ -16,13 +15,13 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from likely.core.artifact import checksum
 from likely.core.domain import Discrete, Domain
 from likely.core.errors import DensityError, LikelyError
 from likely.core.likelihood import Figure, Kind, Likelihood
-from likely.core.model import GenerativeModel, as_rows, seeded
+from likely.core.model import as_rows, seeded
+from likely.core.precision import fast_products
+from likely.energy.partition import Unnormalised
 from likely.sampling import Annealed, ais
-from likely.sampling.sampler import fast_products
 
 ENUMERATED = 20  # units at most of a layer that is summed over
 BLOCK = 1 << 22  # numbers at a time while it is
@@ -35,7 +34,7 @@ def drawn(probability: Tensor) -> Tensor:
     return (torch.rand_like(probability) < probability).to(probability.dtype)
 
 
-class BoltzmannMachine(GenerativeModel):
+class BoltzmannMachine(Unnormalised):
     """A model whose log-probability is −F(x) − log Z, with units that a block Gibbs step redraws.
 
     log Z is exact where a layer has at most 20 binary units, and estimated by annealed importance
@@ -47,20 +46,13 @@ class BoltzmannMachine(GenerativeModel):
     """
 
     of_one_kind = True
-    takes_context = False
     validation: ClassVar[dict[str, Any]] = {"betas": 200, "chains": 50}
-    log_z_found: Tensor
-    log_z_effort: Tensor
-    log_z_owner: Tensor
 
     def __init__(
         self, domain: Domain, *, context: Domain | None, sample_steps: int, **hyperparameters: Any
     ) -> None:
         super().__init__(domain, context=context, sample_steps=sample_steps, **hyperparameters)
         self.sample_steps = sample_steps
-        self.register_buffer("log_z_found", torch.zeros(2))  # with its standard error
-        self.register_buffer("log_z_effort", torch.zeros(2, dtype=torch.int64))  # betas, chains
-        self.register_buffer("log_z_owner", torch.zeros(32, dtype=torch.uint8))
         self._summed: tuple[str, Tensor] | None = None  # checksum, and log-weights of all states
 
     # What a subclass writes.
@@ -111,16 +103,6 @@ class BoltzmannMachine(GenerativeModel):
     @property
     def density(self) -> Kind:
         return Kind.EXACT if self.enumerated <= ENUMERATED else Kind.ESTIMATE
-
-    def free_energy(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
-        """F(x) = −log p(x) − log Z in nats, differentiable; infinite outside the domain.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, *domain.shape)
-        """
-        inside, x, _ = self._checked(x, None)
-        return torch.where(inside, self._energy(x), math.inf)
 
     def _energy(self, x: Tensor) -> Tensor:
         v, log_det = self._units(x)
@@ -198,19 +180,7 @@ class BoltzmannMachine(GenerativeModel):
         if method == "exact" or (method == "auto" and self.density == Kind.EXACT):
             with torch.no_grad():
                 return Figure(self._exact_log_z().item())
-        if not self._knows(betas, chains):
-            self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
-        value, stderr = self.log_z_found.tolist()
-        return Figure(value, stderr)
-
-    def _owner(self) -> Tensor:
-        return torch.frombuffer(bytearray.fromhex(self._fingerprint()), dtype=torch.uint8)
-
-    def _knows(self, betas: int, chains: int) -> bool:
-        """Whether there is an estimate for these parameters, with so many temperatures and chains."""
-        least = torch.tensor([betas, chains])
-        enough = bool((self.log_z_effort.cpu() >= least).all())
-        return enough and torch.equal(self._owner(), self.log_z_owner.cpu())
+        return self._estimated_log_z(betas, chains, seed)
 
     def annealed(
         self,
@@ -267,17 +237,8 @@ class BoltzmannMachine(GenerativeModel):
                 init=init,
                 reverse=reverse,
             )
-        if not self._knows(betas + 1, chains):  # a better one is kept
-            estimate = torch.tensor([found.log_z.value, found.log_z.stderr])
-            self.log_z_found.copy_(estimate)
-            self.log_z_effort.copy_(torch.tensor([betas, chains]))
-            self.log_z_owner.copy_(self._owner())
+        self._keep(found, betas, chains)
         return found
-
-    def _fingerprint(self) -> str:
-        """Checksum of all that the probabilities depend on."""
-        state = self.state_dict().items()
-        return checksum({name: t for name, t in state if not name.startswith("log_z")})
 
     # Enumeration.
 

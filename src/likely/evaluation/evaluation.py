@@ -14,7 +14,7 @@ from likely.autoregressive.autoregressive import Autoregressive
 from likely.core.domain import Binary, Integer
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind, Likelihood
-from likely.core.model import Batch, GenerativeModel, RealModel
+from likely.core.model import Batch, GenerativeModel
 from likely.core.registry import name_of
 from likely.data import Data, load_data
 from likely.evaluation.images import FeatureExtractor
@@ -120,7 +120,7 @@ def _likelihoods(
         scale = model.domain.size * math.log(2)
         stderr = None if figure.stderr is None else figure.stderr / scale
         figures["bits_per_dimension"] = Figure(-figure.value / scale, stderr)
-        figures["dequantisation"] = "uniform" if isinstance(model, RealModel) else "none"
+        figures["dequantisation"] = "uniform" if model.dequantises else "none"
     return figures
 
 

@@ -48,7 +48,7 @@ def sample_figures(
     extractor: FeatureExtractor | None,
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Fields of an `Evaluation` that compare draws of the model, or other rows, with a split (at most `limit`)."""
+    """Fields of an `Evaluation`: at most `limit` draws of the model, or other rows, beside a split."""
     views = [Features(domain).double() for domain in (model.domain, model.context) if domain]
     rows = min(limit or ROWS, ROWS, NUMBERS // max(1, sum(view.size for view in views)))
     real = held.rows(subset(len(held), rows, seed))

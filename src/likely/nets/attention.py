@@ -89,24 +89,20 @@ def attention(
     return torch.cat(parts, -2)
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """Set entries to zero with probability p, in training, and scale the others by 1/(1 − p).
 
     On a CPU, p is rounded to a multiple of 1/256: random bytes take a third of the time that it takes
     to draw a number for each entry.
     """
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         dropped = round(256 * self.p)
-        if not (self.training and x.is_cpu and 0 < dropped < 256):
-            return F.dropout(x, self.p, self.training)
-        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-        return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
+        if not (self.training and input.is_cpu and 0 < dropped < 256):
+            return super().forward(input)
+        words = torch.empty(input.numel() // 8 + 1, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: input.numel()].view(input.shape) >= dropped
+        return input * (kept.to(input.dtype) * (256 / (256 - dropped)))
 
 
 class Block(nn.Module):

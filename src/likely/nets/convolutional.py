@@ -5,7 +5,8 @@ The first two take and give flat rows, as `MLP` does, so that a family can take 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -20,6 +21,8 @@ from likely.nets.mlp import joined
 Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
 
+leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
+
 
 def image_shape(domain: Domain) -> Shape | None:
     """Channels, height and width of a domain whose layout is an image; None for any other."""
@@ -29,16 +32,16 @@ def image_shape(domain: Domain) -> Shape | None:
     return channels, height, width
 
 
-def image_seen(domain: Domain, network: Network, alike: bool, least: int = 1) -> Shape | None:
+def image_seen(domain: Domain, network: str, alike: bool, least: int = 1) -> Shape | None:
     """The shape of the images that convolutional networks are to see; None for an MLP.
 
     Entries must be `alike`, of one kind, to be pixels. "auto" takes convolutions where each edge has
-    at least `least` of them. Raises a `LikelyError` if "convolutional" finds no image.
+    at least `least` of them. Raises a `LikelyError` if `network` names some that find no image.
     """
     shape = image_shape(domain) if alike else None
-    if network == "convolutional" and shape is None:
+    if network not in ("auto", "mlp") and shape is None:
         raise LikelyError(
-            'network="convolutional": it takes images with entries of one kind (layout="image"); '
+            f'network="{network}": it takes images with entries of one kind (layout="image"); '
             'take "mlp"'
         )
     if network == "mlp" or (network == "auto" and shape and min(shape[1:]) < least):
@@ -66,13 +69,19 @@ class ImageEncoder(nn.Module):
         Channels at half the resolution, a quarter …
     context : int
         Numbers that join at the last layer.
+    activation : callable
     """
 
     def __init__(
-        self, shape: Shape, outputs: int, widths: Sequence[int] = (32, 64), context: int = 0
+        self,
+        shape: Shape,
+        outputs: int,
+        widths: Sequence[int] = (32, 64),
+        context: int = 0,
+        activation: Callable[[Tensor], Tensor] = leaky_relu,
     ) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.activation = shape, activation
         channels = [shape[0], *widths]
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels)
@@ -85,7 +94,7 @@ class ImageEncoder(nn.Module):
     ) -> Float[Tensor, "n outputs"]:
         h = x.unflatten(1, self.shape)
         for layer in self.layers:
-            h = F.leaky_relu(layer(h), 0.2)
+            h = self.activation(layer(h))
         return self.last(joined(h.flatten(1), context))
 
 

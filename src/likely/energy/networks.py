@@ -1,0 +1,74 @@
+"""Networks whose one output is a part of an energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm as normalised
+
+from likely.nets.convolutional import ImageEncoder, Shape
+from likely.nets.mlp import MLP
+
+WAVED = 16  # columns up to which waves of them are seen, unless told otherwise
+CODE = 128  # numbers that convolutions make of an image
+
+
+class EnergyNetwork(nn.Module):
+    """f(z), Lipschitz and smooth: a perceptron, or convolutions of an image.
+
+    Beside each column z it sees sin w z and cos w z for some frequencies w; of angles only these, so
+    that nothing jumps.
+
+    Parameters
+    ----------
+    periodic : Tensor of bool, shape (d,)
+        Which columns are angles.
+    hidden : sequence of int, optional
+        Widths of layers, by default (128, 128, 128), or channels, (32, 64).
+    frequencies : sequence of int, optional
+        By default (1, 2, 4, 8) for up to 16 columns that are no image, and else what angles need.
+    image : (channels, height, width), optional
+        With columns of one kind.
+    spectral_norm : bool
+        Whether to divide the weights of each layer by their largest singular value.
+    """
+
+    periodic: Tensor
+
+    def __init__(
+        self,
+        periodic: Tensor,
+        hidden: Sequence[int] | None,
+        frequencies: Sequence[int] | None,
+        image: Shape | None,
+        spectral_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("periodic", periodic.clone(), persistent=False)
+        d, angles = len(periodic), int(periodic.sum())
+        if frequencies is None:
+            waved = image is None and d <= WAVED
+            frequencies = (1, 2, 4, 8) if waved else (1,) if angles else ()
+        self.frequencies = tuple(frequencies)
+        inputs = d - angles + 2 * len(frequencies) * d
+        self.net: nn.Module
+        if image is None:
+            self.net = MLP(inputs, 1, hidden or (128, 128, 128), F.silu)
+        else:
+            planes = inputs // (image[1] * image[2])
+            encoder = ImageEncoder(
+                (planes, *image[1:]), CODE, hidden or (32, 64), activation=F.silu
+            )
+            self.net = nn.Sequential(encoder, nn.SiLU(), nn.Linear(CODE, 1))
+        if spectral_norm:
+            for module in [*self.net.modules()]:
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    normalised(module)
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        waves = [wave(w * z) for w in self.frequencies for wave in (torch.sin, torch.cos)]
+        return self.net(torch.cat([z[:, ~self.periodic], *waves], 1))[:, 0]
