@@ -3,7 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all clean
+# `make bench ONLY=flows DATA=../shared/data`: see benchmarks/README.md.
+BENCH  ?= .venv-bench
+JAX    ?= .venv-jax
+DATA   ?= ../shared/data
+PEERS  := zuko nflows normflows torchflows pomegranate pythae torchebm diffusers sbi
+PINNED := --constraint constraints.txt --constraint benchmarks/constraints.txt
+
+.PHONY: demo test test-all bench clean
 
 demo: $(VENV)/.installed  ## Compare models on the digits and write an HTML report.
 	$(BIN)/likely compare digits --models gaussian,gmm,made,nsf,realnvp,vae,gan --minutes 0.35 --seeds 3 --out report
@@ -18,6 +25,23 @@ test: $(VENV)/.tested  ## Lint, type check and the quick tests.
 test-all: $(VENV)/.tested  ## All tests, the slow ones too.
 	$(BIN)/pytest -n 2 -m ""
 
+bench: $(BENCH)/.installed $(JAX)/.installed  ## Compare speed and quality with other libraries: benchmarks/RESULTS.md.
+	$(BENCH)/bin/python benchmarks/run.py --only "$(ONLY)" --data $(DATA) --jax $(JAX)/bin/python
+
+# A library that cannot be installed is a gap in the tables. QuCumber asks for a torch that is too old.
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet $(PINNED) --editable .
+	for peer in $(PEERS) "--no-deps qucumber"; do \
+		$(BENCH)/bin/python -m pip install --quiet $(PINNED) $$peer || echo "$$peer: not installed"; \
+	done
+	@touch $@
+
+$(JAX)/.installed: benchmarks/constraints.txt
+	$(PYTHON) -m venv $(JAX)
+	$(JAX)/bin/python -m pip install --quiet $(PINNED) flowjax || echo "flowjax: not installed"
+	@touch $@
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -30,4 +54,4 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) report dist
+	rm -rf $(VENV) $(BENCH) $(JAX) report dist

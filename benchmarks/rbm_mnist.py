@@ -7,11 +7,6 @@ diagnostic backwards from chains that start at training rows. A run that was int
 command is repeated. For less than 85 nats it takes longer, with more steps between updates:
 
     python benchmarks/rbm_mnist.py DATA/binarized_mnist.npz --minutes 120 --k 25 --out runs/rbm-mnist-25
-
-With `--speed` instead of `--out` it times epochs of persistent contrastive divergence with one step beside
-those of scikit-learn's BernoulliRBM, in turn, on 10,000 rows:
-
-    python benchmarks/rbm_mnist.py DATA/binarized_mnist.npz --speed
 """
 
 import argparse
@@ -19,46 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from binarised_mnist import load
-from sklearn.neural_network import BernoulliRBM
 
 import likely as lk
 from likely.report import pictures
-
-ROWS, REPEATS = 10_000, 7
-
-
-def speed(data: lk.Data, hidden: int) -> None:
-    """Seconds of an epoch on both sides: the median of several, and the median of their ratios."""
-    x = data.train.x[:ROWS]
-    small = lk.data.Split(x[:10])  # validation is not what is timed
-    part = lk.Data(data.domain, lk.data.Split(x), small, small)
-    rows = x.flatten(1).float().numpy()
-    seconds: list[list[float]] = [[], []]
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        BernoulliRBM(hidden, batch_size=100, n_iter=1, random_state=0).fit(rows)
-        seconds[0].append(time.perf_counter() - start)
-        model = lk.make("rbm", data.domain, hidden=hidden, k=1, seed=0)
-        stamps: list[float] = []  # of the steps: what comes before and after them does not count
-        loss = model.loss
-
-        def stamped(batch: lk.Batch, loss=loss, stamps=stamps) -> torch.Tensor:
-            stamps.append(time.perf_counter())
-            return loss(batch)
-
-        model.loss = stamped
-        lk.fit(model, part, epochs=1, batch=100)
-        seconds[1].append((stamps[-1] - stamps[0]) * len(stamps) / (len(stamps) - 1))
-    theirs, ours = (np.array(side[1:]) for side in seconds)  # the first round warms up
-    low, ratio, high = np.quantile(theirs / ours, [0.25, 0.5, 0.75])
-    print(
-        f"an epoch of {ROWS:,} rows, {torch.get_num_threads()} threads: BernoulliRBM "
-        f"{np.median(theirs):.3f} s, likely {np.median(ours):.3f} s; ratio {ratio:.2f} "
-        f"({low:.2f} to {high:.2f})"
-    )
 
 
 def main() -> None:
@@ -71,15 +31,9 @@ def main() -> None:
     parser.add_argument("--betas", type=int, default=10_000)
     parser.add_argument("--chains", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--speed", action="store_true", help="compare with scikit-learn")
-    parser.add_argument("--out", type=Path, help="folder of the run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     arguments = parser.parse_args()
-    if arguments.speed == (arguments.out is not None):
-        parser.error("give one of --speed and --out")
     data = load(arguments.data)
-    if arguments.speed:
-        speed(data, arguments.hidden)
-        return
     model = lk.make("rbm", data.domain, hidden=arguments.hidden, k=arguments.k, seed=arguments.seed)
     history = lk.fit(
         model,

@@ -1,0 +1,70 @@
+"""Normalizing flows: a training step, a density evaluation, a draw of 512 rows.
+
+Float32; Adam (fused) on the same standard normal rows; a training step is the loss, its gradient and the
+update, written as the same plain loop for each library. Ours is `model.loss`, without the jitter that its
+spline flow adds by default.
+"""
+
+from functools import partial
+
+from benchmarks.peers import HIDDEN, TORCH, flow_side
+from benchmarks.suite import OURS, Row
+
+TITLE = "Normalizing flows"
+NAMES = {
+    "realnvp": "RealNVP, 8 couplings",
+    "maf": "MAF, 5 transforms",
+    "nsf-coupling": "NSF, 6 couplings",
+    "nsf": "NSF, autoregressive, 5 transforms",
+    "cnf": "CNF, exact divergence",
+}
+PEERS = {
+    "realnvp": [*TORCH, "flowjax"],
+    # normflows has MAF in the other direction only.
+    "maf": ["zuko", "nflows", "torchflows", "flowjax"],
+    "nsf-coupling": [*TORCH, "flowjax"],
+    "nsf": [*TORCH, "flowjax"],
+    "cnf": ["zuko"],
+}
+# The least ratio to the fastest of three.
+GOALS = {
+    "flows.realnvp-train-63": 1.3,
+    "flows.maf-train-63": 1.3,
+    "flows.nsf-train-63": 2.0,
+    "flows.maf-sample-63": 4.0,
+    "flows.nsf-sample-63": 15.0,
+}
+AGAINST = {
+    "realnvp": ("zuko", "nflows", "flowjax"),
+    "maf": ("zuko", "nflows", "flowjax"),
+    "nsf": ("zuko", "normflows", "flowjax"),
+}
+BOUNDS = {
+    "flows.nsf-sample-63": "dispatch: a pass over 63 columns of 5 transforms is 315 steps of some 60 small "
+    "operations; each hidden unit is evaluated once, so that the arithmetic is that of one ordinary pass",
+}
+WORKS = {"train": "training step", "density": "density", "sample": "sampling"}
+
+
+def row(kind: str, work: str, d: int, rows: int) -> Row:
+    name = f"flows.{kind}-{work}-{d}" + ("" if rows == 512 else f"-{rows}")
+    libraries = [OURS, *PEERS[kind]]
+    if name in GOALS and work == "train":
+        libraries.append("zuko, compiled")
+    return Row(
+        name,
+        f"{NAMES[kind]}, {HIDDEN[0]}–{HIDDEN[1]}, d = {d}: {WORKS[work]}, {rows:,} rows",
+        {library: partial(flow_side, library, kind, d, work, rows) for library in libraries},
+        dict.fromkeys(AGAINST[kind], GOALS[name]) if name in GOALS else {},
+        bound=BOUNDS.get(name, ""),
+    )
+
+
+ROWS = [
+    row(kind, work, d, rows)
+    for kind in NAMES
+    for d in (6, 21, 63)
+    for work in WORKS
+    for rows in ((512,) if work == "sample" else (512, 4096))
+    if kind != "cnf" or (d == 6 and rows == 512)
+]
