@@ -32,7 +32,7 @@ def test_sides_take_turns_and_a_library_that_is_missing_is_a_gap():
     assert "".join(log) == "aabb" + 3 * "ab"  # twice to warm up
     assert result["sides"]["other"]["ratio"] == pytest.approx([3, 3, 3])
     text = "\n".join(suite.table([row], {"part.row": result}))
-    assert "| **3.00** (3.00 to 3.00) | 4 **missed** | 7 / 7 |" in text
+    assert "| **3.00** (3.00 to 3.00) | 3 | 4 **missed** | 7 / 7 |" in text
     assert "elsewhere cannot be imported" in text
 
 
@@ -43,3 +43,37 @@ def test_without_ours_there_is_no_figure():
     )
     assert row.measure(OPTIONS)["sides"] == {}
     assert not log
+
+
+def test_a_check_that_fails_is_a_gap_and_the_times_stay():
+    def unchecked(options):
+        def check():
+            raise ArithmeticError("no result")
+
+        return suite.Side(lambda: 0.5, parameters=8, check=check, own_clock=True)
+
+    sides = {"likely": partial(side, [], "a", 0.25), "other": unchecked}
+    row = suite.Row("part.row", "some work", sides)
+    result = row.measure(OPTIONS)
+    assert result["sides"]["other"]["ratio"] == pytest.approx([2, 2, 2])
+    text = "\n".join(suite.table([row], {"part.row": result}))
+    assert "ArithmeticError: no result" in text
+    assert "the numbers of parameters differ" in text
+
+
+def test_goals_name_what_is_missing_and_parts_measured_elsewhere():
+    run = pytest.importorskip("benchmarks.run", reason="not part of this distribution")
+    at = {"threads": 2, "commit": "abc", "versions": {"torch": "2"}, "processor": "a"}
+    ratio = {"ratio": [2.0, 2.5, 3.0]}
+    name = "flows.maf-train-63"
+    stored = {
+        "flows": {
+            "conditions": at | {"date": "2026-01-01 10:00"},
+            "rows": {name: {"sides": {"zuko": ratio, "nflows": ratio}}},
+        },
+        "gans": {"conditions": at | {"date": "2026-01-02 10:00", "threads": 1}, "rows": {}},
+    }
+    lines = run.goals(stored)
+    (line,) = [line for line in lines if "MAF" in line and "training" in line]
+    assert line.endswith("| 2.50 (2.00 to 3.00) | 1.3 | held, without flowjax † |")
+    assert any(line.startswith("| fit of NSF") and "not measured" in line for line in lines)

@@ -277,6 +277,45 @@ def test_images_and_stabilisers(options):
     assert any(isinstance(m, torch.nn.Conv2d) for m in model.modules())
 
 
+def test_spectral_norm_brings_the_largest_singular_values_to_one():
+    model = EBM(lk.reals(2), hidden=(16, 16), spectral_norm=True)
+    x = torch.randn(50, 2)
+    model.prepare(Batch(x))
+    for _ in range(30):  # a power iteration each
+        model.free_energy(x)
+    layers = [m for m in model.network.modules() if isinstance(m, torch.nn.Linear)]
+    largest = torch.stack([torch.linalg.svdvals(layer.weight)[0] for layer in layers])
+    torch.testing.assert_close(largest, torch.ones(3), rtol=0.02, atol=0)
+
+
+def test_the_penalty_is_the_mean_square_of_f_over_data_and_draws():
+    x = torch.randn(50, 2)
+    losses = []
+    for weight in (0.0, 0.3):
+        with seeded(0):
+            model = EBM(lk.reals(2), hidden=(16,), energy_l2=weight)
+            model.prepare(Batch(x))
+            losses.append(model.loss(Batch(x)))
+            f_data, f_draws = model._f(model._coordinates(x)[0]), model._f(model._chains[0])
+    expected = 0.3 * (f_data.square() + f_draws.square().mean())
+    torch.testing.assert_close(losses[1] - losses[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_chains_without_an_energy_are_taken_back():
+    x = torch.randn(50, 2)
+    model = EBM(lk.reals(2), hidden=(16,))
+    model.prepare(Batch(x))
+    model.loss(Batch(x))
+    before = [p.detach().clone() for p in model.network.parameters()]
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(math.nan)
+    with pytest.warns(UserWarning, match="diverged"):
+        assert model.loss(Batch(x)).isfinite().all()
+    assert model.taken_back == 1
+    for now, then in zip(model.network.parameters(), before, strict=True):
+        assert torch.equal(now, then)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bound"), [("eight-gaussians", 0.02), ("rings", 0.02), ("checkerboard", 0.06)]
@@ -333,9 +372,9 @@ def test_digits_from_long_chains_look_like_digits():
         ({"k": 0}, "at least one"),
         ({"sample_steps": 0}, "at least one"),
         ({"replicas": -1}, "at least one"),
-        ({"network": "residual"}, "auto, mlp or convolutional"),
+        ({"network": "residual"}, "auto, mlp, convolutional"),
         ({"network": "convolutional"}, "takes images"),
-        ({"training": "magic"}, "likelihood or denoising"),
+        ({"training": "magic"}, "likelihood, denoising"),
         ({"energy_l2": -1.0}, "0 or more"),
         ({"frequencies": (0,)}, "frequencies"),
         ({"noise": ()}, "positive levels"),
@@ -357,5 +396,5 @@ def test_other_refusals():
         model.log_likelihood(torch.zeros(2, 2), draws=0)
     with pytest.raises(lk.LikelyError, match="at least two"):
         model.log_z(method="ais", betas=0)
-    with pytest.raises(lk.LikelyError, match="auto, ais or integral"):
+    with pytest.raises(lk.LikelyError, match="auto, ais, integral"):
         model.log_z(method="exact")

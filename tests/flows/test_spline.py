@@ -189,3 +189,25 @@ def test_nothing_is_seen_beyond_the_bounds():
     by_x, by_theta = torch.autograd.grad(y.sum() + log_slope.sum(), (x, theta))
     assert (by_x == 1).all()
     assert (by_theta == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_knots_of_the_narrowest_and_steepest_bins(dtype, scale):
+    torch.manual_seed(0)
+    spline = RationalQuadraticSpline(LINE)
+    theta = parameters(spline, 500, scale).to(dtype)
+    for k in range(spline.bins + 1):
+        x = plain_knots(spline, theta)[0][..., k].clone().requires_grad_()
+        y, log_slope = spline(x, theta)
+        (by_x,) = torch.autograd.grad(y.sum() + log_slope.sum(), x)
+        for values in (y, log_slope, by_x, spline.inverse(y.detach(), theta)):
+            assert values.isfinite().all()
+
+
+def test_derivatives_are_mapped_over_values_or_parameters():
+    spline = RationalQuadraticSpline(MIXED, bins=3)
+    x, theta = torch.randn(4, 2, dtype=torch.float64), parameters(spline, 1)
+    expected = [spline(row[None], theta)[0] for row in x]
+    mapped = torch.func.vmap(lambda row: spline(row[None], theta)[0])(x)
+    torch.testing.assert_close(mapped, torch.stack(expected))

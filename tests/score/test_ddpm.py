@@ -107,7 +107,6 @@ def test_bound_rises_to_the_likelihood_with_the_number_of_levels():
         gap = law.log_prob(x) - model.log_likelihood(x, seed=0, draws=4).value
         gaps.append(gap.mean().item())
         assert gaps[-1] > -3 * gap.std() / math.sqrt(len(gap))
-    print(gaps)
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2]
     assert gaps[2] < 0.03
 
@@ -143,7 +142,6 @@ def test_ddim_without_noise_is_a_map_of_its_start():
     model = exact(COVARIANCE, levels=20)[0]
     assert torch.equal(model.sample(3, seed=1, eta=0.0), model.sample(3, seed=1, eta=0.0))
     levels = model.sigma
-    y = model._back([20, 10, 0], 0.0, 7, None)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         y = model._back([20, 10, 0], 0.0, 7, None)
@@ -209,7 +207,6 @@ def test_eight_gaussians():
     found = mode_coverage(model.sample(20_000, seed=0), truth.modes, truth.mode_width)
     x = truth.sample(5000, 1)
     gap = (truth.log_prob(x) - model.log_likelihood(x.float(), seed=0).value).mean().item()
-    print(found, gap)
     assert found.near.value > 0.96
     assert all(abs(share.value - 1 / 8) < 0.015 for share in found.shares)
     assert 0 < gap < 0.2

@@ -107,7 +107,6 @@ def test_eight_gaussians_get_their_weights():
     lk.fit(model, data, steps=3000)
     truth = data.truth
     found = mode_coverage(model.sample(20_000, seed=0), truth.modes, truth.mode_width)
-    print(found)
     assert found.near.value > 0.97
     assert all(abs(share.value - 1 / 8) < 0.015 for share in found.shares)
 

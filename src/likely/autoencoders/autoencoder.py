@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from likely.autoencoders.networks import Decoder, Encoder
 from likely.core.domain import Column, Domain, Integer
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Recipe, as_rows
 from likely.core.registry import register
@@ -118,11 +118,8 @@ class Autoencoder(GenerativeModel):
                 f"latent={latent}, scale={scale}: give a whole number above 0, and a width above "
                 f"{NARROWEST:g}"
             )
-        if network not in get_args(Network) or integers not in get_args(Integers):
-            raise LikelyError(
-                f"network={network!r}, integers={integers!r}: take one of {get_args(Network)}, and "
-                f"of {get_args(Integers)}"
-            )
+        refuse_unless_one_of("network", network, Network)
+        refuse_unless_one_of("integers", integers, Integers)
         self.latent = latent
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components=1, head_of=_head_of(integers))

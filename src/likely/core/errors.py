@@ -1,5 +1,7 @@
 """Exceptions. Each message says what is wrong, where, and what to do."""
 
+from typing import get_args
+
 
 class LikelyError(Exception):
     """Base of every error that `likely` raises on purpose."""
@@ -23,3 +25,9 @@ class DivergenceError(LikelyError):
 
 class ArtifactError(LikelyError):
     """A file that `likely` wrote is missing, damaged, of another kind or of another configuration."""
+
+
+def refuse_unless_one_of(name: str, value: object, allowed: object) -> None:
+    """Raise a LikelyError unless an option's value is one of a Literal type's."""
+    if value not in (names := get_args(allowed)):
+        raise LikelyError(f"{name}={value!r}: take one of {', '.join(names)}")

@@ -227,6 +227,11 @@ def _unmet(value: Any, hint: Any, least: int) -> str | None:
     if kind is Sequence and inner == (int,):
         listed = isinstance(value, Sequence) and all(whole(number) for number in value)
         return None if listed else f"a sequence of whole numbers above {least - 1}"
+    if kind is Sequence and inner == (float,):
+        listed = isinstance(value, Sequence) and all(
+            isinstance(number, Real) and math.isfinite(number) for number in value
+        )
+        return None if listed else "a sequence of finite numbers"
     if kind is Literal:
         return None if value in inner else f"one of {', '.join(map(repr, inner))}"
     return None

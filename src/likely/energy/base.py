@@ -20,9 +20,9 @@ POINTS, SCRAMBLINGS = 1 << 12, 8  # of an integral
 class GaussianBase(nn.Module):
     """N(m, Σ) of the columns z of a view, but uniform in angles.
 
-    Σ = LLᵀ is the data's covariance times 1 + 2/√d: so much wider that, for any number of columns d, the
-    base's mean energy on data is about √2 of its own standard deviations below that on its draws.
-    Everything is told in coordinates u = L⁻¹(z − m), in which it is N(0, 1) and one step suits all.
+    Σ = LLᵀ is the data's covariance times 1 + 2/√d: so much wider that the base's mean energy on data is
+    below that on its draws by half of its own standard deviation for a few columns, and by √2 of it for
+    many. Everything is told in coordinates u = L⁻¹(z − m), in which it is N(0, 1) and one step suits all.
 
     Parameters
     ----------

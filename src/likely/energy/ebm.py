@@ -37,17 +37,18 @@ Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.core.domain import Domain
-from likely.core.errors import DomainError, LikelyError
+from likely.core.errors import DomainError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Figure, Kind, Likelihood, importance_bound
 from likely.core.model import Batch, Recipe, as_rows, seeded
 from likely.core.precision import fast_products
@@ -64,7 +65,7 @@ Training = Literal["likelihood", "denoising"]
 Method = Literal["auto", "ais", "integral"]
 
 LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
-INTEGRATED = 3  # columns up to which log Z is an integral
+INTEGRATED, MOST_INTEGRATED = 3, 8  # columns up to which log Z is, and may be, an integral
 KERNEL = HMC(0.3, leapfrogs=3)  # of annealing
 PARTICLES = 512  # at least, of the annealing before samples
 ROUND = 10  # steps of samples between proposals from the base
@@ -83,12 +84,13 @@ STEEPEST = 1e4  # … inverse square root of the chains' step, from which on tra
 class EBM(Unnormalised):
     """Energy-based model.
 
-    The chains of a training are as many as the rows of a batch. A training that diverges (the energies
+    With maximum likelihood, chains are as many as the rows of a batch. A training that diverges (the energies
     of data and draws part, or the chains' steps vanish) is taken back to the last good state, with a
     warning; `rollbacks.count` tells how often.
 
     In `fit` the score of a validation is the mean log-likelihood; with more than three columns log Z is
-    then from annealed importance sampling with 20 temperatures and 200 chains only.
+    then from annealed importance sampling with 20 temperatures and 200 chains only: too low in
+    expectation, so that the score is too high, the more so the more rugged the energy is.
 
     Parameters
     ----------
@@ -115,9 +117,9 @@ class EBM(Unnormalised):
         Levels of the noise of denoising score matching, in standard deviations of a column.
     spectral_norm : bool
         Whether to divide the weights of each layer by their largest singular value. Training is
-        stable then, and the energy's slopes are small.
+        stable then, and the energy's slopes are small. Such a model trains in one process only.
     energy_l2 : float
-        Weight of the mean square of f over data and draws, added to the loss.
+        With maximum likelihood, weight of the mean square of f over data and draws, added to the loss.
     sample_steps : int
         Langevin steps of a sample, after sequential Monte Carlo has led there from the base.
 
@@ -174,22 +176,24 @@ class EBM(Unnormalised):
             energy_l2=energy_l2,
             sample_steps=sample_steps,
         )
-        if training not in get_args(Training):
-            raise LikelyError(f"training={training!r}: take likelihood or denoising")
-        if network not in get_args(Network):
-            raise LikelyError(f"network={network!r}: take auto, mlp or convolutional")
+        refuse_unless_one_of("training", training, Training)
+        refuse_unless_one_of("network", network, Network)
         if min(k, proposals, replicas, sample_steps) < 1:
             raise LikelyError(
                 f"k={k}, proposals={proposals}, replicas={replicas}, sample_steps={sample_steps}: "
                 "take at least one of each"
             )
-        if any(w < 1 for w in frequencies or ()):
+        if any(w < 1 or w != int(w) for w in frequencies or ()):
             raise LikelyError(f"frequencies={frequencies}: take whole numbers from 1 on")
-        if energy_l2 < 0 or not noise or min(noise) <= 0:
+        if hidden is not None and (not hidden or min(hidden) < 1):
+            raise LikelyError(f"hidden={hidden}: take at least one layer, and widths of 1 or more")
+        if not energy_l2 >= 0 or not noise or not all(0 < level < math.inf for level in noise):
             raise LikelyError(
                 f"energy_l2={energy_l2}, noise={tuple(noise)}: take a weight of 0 or more, and "
                 "positive levels of noise"
             )
+        if training == "denoising" and energy_l2:
+            raise LikelyError('energy_l2 belongs to training="likelihood": leave it out')
         self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
         self.view = RealView(domain)
@@ -205,6 +209,10 @@ class EBM(Unnormalised):
     @property
     def density(self) -> Kind:
         return Kind.ESTIMATE
+
+    @property
+    def taken_back(self) -> int:  # type: ignore[override]
+        return self.rollbacks.count
 
     # The energy, in coordinates u of the base.
 
@@ -263,7 +271,7 @@ class EBM(Unnormalised):
         """Draws of the model: the chains, after they have moved."""
         if self._chains is None:
             self._chains = data.repeat(len(self.betas), 1, 1)
-        with fast_products(self.device):
+        with torch.autocast(self.device.type, enabled=False), fast_products(self.device):
             self._chains, acceptance = self._moved(
                 self._chains.to(data), self._step.to(data), self.betas, self.k
             )
@@ -283,9 +291,10 @@ class EBM(Unnormalised):
             assert move.acceptance is not None
             acceptance += move.acceptance.view(replicas, n).mean(1) / steps
         u = move.x.view(replicas, n, d).clone()
-        fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1]), u[-1])
-        *_, move = islice(fresh, self.proposals)
-        u[-1] = move.x
+        if move.energy.isfinite().all():  # or `_diverged` takes the chains back
+            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1]), u[-1])
+            *_, move = islice(fresh, self.proposals)
+            u[-1] = move.x
         if replicas > 1:
             f = self._f(u.flatten(0, 1)).view(replicas, n)
             low = torch.arange(int(torch.randint(2, ())), replicas - 1, 2, device=u.device)
@@ -311,7 +320,13 @@ class EBM(Unnormalised):
             "R̂": ((1 + gap.square() / (2 * within.clamp_min(1))).sqrt().item(), R_HAT),
             "slope": (self._step.rsqrt().max().item(), STEEPEST),
         }
-        return self.rollbacks.check(figures, [*self.parameters(), self._chains, self._step])
+        return self.rollbacks.check(figures, self._moving())
+
+    def _moving(self) -> list[Tensor]:
+        """All that training moves."""
+        assert self._chains is not None
+        network = [*self.network.parameters(), *self.network.buffers()]
+        return [*network, self._chains, self._step]
 
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         levels = torch.tensor(self.noise, dtype=z.dtype, device=z.device)
@@ -385,8 +400,12 @@ class EBM(Unnormalised):
         seed : int, optional
             Of those chains.
         """
-        if method not in get_args(Method):
-            raise LikelyError(f"method={method!r}: take auto, ais or integral")
+        refuse_unless_one_of("method", method, Method)
+        if method == "integral" and self.view.dim > MOST_INTEGRATED:
+            raise LikelyError(
+                f'method="integral": points cannot fill {self.view.dim} columns, at most '
+                f'{MOST_INTEGRATED}; take method="ais"'
+            )
         if method == "integral" or (method == "auto" and self.view.dim <= INTEGRATED):
             return self.base.integral(self._f)  # E_base e^(−f), since the base is normalised
         return self._estimated_log_z(betas, chains, seed)
@@ -442,6 +461,7 @@ class EBM(Unnormalised):
             arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
             step = arrival.info["step"][None].square() / 2  # of Langevin steps instead of leapfrogs
             u = arrival.x[torch.randperm(len(start), device=self.device)[:n]][None]
-            for _ in range(0, self.sample_steps, ROUND):
-                u, _ = self._moved(u, step, self.betas[:1], ROUND)
+            for done in range(0, self.sample_steps, ROUND):
+                steps = min(ROUND, self.sample_steps - done)
+                u, _ = self._moved(u, step, self.betas[:1], steps)
         return self._rows(u[0])

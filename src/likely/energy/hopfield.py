@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from likely.core.domain import Binary, Domain, Periodic, Spin
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Figure
 from likely.core.model import Batch, RealModel, as_rows, seeded
 from likely.core.registry import register
@@ -121,8 +121,7 @@ class Hopfield(BoltzmannMachine):
             temperature=temperature,
             sample_steps=sample_steps,
         )
-        if storage not in get_args(Storage):
-            raise LikelyError(f"storage={storage!r}: take hebbian or pseudo-inverse")
+        refuse_unless_one_of("storage", storage, Storage)
         patterns = max(1, domain.size // 10) if patterns is None else patterns
         if patterns < 1 or temperature <= 0 or sample_steps < 1:
             raise LikelyError(

@@ -53,16 +53,16 @@ class EnergyNetwork(nn.Module):
         if frequencies is None:
             waved = image is None and d <= WAVED
             frequencies = (1, 2, 4, 8) if waved else (1,) if angles else ()
-        self.frequencies = tuple(frequencies)
+        frequencies = tuple(frequencies) or ((1,) if angles else ())
+        self.frequencies = frequencies
         inputs = d - angles + 2 * len(frequencies) * d
         self.net: nn.Module
         if image is None:
-            self.net = MLP(inputs, 1, hidden or (128, 128, 128), F.silu)
+            self.net = MLP(inputs, 1, (128, 128, 128) if hidden is None else hidden, F.silu)
         else:
             planes = inputs // (image[1] * image[2])
-            encoder = ImageEncoder(
-                (planes, *image[1:]), CODE, hidden or (32, 64), activation=F.silu
-            )
+            channels = (32, 64) if hidden is None else hidden
+            encoder = ImageEncoder((planes, *image[1:]), CODE, channels, activation=F.silu)
             self.net = nn.Sequential(encoder, nn.SiLU(), nn.Linear(CODE, 1))
         if spectral_norm:
             for module in [*self.net.modules()]:

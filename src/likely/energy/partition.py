@@ -74,7 +74,7 @@ class Unnormalised(GenerativeModel):
 
     def _keep(self, found: Annealed, betas: int, chains: int) -> None:
         """Remember an estimate, unless there is a better one."""
-        if self._knows(betas + 1, chains):
+        if self._knows(betas + 1, chains) or self._knows(betas, chains + 1):
             return
         self.log_z_found.copy_(torch.tensor([found.log_z.value, found.log_z.stderr]))
         self.log_z_effort.copy_(torch.tensor([betas, chains]))

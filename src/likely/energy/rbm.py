@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.core.domain import Binary, Constant, Domain, Interval, Positive, Real, Spin
-from likely.core.errors import LikelyError
+from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.model import Batch, Recipe, as_rows
 from likely.core.precision import fast_products
 from likely.core.registry import register
@@ -153,8 +153,7 @@ class RBM(BoltzmannMachine):
             sample_steps=sample_steps,
         )
         hidden = self.default_hidden if hidden is None else hidden
-        if negatives not in get_args(Negatives):
-            raise LikelyError(f"negatives={negatives!r}: take cd, persistent or tempered")
+        refuse_unless_one_of("negatives", negatives, Negatives)
         if min(hidden, k, sample_steps) < 1 or temperatures < 2:
             raise LikelyError(
                 f"hidden={hidden}, k={k}, sample_steps={sample_steps}, temperatures={temperatures}: "

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from torch.nn.utils.parametrize import is_parametrized
 
 import likely
 from likely.core.artifact import configuration
@@ -129,6 +130,10 @@ def fit(
         raise LikelyError(f"seed must not be negative, not {seed}")
     if devices < 1:
         raise LikelyError(f"devices must be at least 1, not {devices}")
+    if devices > 1 and any(is_parametrized(module) for module in model.modules()):
+        raise LikelyError(
+            "a parametrised model (spectral_norm=True) trains in one process: devices=1"
+        )
     if devices > 1 and hasattr(model, "epoch"):
         raise LikelyError(f"{type(model).__name__} is not trained by gradients: take devices=1")
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}

@@ -218,7 +218,7 @@ class Loop:
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
         scored, history = self.scored, self.history
-        score, watched = processes.first(
+        (score, doubt), watched = processes.first(
             self.fabric, lambda: (self._score(scored), self._watched(scored))
         )
         history.rows.append(
@@ -236,22 +236,25 @@ class Loop:
         self.sums = {}
         if score is None or math.isnan(score):
             return
-        if history.best is None or score > history.best:
-            history.best, self.best_at = score, self.advances
+        # Of scores that their common error leaves open, the last counts: the best would be luck.
+        if history.best is None or score > history.best - 2 * doubt:
+            history.best = score if history.best is None else max(score, history.best)
+            self.best_at = self.advances
             self.best = {k: v.detach().clone() for k, v in scored.state_dict().items()}
         elif self.early_stopping and self.worse():
             self.stopped = True
 
-    def _score(self, model: GenerativeModel) -> float | None:
+    def _score(self, model: GenerativeModel) -> tuple[float | None, float]:
+        """Mean log-likelihood of the validation split, and the error that all rows share."""
         if model.density == Kind.NONE:
-            return None
+            return None, 0.0
         assert self.valid is not None
         model.eval()
         likelihood = model.log_likelihood(
             self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
         )
         model.train()
-        return likelihood.mean(self.valid.weight).value
+        return likelihood.mean(self.valid.weight).value, likelihood.common_stderr
 
     def _watched(self, model: GenerativeModel) -> dict[str, float]:
         if self.watch is None:
@@ -309,6 +312,7 @@ class Gradients(Loop):
         self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
         self.skipped_in_row = {objective.name: 0 for objective in self.objectives}
         self.factor = 1.0
+        self.taken_back = self.model.taken_back
         self.reductions_left = REDUCTIONS
         self.between = min(max(self.batches_per_epoch, LEAST_BETWEEN), MOST_BETWEEN)
 
@@ -386,8 +390,10 @@ class Gradients(Loop):
                 objective.after()
             self.note(objective.name, value)
             self.skipped_in_row[objective.name] = 0
-        # The average of a young run forgets its start.
+        # The average of a young run forgets its start, and any run what it was taken back from.
         decay = min(self.recipe.ema, (1 + self.advances) / (10 + self.advances))
+        if self.model.taken_back != self.taken_back:
+            self.taken_back, decay = self.model.taken_back, 0.0
         get_ema_multi_avg_fn(decay)(*self.averaged, None)
         history.steps += 1
         history.rows_seen += self.rows
@@ -448,6 +454,7 @@ class Gradients(Loop):
             "average": dict(self.average.state_dict()),
             "skipped_in_row": self.skipped_in_row,
             "factor": self.factor,
+            "taken_back": self.taken_back,
             "reductions_left": self.reductions_left,
         }
 
@@ -455,7 +462,7 @@ class Gradients(Loop):
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.average.load_state_dict(state["average"])
-        for name in ("skipped_in_row", "factor", "reductions_left"):
+        for name in ("skipped_in_row", "factor", "taken_back", "reductions_left"):
             setattr(self, name, state[name])
 
 

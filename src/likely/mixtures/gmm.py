@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
 
 from likely.core.domain import Domain, Periodic
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.model import Batch, RealModel, Recipe
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
@@ -104,8 +104,7 @@ class GaussianMixture(RealModel):
             floor=floor,
             tolerance=tolerance,
         )
-        if covariance not in get_args(Covariance):
-            raise LikelyError(f"covariance={covariance!r}: take full, diagonal or tied")
+        refuse_unless_one_of("covariance", covariance, Covariance)
         if components < 1 or floor <= 0 or tolerance < 0:
             raise LikelyError(
                 f"components={components}, floor={floor}, tolerance={tolerance}: take at least one "

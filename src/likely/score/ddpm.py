@@ -28,14 +28,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
+from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Kind, Likelihood
 from likely.core.model import Batch, Recipe
 from likely.core.registry import register
@@ -108,12 +108,8 @@ class DDPM(ScoreModel):
             schedule=schedule,
             weighting=weighting,
         )
-        for name, value, allowed in (
-            ("schedule", schedule, Schedule),
-            ("weighting", weighting, Weighting),
-        ):
-            if value not in get_args(allowed):
-                raise LikelyError(f"{name}={value!r}: take one of {get_args(allowed)}")
+        refuse_unless_one_of("schedule", schedule, Schedule)
+        refuse_unless_one_of("weighting", weighting, Weighting)
         if levels < 2:
             raise LikelyError(f"levels={levels}: at least two are needed")
         self.levels, self.weighting = levels, weighting

@@ -66,7 +66,7 @@ class NCSN(DenoisingScore):
         The smallest noise level σ_L, for columns of variance 1.
     levels : int, optional
         Their number L, at least two; by default about what technique 2 asks for, with ratios of at
-        most 1.5.
+        most 1.5 where the largest distance of rows is that of normal ones, 2√(2d).
     steps : int
         Langevin steps K at each level.
     predictor : bool

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from likely.core.domain import Domain, Periodic
-from likely.core.errors import DataError, DomainError, LikelyError
+from likely.core.errors import DataError, DomainError, LikelyError, refuse_unless_one_of
 from likely.core.model import Batch, GenerativeModel
 from likely.core.view import RealView
 from likely.nets.convolutional import image_seen, image_shape
@@ -84,8 +84,7 @@ class ScoreModel(GenerativeModel):
     ) -> None:
         hidden = None if hidden is None else list(hidden)
         super().__init__(domain, context=context, network=network, hidden=hidden, **hyperparameters)
-        if network not in get_args(ScoreNetwork):
-            raise LikelyError(f"network={network!r}: take one of {get_args(ScoreNetwork)}")
+        refuse_unless_one_of("network", network, ScoreNetwork)
         if hidden is not None and (not hidden or min(hidden) < 1):
             raise LikelyError(
                 f"hidden={hidden}: at least one layer is needed, and widths of 1 or more"
@@ -135,8 +134,11 @@ class ScoreModel(GenerativeModel):
         sigma = sigma.repeat(2)
         noise = torch.randn_like(z)
         y = z.repeat(2, 1) + sigma[:, None] * torch.cat([noise, -noise])
-        with torch.no_grad():
-            origin = (-(torch.cdist(y, z) / sigma[:, None]).square() / 2).softmax(1) @ z
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            # Neither distances nor means as products of matrices: σ may be far below their rounding.
+            far = torch.cdist(y, z, compute_mode="donot_use_mm_for_euclid_dist") / sigma[:, None]
+            weight = (-far.square() / 2).softmax(1)
+            origin = torch.stack([(weight * column).sum(1) for column in z.T], 1)
             target = (y - origin) / sigma[:, None]
         error = (self.noise_prediction(y, sigma, None) - target).square().sum(1)
         return error.view(2, -1).mean(0)
@@ -162,6 +164,7 @@ class ScoreModel(GenerativeModel):
         LikelyError
             If sigma is not positive.
         """
+        z = torch.as_tensor(z).to(self.device, self.view.scale.dtype)
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise DataError(f"score: z has shape {tuple(z.shape)}, not (n, {self.dim})")
         if not 0 < sigma < math.inf:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -37,7 +37,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
+from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Kind, Likelihood, importance_bound
 from likely.core.model import Batch, Recipe
 from likely.core.registry import register
@@ -76,12 +76,12 @@ class ScoreSDE(ScoreModel):
         Whether noise preserves the variance of the rows, or makes it explode.
     weighting : {"likelihood", "simple"}
         What noise levels training looks at: log σ uniformly, so that it minimises a bound of the
-        negative log-likelihood, or t uniformly.
+        negative log-likelihood, or t uniformly; where variance explodes, these are the same.
     sampler : {"ode", "heun", "ddim", "pc"}
         How to draw: the probability-flow ODE with an adaptive solver, whose draws have exactly the
         density that `log_likelihood` reports; in `steps` steps of second or first order (DDIM, Song,
-        Meng & Ermon 2021, arXiv:2010.02502); or the reverse SDE by predictor and corrector. It may be
-        changed later, as `steps` may.
+        Meng & Ermon 2021, arXiv:2010.02502); or the reverse SDE by predictor and corrector. `sample`
+        may choose another.
     steps : int
         Of the samplers but "ode"; "heun" and "pc" evaluate the network twice in each.
     tolerance : float
@@ -131,18 +131,10 @@ class ScoreSDE(ScoreModel):
             steps=steps,
             tolerance=tolerance,
         )
-        for name, value, allowed in (
-            ("sde", sde, SDE),
-            ("weighting", weighting, Weighting),
-            ("sampler", sampler, Sampler),
-        ):
-            if value not in get_args(allowed):
-                raise LikelyError(f"{name}={value!r}: take one of {get_args(allowed)}")
-        if steps < 1 or not 0 < tolerance < 1:
-            raise LikelyError(
-                f"steps={steps}, tolerance={tolerance}: take at least one step, and a tolerance "
-                "between 0 and 1"
-            )
+        refuse_unless_one_of("sde", sde, SDE)
+        refuse_unless_one_of("weighting", weighting, Weighting)
+        self._refuse_sampler(sampler, steps)
+        self._refuse_tolerance(tolerance)
         self.sde, self.weighting = sde, weighting
         self.sampler, self.steps, self.tolerance = sampler, steps, tolerance
         if isinstance(self.net, UNet):
@@ -200,15 +192,15 @@ class ScoreSDE(ScoreModel):
             As in `GenerativeModel.log_likelihood`.
         method : {"ode", "bound"}
             The density of the ODE, an estimate; or an average over noise levels which bounds that of
-            the reverse SDE from below (Song, Durkan, Murray & Ermon 2021, theorem 3): hundreds of
-            times cheaper, and what `fit` validates by.
+            the reverse SDE, with noise σ(0) in the rows, from below (Song, Durkan, Murray & Ermon
+            2021, theorem 3): hundreds of times cheaper, and what `fit` validates by.
         divergence : {"auto", "exact", "hutchinson"}
             Whether the divergence is computed, at the cost of a backward pass for each column, or
             estimated from a random direction in each draw (Hutchinson 1990); "auto" computes it up to
             64 columns, if they are no image: through a U-Net that takes a second a row.
         draws : int, optional
-            Of what is random: directions, noise, and the noise that dequantises integers; by default 1
-            with an exact divergence, 4 directions, and 64 noise levels. The mean is taken, and with
+            Of what is random: directions, noise, and the noise that dequantises integers; by default 64
+            noise levels of the bound, and 4 of the others. The mean is taken, and with
             an exact divergence the importance-weighted bound, whose errors are the delta method's.
         tolerance : float, optional
             Of the solver, relative and absolute; by default the model's own.
@@ -218,24 +210,18 @@ class ScoreSDE(ScoreModel):
         LikelyError
             If an option is out of range.
         """
-        for name, value, allowed in (
-            ("method", method, Method),
-            ("divergence", divergence, Divergence),
-        ):
-            if value not in get_args(allowed):
-                raise LikelyError(f"{name}={value!r}: take one of {get_args(allowed)}")
+        refuse_unless_one_of("method", method, Method)
+        refuse_unless_one_of("divergence", divergence, Divergence)
         tolerance = self.tolerance if tolerance is None else tolerance
-        if (draws is not None and draws < 1) or not 0 < tolerance < 1:
-            raise LikelyError(
-                f"draws={draws}, tolerance={tolerance}: take at least one draw, and a tolerance "
-                "between 0 and 1"
-            )
+        self._refuse_tolerance(tolerance)
+        if draws is not None and draws < 1:
+            raise LikelyError(f"draws={draws}: take at least one")
         cheap = self.dim <= EXACT_DIMENSIONS and not isinstance(self.net, UNet)
         exact = divergence == "exact" or (divergence == "auto" and cheap)
         if method == "bound":
             draws = draws or 64
-        elif exact:
-            draws = (draws or 1) if not self.view.exact else 1
+        elif exact and self.view.exact:
+            draws = 1
         else:
             draws = draws or 4
 
@@ -260,7 +246,8 @@ class ScoreSDE(ScoreModel):
     def _bound(
         self, z: Float[Tensor, "n dim"], context: Tensor | None, sigma: Float[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
-        """A bound of log p(z) in expectation over log σ, uniform between its ends, and the noise.
+        """A bound in expectation over log σ, uniform between its ends, and the noise, of log p(z) with
+        noise of σ(0) in z.
 
         A Gaussian N(0, 1 + σ²) at all times predicts s u for ε, and its bound is its own likelihood;
         the network's error is compared with that of this prediction, so that what is averaged is the
@@ -307,21 +294,76 @@ class ScoreSDE(ScoreModel):
 
     # Sampling.
 
-    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+    def sample(
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Draw from the model.
+
+        Parameters
+        ----------
+        n, context, seed
+            As in `GenerativeModel.sample`.
+        sampler, steps : optional
+            As in the constructor; by default its own.
+
+        Raises
+        ------
+        DataError
+            As in `GenerativeModel.sample`.
+        LikelyError
+            If the sampler is unknown, or there are no steps.
+        """
+        by = self.sampler if sampler is None else sampler
+        count = self.steps if steps is None else steps
+        self._refuse_sampler(by, count)
+
+        def draw(n: int, context: Tensor | None) -> Tensor:
+            return self.view.inverse(self._at_data(n, context, by, count))
+
+        return self._drawn(draw, n, context, seed)
+
+    @staticmethod
+    def _refuse_sampler(sampler: str, steps: int) -> None:
+        refuse_unless_one_of("sampler", sampler, Sampler)
+        if steps < 1:
+            raise LikelyError(f"steps={steps}: take at least one")
+
+    def _refuse_tolerance(self, tolerance: float) -> None:
+        least = torch.finfo(self.view.scale.dtype).eps
+        if not least <= tolerance < 1:
+            raise LikelyError(
+                f"tolerance={tolerance}: take {least:.1g}, the rounding of the network's numbers, or "
+                "more, and less than 1"
+            )
+
+    def _at_data(
+        self, n: int, context: Tensor | None, sampler: Sampler, steps: int
+    ) -> Float[Tensor, "n dim"]:
         low, high = self.log_sigma
         scale = self.view.scale
         u = torch.randn(n, self.dim, dtype=scale.dtype, device=scale.device)
-        if self.sampler == "ode":
+        if sampler == "ode":
             u = solve(lambda t, u: self._drift(t, u, context), u, high, low, self.tolerance)
             return u * math.sqrt(1 + math.exp(2 * low))
         y = u * math.sqrt(1 + math.exp(2 * high))
-        times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
+        times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         for sigma, lower in pairwise(self._sigma(times).tolist()):
-            y = self._step(y, sigma, lower, context)
+            y = self._step(y, sigma, lower, context, sampler)
         return y
 
     def _step(
-        self, y: Float[Tensor, "n dim"], sigma: float, lower: float, context: Tensor | None
+        self,
+        y: Float[Tensor, "n dim"],
+        sigma: float,
+        lower: float,
+        context: Tensor | None,
+        sampler: Sampler,
     ) -> Float[Tensor, "n dim"]:
         """From σ to a lower one."""
 
@@ -329,9 +371,9 @@ class ScoreSDE(ScoreModel):
             return self.noise_prediction(y, y.new_tensor([sigma]), context)
 
         noise = predicted(y, sigma)
-        if self.sampler != "pc":
+        if sampler != "pc":
             after = y + (lower - sigma) * noise
-            if self.sampler == "ddim":
+            if sampler == "ddim":
                 return after
             return y + (lower - sigma) * (noise + predicted(after, lower)) / 2
         variance = sigma**2 - lower**2

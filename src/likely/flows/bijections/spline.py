@@ -98,7 +98,7 @@ class RationalQuadraticSpline(nn.Module):
         bins = self._bins(1, at, theta, half, periodic)
         (x_k, y_k), (w, h), (d, d1) = _parts(bins)
         s = h / w
-        rise = at - y_k
+        rise = (at - y_k).clamp_min(0)
         b = h * d - rise * torch.sub(d + d1, s, alpha=2)
         a, minus_c = h * s - b, s * rise
         # Rounding may push a vanishing discriminant below zero.
@@ -129,8 +129,8 @@ class RationalQuadraticSpline(nn.Module):
         fractions = theta[:, : 2 * K].unflatten(1, (2, K)).contiguous().softmax(2)
         # Of the interval each bin gets the length `least`, and its fraction of the `rest`.
         least, rest = 2 * LEAST_BIN * half, 2 * (1 - LEAST_BIN * K) * half
-        starts = least * torch.arange(1, K, device=at.device)[:, None] - half
-        inner = fractions[:, axis, :-1].cumsum(1).mul_(rest).add_(starts).le_(at[:, None])
+        starts = least * torch.arange(1, K, dtype=at.dtype, device=at.device)[:, None] - half
+        inner = (fractions[:, axis, :-1].cumsum(1).mul_(rest).add_(starts) <= at[:, None]).to(at)
         k = inner.sum(1, keepdim=True)
         reached = torch.cat([torch.ones_like(k), inner, torch.zeros_like(k)], 1)
         free = torch.cat([k, K - 1 - k], 1).clamp(max=1)
@@ -232,7 +232,7 @@ class Curve(NamedTuple):
 def _curve(x: Tensor, bins: Bins) -> Curve:
     (x_k, _), (w, h), (d, d1) = _parts(bins)
     s = h / w
-    xi = (x - x_k) / w
+    xi = ((x - x_k) / w).clamp(0, 1)  # knots are summed up twice, and rounded differently
     product = xi * (1 - xi)
     beta = s + (d + d1 - 2 * s) * product
     top = d1 * xi.square() + 2 * s * product + d * (1 - xi).square()
