@@ -33,13 +33,13 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/constraints.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet $(PINNED) --editable .
 	for peer in $(PEERS) "--no-deps qucumber"; do \
-		$(BENCH)/bin/python -m pip install --quiet $(PINNED) $$peer || echo "$$peer: not installed"; \
+		$(BENCH)/bin/python -m pip install --quiet $(PINNED) $$peer || echo "$$peer: not installed (to try again, remove $(BENCH))"; \
 	done
 	@touch $@
 
-$(JAX)/.installed: benchmarks/constraints.txt
+$(JAX)/.installed: constraints.txt benchmarks/constraints.txt
 	$(PYTHON) -m venv $(JAX)
-	$(JAX)/bin/python -m pip install --quiet $(PINNED) flowjax || echo "flowjax: not installed"
+	$(JAX)/bin/python -m pip install --quiet $(PINNED) flowjax || echo "flowjax: not installed (to try again, remove $(JAX))"
 	@touch $@
 
 $(BIN)/python:

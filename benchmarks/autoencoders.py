@@ -1,17 +1,18 @@
-"""Variational autoencoders: an epoch over 10,000 binary images of 28 × 28 pixels.
+"""Variational autoencoders: an epoch over 9,984 binary images of 28 × 28 pixels.
 
-Batch 128, latent 16, one hidden layer of 512 (pythae's default network), Bernoulli pixels, Adam; each library
-by its own trainer, without what comes before the first and after the last step of the epoch.
+Batch 128, latent 16, one hidden layer of 512 (pythae's default network), Bernoulli pixels, Adam (fused); each
+library by its own trainer, from its first step to its last.
 """
 
 import tempfile
 
 import torch
-from benchmarks.epochs import images, of_fit
+from benchmarks.epochs import images, of_fit, of_steps
 from benchmarks.suite import OURS, Options, Row, Side, size
 
 TITLE = "Variational autoencoders"
-ROWS_SEEN, BATCH, LATENT, HIDDEN = 10_000, 128, 16, 512
+BATCH, LATENT, HIDDEN = 128, 16, 512
+ROWS_SEEN = 78 * BATCH  # `fit` leaves out what does not fill a batch
 
 
 def likely(options: Options) -> Side:
@@ -41,25 +42,31 @@ def pythae(options: Options) -> Side:
     x = images(ROWS_SEEN).train.x.float()
     torch.manual_seed(0)
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce"))
-    trainer = BaseTrainer(
-        model,
-        BaseDataset(x[:, None], torch.zeros(len(x))),
-        training_config=BaseTrainerConfig(
-            output_dir=tempfile.mkdtemp(),
-            learning_rate=1e-3,
-            per_device_train_batch_size=BATCH,
-            optimizer_cls="Adam",
-            no_cuda=True,
-        ),
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = BaseTrainer(
+            model,
+            BaseDataset(x[:, None], torch.zeros(len(x))),
+            training_config=BaseTrainerConfig(
+                output_dir=folder,
+                learning_rate=1e-3,
+                per_device_train_batch_size=BATCH,
+                optimizer_cls="Adam",
+                optimizer_params={"fused": True},
+                no_cuda=True,
+            ),
+        )
+        trainer.prepare_training()
+    return Side(
+        lambda: of_steps(trainer, "_optimizers_step", lambda: trainer.train_step(1)),
+        size(model),
+        own_clock=True,
     )
-    trainer.prepare_training()
-    return Side(lambda: trainer.train_step(1), size(model))
 
 
 ROWS = [
     Row(
         "autoencoders.vae-epoch",
-        "VAE, an epoch of 10,000 images",
+        "VAE, an epoch of 9,984 images",
         {OURS: likely, "pythae": pythae},
         {"pythae": 1.5},
     )

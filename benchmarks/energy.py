@@ -1,7 +1,7 @@
 """Energy models: an epoch of a restricted Boltzmann machine, and chains on a network's energy.
 
 The machine has 784 visible and 500 hidden units and sees 10,000 binary rows in batches of 100, with one
-Gibbs step for an update; `fit` counts from its first step to its last. The energy of the chains is a
+Gibbs step for an update; each library counts from its first step to its last. The energy of the chains is a
 perceptron of 16–128–128–1 (SiLU) plus |x|²/2; what must agree there is its mean over the chains at the end.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.epochs import images, of_fit
+from benchmarks.epochs import images, of_fit, of_steps
 from benchmarks.suite import OURS, Options, Row, Side
 from torch import Tensor, nn
 
@@ -44,7 +44,12 @@ def bernoulli_rbm(options: Options) -> Side:
 
     x = rows().numpy()
     machine = BernoulliRBM(HIDDEN, batch_size=BATCH, n_iter=1, random_state=0)
-    return Side(lambda: machine.fit(x), MACHINE, note="float32, persistent")
+    return Side(
+        lambda: of_steps(machine, "_fit", lambda: machine.fit(x)),
+        MACHINE,
+        note="float32, persistent",
+        own_clock=True,
+    )
 
 
 def qucumber(options: Options) -> Side:
@@ -53,10 +58,15 @@ def qucumber(options: Options) -> Side:
     x = rows().numpy()
     state = PositiveWaveFunction(VISIBLE, HIDDEN, gpu=False)
 
-    def run() -> None:
+    def epoch() -> None:
         state.fit(x, epochs=1, pos_batch_size=BATCH, neg_batch_size=BATCH, k=1, lr=0.01)
 
-    return Side(run, MACHINE, note="float64, which it cannot change; chains start at the data")
+    return Side(
+        lambda: of_steps(state, "compute_batch_gradients", epoch),
+        MACHINE,
+        note="float64, which it cannot change; chains start at the data",
+        own_clock=True,
+    )
 
 
 def plain_rbm(options: Options) -> Side:

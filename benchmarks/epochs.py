@@ -1,6 +1,9 @@
-"""Data in the shape of MNIST, and the time that an epoch of `fit` takes."""
+"""Data in the shape of MNIST, and the time that the steps of an epoch take."""
 
 import time
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -17,15 +20,23 @@ def images(n: int) -> lk.Data:
     return lk.Data(lk.binary(28, 28, layout="image"), lk.data.Split(x), few, few)
 
 
-def of_fit(model: lk.GenerativeModel, data: lk.Data, batch: int, **options: float) -> float:
-    """Seconds of the steps of one epoch, without what comes before and after them."""
+def of_steps(owner: Any, method: str, epoch: Callable[[], Any]) -> float:
+    """Seconds of the steps of an epoch, in each of which `owner` calls `method` once.
+
+    The time from the first call to the last, scaled from n − 1 steps to n.
+    """
     stamps: list[float] = []
-    loss = model.loss
+    step = getattr(owner, method)
 
-    def stamped(rows: lk.Batch) -> torch.Tensor:
+    def stamped(*arguments: Any) -> Any:
         stamps.append(time.perf_counter())
-        return loss(rows)
+        return step(*arguments)
 
-    model.loss = stamped
-    lk.fit(model, data, epochs=1, batch=batch, **options)
+    with patch.object(owner, method, stamped):
+        epoch()
     return (stamps[-1] - stamps[0]) * len(stamps) / (len(stamps) - 1)
+
+
+def of_fit(model: lk.GenerativeModel, data: lk.Data, batch: int, **options: float) -> float:
+    """Seconds of the steps of one epoch of `fit`."""
+    return of_steps(model, "loss", lambda: lk.fit(model, data, epochs=1, batch=batch, **options))

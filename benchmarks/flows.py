@@ -1,8 +1,9 @@
 """Normalizing flows: a training step, a density evaluation, a draw of 512 rows.
 
 Float32; Adam (fused) on the same standard normal rows; a training step is the loss, its gradient and the
-update, written as the same plain loop for each library. Ours is `model.loss`, without the jitter that its
-spline flow adds by default.
+update, written as the same plain loop for each library. Ours is `model.loss` under
+`core.precision.fast_products`, as in `fit`, without its clipping and averaged weights, and without the jitter
+that the spline flow adds by default. The goals are read at 512 rows.
 """
 
 from functools import partial

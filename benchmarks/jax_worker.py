@@ -1,9 +1,10 @@
 """Does flowjax's part of the suite, in a process of its own: a line of JSON in, a line of JSON out.
 
     {"do": "build", "kind": "maf", "d": 63, "layers": 5, "bins": 0, "work": "train", "rows": 512}
-    {"do": "run", "id": 0}
+    {"do": "run"}
 
-It stays on as many cores as its argument says, and takes the time itself, so that the pipe does not count.
+A run is of what was built last. The process stays on as many cores as its argument says, and takes the time
+itself, so that the pipe does not count.
 """
 
 import json
@@ -80,18 +81,18 @@ def build(kind, d, layers, bins, work, rows):
 
 
 def main():
-    runs = []
     for line in sys.stdin:
         request = json.loads(line)
         try:
             match request.pop("do"):
                 case "build":
+                    run = None  # frees the flow before
+                    jax.clear_caches()
                     run, parameters = build(**request)
-                    runs.append(run)
-                    answer = {"id": len(runs) - 1, "parameters": parameters}
+                    answer = {"parameters": parameters}
                 case "run":
                     start = time.perf_counter()
-                    jax.block_until_ready(eqx.filter(runs[request["id"]](), eqx.is_array))
+                    jax.block_until_ready(eqx.filter(run(), eqx.is_array))
                     answer = {"seconds": time.perf_counter() - start}
                 case "versions":
                     answer = {name: version(name) for name in ("flowjax", "jax")}

@@ -3,10 +3,13 @@
 Both sides train for the same minutes on the same rows of the same machine, one after the other, and are
 scored on the same test rows, in nats per row. Pixels of BSDS300 are 8 × 8 patches, dequantised, without
 their mean and last pixel; `satimage-2` is of integers, so that both sides dequantise, and the score is
-a lower bound; its anomalies are left out, as are those of `magic.gamma`. zuko trains the flow of ours (its
-autoregressive spline flow) in a plain loop with Adam and a rate that falls to zero over the time, on
-standardised columns, and keeps its best weights by validation. On the binary sets, where the flows of the
-others have no density, MADE meets pomegranate's mixture of 64 Bernoulli products, fitted by EM.
+a lower bound; its anomalies are left out, as are those of `magic.gamma`.
+
+Ours is `likely.fit` with its defaults: for flows batches of 1,024, AdamW with weight decay and a rate of
+4e-3, jitter, averaged weights. zuko trains the flow of ours (its autoregressive spline flow) in a plain loop
+on standardised columns: batches of 512, Adam at 2e-3. In both the rate falls to zero over the time, gradients
+are clipped, and the best weights by validation are kept. On the binary sets, where the flows of the others
+have no density, MADE meets pomegranate's mixture of 64 Bernoulli products, fitted by EM.
 
 ![held-out likelihood against time](quality.png)
 """

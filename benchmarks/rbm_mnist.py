@@ -4,7 +4,7 @@
 
 By annealed importance sampling with `--betas` temperatures and `--chains` chains, forwards, and as a
 diagnostic backwards from chains that start at training rows. A run that was interrupted goes on when the
-command is repeated. For less than 85 nats it takes longer, with more steps between updates:
+command is repeated. To go below 85 nats it takes longer, with more steps between updates:
 
     python benchmarks/rbm_mnist.py DATA/binarized_mnist.npz --minutes 120 --k 25 --out runs/rbm-mnist-25
 """

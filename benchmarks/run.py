@@ -5,10 +5,12 @@
     python benchmarks/run.py --only flows.maf-train-63 --repeats 3    # a row
 
 `make bench` makes the environments with the other libraries first. A part that was run whole goes into
-`results.json` and from there into `RESULTS.md`, in the place of its last run; rows alone are only printed.
+`results.json` and from there into `RESULTS.md`, in the place of its last run; rows alone, and what ran
+with `--repeats 1`, are only printed.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -22,8 +24,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Not this folder: a file here, such as qucumber.py, must not hide a library of its name.
-sys.path[0] = str(HERE.parent)
 PARTS = (
     "flows",
     "mixtures",
@@ -70,7 +70,8 @@ def conditions(options):
         except PackageNotFoundError:
             versions[name] = "missing"
     if worker.cache_info().currsize:
-        versions |= worker(options).ask(do="versions")
+        with contextlib.suppress(RuntimeError, OSError):  # it may have ended
+            versions |= worker(options).ask(do="versions")
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -79,7 +80,7 @@ def conditions(options):
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "versions": versions,
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.datetime.now().isoformat(" ", "minutes"),
     }
 
 
@@ -91,7 +92,7 @@ def processor():
 
 
 def commit():
-    """The short hash, with a mark where the package has been changed since."""
+    """The short hash, with a mark where the package or the suite has been changed since."""
 
     def git(*arguments):
         done = subprocess.run(
@@ -99,7 +100,7 @@ def commit():
         )
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "../src")
+    changed = git("status", "--porcelain", "--", "../src", "*.py")
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
@@ -149,34 +150,45 @@ def goals(stored):
     """The table of what should hold, each against the fastest of the libraries it names."""
     from benchmarks.suite import Row
 
+    newest = max((entry["conditions"] for entry in stored.values()), key=lambda at: at["date"])
     lines = [
         "| goal | against the fastest | ratio (quartiles) | at least | |",
         "|---|---|---|---|---|",
     ]
     for part in PARTS:
-        if part not in stored:
-            continue
+        entry = stored.get(part, {"conditions": newest, "rows": {}})
+        other = "" if alike(entry["conditions"], newest) else " †"
         rows = [row for row in part_module(part).ROWS if isinstance(row, Row) and row.goals]
         for row in rows:
-            result = stored[part]["rows"].get(row.name, {"sides": {}})
-            rivals = {
-                name: result["sides"][name]["ratio"]
-                for name in row.goals
-                if name in result["sides"]
-            }
+            sides = entry["rows"].get(row.name, {"sides": {}})["sides"]
             for goal in sorted(set(row.goals.values())):
-                ratios = {name: r for name, r in rivals.items() if row.goals[name] == goal}
+                named = [name for name in row.goals if row.goals[name] == goal]
+                ratios = {name: sides[name]["ratio"] for name in named if name in sides}
                 if not ratios:
                     lines.append(f"| {row.work} | | | {goal:g} | not measured |")
                     continue
                 fastest = min(ratios, key=lambda name: ratios[name][1])
                 low, middle, high = ratios[fastest]
                 verdict = "held" if middle >= goal else "**missed**"
+                missing = ", ".join(name for name in named if name not in sides)
                 lines.append(
                     f"| {row.work} | {fastest} | {middle:.2f} ({low:.2f} to {high:.2f}) | {goal:g} | "
-                    f"{verdict} |"
+                    f"{verdict}{f', without {missing}' if missing else ''}{other} |"
                 )
+    if any(line.endswith("† |") for line in lines):
+        lines += [
+            "",
+            "† with another processor, other threads, versions or code than the newest part.",
+        ]
     return [*lines, ""]
+
+
+def alike(here, there):
+    """Whether two parts were measured on the same machine with the same libraries and code."""
+    return all(here[name] == there[name] for name in ("processor", "threads", "commit")) and all(
+        here["versions"][name] == there["versions"][name]
+        for name in here["versions"].keys() & there["versions"].keys()
+    )
 
 
 def arguments():
@@ -185,7 +197,11 @@ def arguments():
     )
     parser.add_argument("--only", default="", help="parts or rows, separated by commas")
     parser.add_argument("--list", action="store_true", help="only name the rows")
-    parser.add_argument("--repeats", type=int, help="rounds of each row; by default as time allows")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        help="rounds of each row, by default as time allows; 1 stores nothing",
+    )
     parser.add_argument("--seconds", type=float, default=10, help="of a row, after its warm-up")
     parser.add_argument("--minutes", type=float, default=1, help="of each fit of the part quality")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -196,6 +212,8 @@ def arguments():
 
 
 def main():
+    # Not this folder: a file here, such as qucumber.py, must not hide a library of its name.
+    sys.path[0] = str(HERE.parent)
     given = arguments()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(given.threads)  # before anything that reads them is imported
@@ -230,7 +248,7 @@ def main():
             print(f"{row.name} …", file=sys.stderr, flush=True)
             results[row.name] = row.measure(options)
         print(*module_page(module, results), sep="\n", flush=True)
-        if not wanted or part in wanted:
+        if (not wanted or part in wanted) and given.repeats != 1:
             stored[part] = {
                 "conditions": conditions(options) | {"commit": source},
                 "seconds": time.perf_counter() - start,

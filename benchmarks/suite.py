@@ -17,6 +17,7 @@ OURS = "likely"
 LEAST = 0.1  # seconds that one timing takes at least: shorter work is repeated in it
 FEWEST, MOST = 5, 21  # rounds
 LONG = 5.0  # seconds of a first call, after which a second one before the rounds is left out
+LONG_ROUNDS = 3  # of rows that say that they are long
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Row:
     bound : str
         What bounds our side.
     long : bool
-        Whether it takes so long that a warm-up tells nothing: two rounds, and nothing before.
+        Whether it takes so long that a warm-up tells nothing: three rounds, and nothing before.
     """
 
     name: str
@@ -113,7 +114,7 @@ class Row:
             }
         calls = {name: max(1, math.ceil(LEAST / max(s, 1e-6))) for name, s in warm.items()}
         times: dict[str, list[float]] = {name: [] for name in built}
-        rounds = 2 if self.long else how_often(warm, calls, options.seconds)
+        rounds = LONG_ROUNDS if self.long else how_often(warm, calls, options.seconds)
         for _ in range(options.repeats or rounds):
             for name, side in list(built.items()):
                 try:
@@ -129,8 +130,12 @@ class Row:
             entry["ratio"] = quartiles(
                 [b / a for a, b in zip(times[OURS], times[name], strict=True)]
             )
-            entry["check"] = side.check() if side.check else None
-            entry["memory"] = side.memory() if side.memory else None
+            entry["check"] = entry["memory"] = None
+            try:
+                entry["check"] = side.check() if side.check else None
+                entry["memory"] = side.memory() if side.memory else None
+            except Exception as error:
+                result["gaps"][name] = f"its result: {reason(error)}"
         gc.collect()
         return result
 
@@ -175,8 +180,9 @@ def size(module: Any) -> int:
 def table(rows: list[Row], results: dict[str, Any]) -> list[str]:
     """Markdown: a line for each peer of each row, then what is missing and what bounds us."""
     lines = [
-        "| work | likely | against | its time | ratio (quartiles) | goal | parameters: likely / it |",
-        "|---|---|---|---|---|---|---|",
+        "| work | likely | against | its time | ratio (quartiles) | rounds | goal "
+        "| parameters: likely / it |",
+        "|---" * 8 + "|",
     ]
     notes, gaps = [], []
     for row in rows:
@@ -191,8 +197,9 @@ def table(rows: list[Row], results: dict[str, Any]) -> list[str]:
             goal = row.goals.get(peer)
             said = "" if goal is None else f"{goal:g}{'' if middle >= goal else ' **missed**'}"
             lines.append(
-                f"| {row.work} | {duration(ours)} | {peer} | {duration(theirs)} | **{middle:.2f}** "
-                f"({low:.2f} to {high:.2f}) | {said} | {counts(ours, theirs)} |"
+                f"| {row.work} | {duration(ours)} | {peer} | {duration(theirs)} | "
+                f"**{middle:.2f}** ({low:.2f} to {high:.2f}) | {len(theirs['times'])} | {said} | "
+                f"{counts(ours, theirs)} |"
             )
             notes += _notes(row, peer, ours, theirs)
         if row.bound:
@@ -206,11 +213,11 @@ def table(rows: list[Row], results: dict[str, Any]) -> list[str]:
 def _notes(row: Row, peer: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     notes = [f"{peer}: {theirs['note']}"] if theirs["note"] else []
     notes += [f"likely: {ours['note']}"] if ours["note"] else []
+    numbers = {ours["parameters"], theirs["parameters"]}
+    if not notes and None not in numbers and len(numbers) == 2:
+        notes.append(f"{row.work}, {peer}: the numbers of parameters differ")
     if theirs["compilation"] is not None:
-        notes.append(
-            f"{row.work}, {peer}: its first call, with compilation, took "
-            f"{theirs['compilation']:.1f} s"
-        )
+        notes.append(f"{row.work}, {peer}: compilation took {theirs['compilation']:.1f} s")
     if ours["check"] is not None and theirs["check"] is not None:
         a, b = ours["check"], theirs["check"]
         agree = abs(a - b) <= row.tolerance * max(abs(a), abs(b))
