@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="that are scored, and drawn")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     data = binary_digits() if arguments.mnist is None else load(arguments.mnist)
     comparison = lk.compare(
         arguments.models.split(","),
@@ -45,8 +46,8 @@ def main() -> None:
         rows=arguments.rows,
         progress=sys.stderr.isatty(),
     )
+    comparison.to_html(arguments.out / "index.html")
     print(comparison)
-    print(comparison.to_html(arguments.out / "index.html"))
 
 
 if __name__ == "__main__":

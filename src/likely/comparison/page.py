@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ENTRIES = 200_000  # numbers drawn from each model for its picture …
 SAMPLE_ROWS = 10_000  # … in at most so many rows
+IMAGES = 36  # of a picture
 SORTED = {  # by the figure that ranks the first rows: which column, and how
     "log_likelihood": ("log-likelihood", "descending"),
     "energy_distance": ("energy distance", "ascending"),
@@ -164,7 +165,9 @@ def _samples(comparison: Comparison) -> html.Section:
 
 
 def _rows_in_picture(domain: Domain) -> int:
-    return min(SAMPLE_ROWS, max(36, SAMPLE_ENTRIES // domain.size))
+    if pictures.form(domain) == "images":
+        return IMAGES
+    return min(SAMPLE_ROWS, max(IMAGES, SAMPLE_ENTRIES // domain.size))
 
 
 def _draw_rows(split: Split, domain: Domain) -> Batch:
