@@ -199,7 +199,8 @@ def test_probabilities_of_a_discrete_domain(name, trained, dtype, fitted):
     # The exponential of a bound is an estimate of the probability without bias.
     values = likelihood.value.double().view(100, -1)
     if name in MEANS:  # that of their mean is below it
-        least = 1e-3 if trained else 0  # after a few steps it knows that there are levels, not where
+        # After a few steps it knows that there are levels, not where.
+        least = 1e-3 if trained else 0
         assert least < values.mean(0).exp().sum().item() < 1.01
         return
     masses = values.exp().sum(1)
