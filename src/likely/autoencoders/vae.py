@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from likely.autoencoders.autoencoder import Autoencoder, Integers
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.core.likelihood import Kind, Likelihood, importance_bound
+from likely.core.likelihood import Kind, Likelihood, importance_bound, mean_and_error
 from likely.core.model import CHUNK, Batch, GenerativeModel, Recipe
 from likely.core.registry import register
 from likely.nets.convolutional import Network
@@ -149,7 +149,7 @@ class VAE(Autoencoder):
         draws: int = 64,
     ) -> Likelihood:
         """The evidence lower bound of each row: the mean over `draws` draws, with its error."""
-        return self._bound(_mean, x, context, seed, draws)
+        return self._bound(mean_and_error, x, context, seed, draws)
 
     def anomaly_score(
         self,
@@ -203,9 +203,3 @@ class VAE(Autoencoder):
 def _divergence(mean: Tensor, std: Tensor) -> Tensor:
     """KL(N(μ, σ²)‖N(0, 1)) of each latent variable."""
     return (mean.square() + std.square() - 1) / 2 - std.log()
-
-
-def _mean(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
-    """Mean and its standard error of each row."""
-    stderr = terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else terms[0] * math.nan
-    return torch.stack([terms.mean(0), stderr])

@@ -125,3 +125,9 @@ def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
     if draws == 1:
         return torch.stack([value, torch.full_like(value, math.nan)])
     return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])
+
+
+def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
+    """Mean over draws of each row, and its standard error; NaN of one draw."""
+    stderr = terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else terms[0] * math.nan
+    return torch.stack([terms.mean(0), stderr])

@@ -206,11 +206,12 @@ class RealView(nn.Module):
         continuous one, and the log-determinant of the continuous columns. The outermost cells reach
         to infinity.
         """
-        low, middle, high = (self._standardised(x, at)[0] for at in (0.0, 0.5, 1.0))
+        low, high = (self._standardised(x, at)[0] for at in (0.0, 1.0))
+        middle, log_slope = self._standardised(x, 0.5)
         value = x.flatten(1)[:, self.kept]
         low = torch.where(value <= self.ends[0], -math.inf, low)
         high = torch.where(value >= self.ends[1], math.inf, high)
-        log_det = torch.where(self.discrete, 0.0, self._standardised(x, 0.5)[1]).sum(1)
+        log_det = torch.where(self.discrete, 0.0, log_slope).sum(1)
         return torch.stack([low, middle, high]).to(self.shift.dtype), log_det.to(self.shift.dtype)
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from likely.core.domain import Discrete, Domain
-from likely.core.errors import DensityError, LikelyError
+from likely.core.errors import DensityError, refuse_unless_one_of
 from likely.core.likelihood import Figure, Kind, Likelihood
 from likely.core.model import as_rows, seeded
 from likely.core.precision import fast_products
@@ -27,6 +27,7 @@ ENUMERATED = 20  # units at most of a layer that is summed over
 BLOCK = 1 << 22  # numbers at a time while it is
 
 Beta = float | Tensor
+Method = Literal["auto", "exact", "ais"]
 
 
 def drawn(probability: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class BoltzmannMachine(Unnormalised):
         context: Tensor | None = None,
         *,
         seed: int | None = None,
-        method: Literal["auto", "exact", "ais"] = "auto",
+        method: Method = "auto",
         betas: int = 10_000,
         chains: int = 512,
     ) -> Likelihood:
@@ -145,7 +146,7 @@ class BoltzmannMachine(Unnormalised):
     def log_z(
         self,
         *,
-        method: Literal["auto", "exact", "ais"] = "auto",
+        method: Method = "auto",
         betas: int = 10_000,
         chains: int = 512,
         seed: int | None = None,
@@ -170,8 +171,7 @@ class BoltzmannMachine(Unnormalised):
         DensityError
             If the method is "exact" and each layer has more units than that.
         """
-        if method not in ("auto", "exact", "ais"):
-            raise LikelyError(f"method={method!r}: take auto, exact or ais")
+        refuse_unless_one_of("method", method, Method)
         if method == "exact" and self.density != Kind.EXACT:
             raise DensityError(
                 f"{type(self).__name__}: its smaller layer has {self.enumerated} units, of which at "

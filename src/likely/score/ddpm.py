@@ -36,12 +36,11 @@ from torch import Tensor
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError, refuse_unless_one_of
-from likely.core.likelihood import Kind, Likelihood
+from likely.core.likelihood import Kind, Likelihood, mean_and_error
 from likely.core.model import Batch, Recipe
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI
 from likely.score.score import ScoreModel, ScoreNetwork
-from likely.score.sde import mean_and_error
 
 Schedule = Literal["cosine", "linear"]
 Weighting = Literal["simple", "bound"]

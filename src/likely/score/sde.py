@@ -38,7 +38,7 @@ from torchdiffeq import odeint
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError, refuse_unless_one_of
-from likely.core.likelihood import Kind, Likelihood, importance_bound
+from likely.core.likelihood import Kind, Likelihood, importance_bound, mean_and_error
 from likely.core.model import Batch, Recipe
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI
@@ -423,9 +423,3 @@ def divergence_of(
         for i, column in enumerate(field.unbind(1))
     ]
     return torch.stack(parts).sum(0)
-
-
-def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
-    """Mean over draws of each row, and its standard error; NaN of one draw."""
-    stderr = terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else terms[0] * math.nan
-    return torch.stack([terms.mean(0), stderr])
