@@ -3,7 +3,9 @@
 Float32; Adam (fused) on the same standard normal rows; a training step is the loss, its gradient and the
 update, written as the same plain loop for each library. Ours is `model.loss` under
 `core.precision.fast_products`, as in `fit`, without its clipping and averaged weights, and without the jitter
-that the spline flow adds by default. The goals are read at 512 rows.
+that the spline flow adds by default. In the rows called compiled, our loss goes through `torch.compile`, as
+with `fit(compile=True)`, and so does that of "zuko, compiled"; flowjax is always compiled. The goals are read
+at 512 rows.
 """
 
 from functools import partial
@@ -30,6 +32,7 @@ PEERS = {
 # The least ratio to the fastest of three.
 GOALS = {
     "flows.realnvp-train-63": 1.3,
+    "flows.realnvp-train-63-compiled": 1.3,
     "flows.maf-train-63": 1.3,
     "flows.nsf-train-63": 2.0,
     "flows.maf-sample-63": 4.0,
@@ -48,15 +51,19 @@ BOUNDS = {
 WORKS = {"train": "training step", "density": "density", "sample": "sampling"}
 
 
-def row(kind: str, work: str, d: int, rows: int) -> Row:
+def row(kind: str, work: str, d: int, rows: int, compiled: str = "") -> Row:
     name = f"flows.{kind}-{work}-{d}" + ("" if rows == 512 else f"-{rows}")
-    libraries = [OURS, *PEERS[kind]]
-    if name in GOALS and work == "train" and kind != "realnvp":  # whose compiled step crashes
-        libraries.append("zuko, compiled")
+    libraries = PEERS[kind]
+    if compiled:
+        name += "-compiled"
+        libraries = list(AGAINST[kind])
+        if kind != "realnvp":  # of zuko: its compiled step crashes
+            libraries.append("zuko, compiled")
+    sides = {OURS: OURS + compiled} | {library: library for library in libraries}
     return Row(
         name,
-        f"{NAMES[kind]}, {HIDDEN[0]}–{HIDDEN[1]}, d = {d}: {WORKS[work]}, {rows:,} rows",
-        {library: partial(flow_side, library, kind, d, work, rows) for library in libraries},
+        f"{NAMES[kind]}, {HIDDEN[0]}–{HIDDEN[1]}, d = {d}: {WORKS[work]}{compiled}, {rows:,} rows",
+        {side: partial(flow_side, library, kind, d, work, rows) for side, library in sides.items()},
         dict.fromkeys(AGAINST[kind], GOALS[name]) if name in GOALS else {},
         bound=BOUNDS.get(name, ""),
     )
@@ -70,3 +77,4 @@ ROWS = [
     for rows in ((512,) if work == "sample" else (512, 4096))
     if kind != "cnf" or (d == 6 and rows == 512)
 ]
+ROWS += [row(kind, "train", 63, 512, ", compiled") for kind in ("realnvp", "maf", "nsf")]

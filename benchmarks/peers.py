@@ -243,7 +243,11 @@ def flow_side(library: str, kind: str, d: int, work: str, rows: int, options: Op
     torch.manual_seed(0)
     density = (likely if name == OURS else TORCH[name])(kind, d)
     if compiled:
-        density = replace(density, log_prob=torch.compile(density.log_prob))
+        density = replace(
+            density,
+            log_prob=torch.compile(density.log_prob),
+            loss=density.loss and torch.compile(density.loss),
+        )
     x = torch.randn(rows, d)
     works = {
         "train": lambda: training(density, x),

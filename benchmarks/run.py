@@ -217,6 +217,7 @@ def main():
     given = arguments()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(given.threads)  # before anything that reads them is imported
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # its times are stated
     os.environ["TQDM_DISABLE"] = "1"  # bars of other libraries
     import torch
     from benchmarks.suite import Options

@@ -216,8 +216,9 @@ def _notes(row: Row, peer: str, ours: dict[str, Any], theirs: dict[str, Any]) ->
     numbers = {ours["parameters"], theirs["parameters"]}
     if not notes and None not in numbers and len(numbers) == 2:
         notes.append(f"{row.work}, {peer}: the numbers of parameters differ")
-    if theirs["compilation"] is not None:
-        notes.append(f"{row.work}, {peer}: compilation took {theirs['compilation']:.1f} s")
+    for name, side in (("likely", ours), (peer, theirs)):
+        if side["compilation"] is not None:
+            notes.append(f"{row.work}, {name}: compilation took {side['compilation']:.1f} s")
     if ours["check"] is not None and theirs["check"] is not None:
         a, b = ours["check"], theirs["check"]
         agree = abs(a - b) <= row.tolerance * max(abs(a), abs(b))

@@ -176,6 +176,9 @@ def fit(
         Precision,
         typer.Option(help="bf16-mixed is faster where the processor multiplies bfloat16 matrices."),
     ] = Precision.SINGLE,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the loss first; pays in long runs.")
+    ] = False,
     steps: Steps = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -214,6 +217,7 @@ def fit(
         seed=seed,
         devices=devices,
         precision=precision.value,
+        compile=compile,
         run=out,
         progress=sys.stderr.isatty(),
     )
@@ -222,7 +226,7 @@ def fit(
     # What `score` and `evaluate` must know to read data as this command did.
     write_json(out / "data.json", options)
     if as_json:
-        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
+        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory", "compiled")
         print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
         return
     score = (

@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import os
+import shutil
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from likely.core.artifact import read_tree
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 SMALL = {"transforms": 1, "hidden": (8,), "bins": 4, "jitter": 0.0}
 
 
@@ -389,3 +392,27 @@ def test_rows_without_weight_do_not_matter_to_a_fit():
         models.append(model)
     grid = torch.randn(50, 2)
     torch.testing.assert_close(*[m.log_prob(grid) for m in models], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not COMPILER, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("name", ["vae", pytest.param("nsf", marks=pytest.mark.slow)])
+def test_a_compiled_loss_gives_the_same_weights(name):
+    # Both draw noise in the loss; that of the flow depends on the progress.
+    weights = {}
+    for compiled in (False, True):
+        model = lk.make(name, lk.reals(2), hidden=(8,), seed=0).double()
+        history = lk.fit(model, data_of(), steps=60, precision="64-true", compile=compiled)
+        weights[compiled] = list(model.parameters())
+        assert (history.compiled is not None) == compiled
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-9, atol=1e-9)
+    assert history.compiled.keys() == {"plain", "cost", "compiled"}
+
+
+def test_what_cannot_be_compiled(monkeypatch):
+    def fails(batch):
+        raise torch._dynamo.exc.TorchDynamoException("no way")
+
+    monkeypatch.setattr(torch, "compile", lambda loss, options: fails)
+    with pytest.raises(lk.LikelyError, match="compile=True: no way; is there a C"):
+        lk.fit(small(), data_of(), steps=30, compile=True)

@@ -141,7 +141,7 @@ def test_a_gan_of_two_processes_is_as_good_as_one():
 def test_what_cannot_be_shared_is_refused():
     data = data_of()
     for model, options, message in (
-        (lk.make("gmm", data.domain), {}, "not trained by gradients: take devices=1"),
+        (lk.make("gmm", data.domain), {}, "not trained by gradients: leave out devices"),
         (flow(), {"batch": 1}, "fewer rows"),
         (flow(), {"devices": 0}, "at least 1"),
     ):

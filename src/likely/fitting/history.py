@@ -36,6 +36,9 @@ class History:
         Training rows processed.
     peak_memory : int
         Largest resident memory of the process, the first of several, during the fit, in bytes.
+    compiled : dict or None
+        With `compile=True`: `cost`, the seconds that compiling took, and the medians of the seconds of
+        a step, `plain` before and `compiled` after.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -45,6 +48,7 @@ class History:
     best: float | None = None
     rows_seen: int = 0
     peak_memory: int = 0
+    compiled: dict[str, float] | None = None
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f", best validation log-likelihood {self.best:.6g} nats"

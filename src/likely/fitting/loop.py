@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 from likely.core.precision import fast_products
 from likely.data import Data
 from likely.fitting import memory, processes
+from likely.fitting.compiling import Compilation
 from likely.fitting.history import History
 from likely.fitting.progress import Progress
 from likely.fitting.run import Run
@@ -55,9 +57,11 @@ class Loop:
         seed: int,
         early_stopping: bool,
         watch: Watch | None = None,
+        compile: bool = False,
     ) -> None:
         self.model, self.data, self.fabric, self.recipe = model, data, fabric, recipe
         self.seed, self.early_stopping, self.watch = seed, early_stopping, watch
+        self.compile = compile
         self.history = History()
         self.total: int | None = None  # advances, once known
         self.advances = 0
@@ -304,6 +308,7 @@ class Gradients(Loop):
 
     def begin(self) -> None:
         self.objectives = self.model.objectives()
+        self.compilation = Compilation(self.objectives) if self.compile else None
         self.optimizers = [self._optimizer(objective) for objective in self.objectives]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.averaged = list(self.average.parameters()), list(self.model.parameters())
@@ -365,6 +370,10 @@ class Gradients(Loop):
         return False
 
     def advance(self) -> None:
+        with self.compilation.step(self.history) if self.compilation else nullcontext():
+            self._step()
+
+    def _step(self) -> None:
         history = self.history
         epoch, start = divmod(history.steps, self.batches_per_epoch)
         batch = next(self.batches(epoch, start))
@@ -381,10 +390,14 @@ class Gradients(Loop):
                 loss = self._loss(objective, batch)
                 self.fabric.backward(loss)
             loss = processes.average_gradients(self.fabric, loss, objective.parameters, share)
-            norm = nn.utils.clip_grad_norm_(objective.parameters, self.recipe.clip)
-            if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
+            norm = nn.utils.get_total_norm(
+                [p.grad for p in objective.parameters if p.grad is not None]
+            )
+            if not (math.isfinite(value := loss.item()) and math.isfinite(length := norm.item())):
                 self._skip(objective, batch)
                 continue
+            if length > self.recipe.clip:
+                nn.utils.clip_grads_with_norm_(objective.parameters, self.recipe.clip, norm)
             optimizer.step()
             if objective.after is not None:
                 objective.after()

@@ -149,9 +149,9 @@ class ImageCoupling(Coupling):
         start_at_identity(self.net.last)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
-        image = torch.where(self.moves, 0.0, x[:, self.entries])
+        image = torch.where(self.moves, 0.0, x.T[:, self.entries])
         outputs = self.net(image, context).to(x.dtype).unflatten(1, (-1, self.bijection.size))
-        return outputs.movedim(2, -1)[:, self.moves]
+        return outputs.permute(1, 3, 4, 2, 0)[self.moves]
 
 
 def _couplings(shape: Shape, transforms: int) -> Iterator[tuple[Tensor, Tensor]]:

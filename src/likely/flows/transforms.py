@@ -20,7 +20,10 @@ from likely.nets.mlp import MLP, joined
 
 
 class Bijection(Protocol):
-    """An element-wise bijection whose parameters come from a network."""
+    """An element-wise bijection whose parameters come from a network.
+
+    Rows are last here, (entries, n) and (entries, size, n): so each entry's values are contiguous.
+    """
 
     size: int
     periodic: Tensor
@@ -80,13 +83,13 @@ class Autoregressive(nn.Module):
         start_at_identity(self.net.layers[-1])
 
     def _bijected(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        parameters = self.net(angles_as_points(x, self.periodic), context)
-        return self.bijection(x, parameters.to(x.dtype).unflatten(1, (-1, self.bijection.size)))
+        parameters = self.net(angles_as_points(x, self.periodic), context).to(x.dtype)
+        return self.bijection(x.T, parameters.T.unflatten(0, (-1, self.bijection.size)))
 
     def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """y and the log-determinant, shapes (n, entries) and (n,)."""
         y, log_slope = self._bijected(x, context)
-        return y, log_slope.sum(1)
+        return y.T, log_slope.sum(0)
 
     def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
         """x, with first derivatives; costs about as many operations as one pass of the network.
@@ -100,8 +103,8 @@ class Autoregressive(nn.Module):
         if not torch.is_grad_enabled():
             return x
         at = x.clone().requires_grad_()
-        image, log_slope = self._bijected(at, context)
-        slope = log_slope.detach().exp()
+        columns, log_slope = self._bijected(at, context)
+        image, slope = columns.T, log_slope.T.detach().exp()
         change = y - image
         change.register_hook(lambda v: _solve_transposed(image, at, slope, v))
         return x + (change - change.detach())
@@ -113,9 +116,8 @@ class Autoregressive(nn.Module):
         state = self.net.incremental(len(y), context)
         for i in self.net.order:
             at = slice(i, i + 1)
-            column = self.bijection.inverse(columns[at].T, state.outputs()[:, None], at)
-            x[i] = column[:, 0]
-            state.feed(angles_as_points(column, self.periodic[at]))
+            x[at] = self.bijection.inverse(columns[at], state.outputs().T[None], at)
+            state.feed(angles_as_points(x[at].T, self.periodic[at]))
         return x.T
 
 
@@ -180,19 +182,25 @@ class Coupling(nn.Module):
         self.bijection = bijection
         self.register_buffer("moving", moving, persistent=False)
 
-    def parameters_of(self, x: Tensor, context: Tensor | None) -> Float[Tensor, "n m size"]:
+    def parameters_of(
+        self, x: Float[Tensor, "entries n"], context: Tensor | None
+    ) -> Float[Tensor, "m size n"]:
         """θ, which must not depend on the entries that move."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """y and the log-determinant, shapes (n, entries) and (n,)."""
-        moved, log_slope = self.bijection(x[:, self.moving], self.parameters_of(x, context))
-        return x.index_copy(1, self.moving, moved), log_slope.sum(1)
+        x = x.T.contiguous()
+        parameters = self.parameters_of(x, context)
+        moved, log_slope = self.bijection(x.index_select(0, self.moving), parameters)
+        return x.index_copy(0, self.moving, moved).T, log_slope.sum(0)
 
     def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
         """x, of shape (n, entries)."""
-        moved = self.bijection.inverse(y[:, self.moving], self.parameters_of(y, context))
-        return y.index_copy(1, self.moving, moved)
+        y = y.T.contiguous()
+        parameters = self.parameters_of(y, context)
+        moved = self.bijection.inverse(y.index_select(0, self.moving), parameters)
+        return y.index_copy(0, self.moving, moved).T
 
 
 class VectorCoupling(Coupling):
@@ -230,8 +238,9 @@ class VectorCoupling(Coupling):
         start_at_identity(self.net.layers[-1])
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
-        inputs = joined(angles_as_points(x[:, self.staying], self.periodic), context)
-        return self.net(inputs).to(x.dtype).unflatten(1, (-1, self.bijection.size))
+        inputs = joined(angles_as_points(x.index_select(0, self.staying).T, self.periodic), context)
+        parameters = self.net.columns(inputs.T).to(x.dtype)
+        return parameters.unflatten(0, (-1, self.bijection.size))
 
 
 def half(dim: int, i: int) -> Bool[Tensor, " dim"]:

@@ -40,12 +40,22 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
+        return self._through(x if x.shape[1] else x.new_zeros(len(x), 1), lambda layer, h: layer(h))
+
+    def columns(self, x: Float[Tensor, "inputs n"]) -> Float[Tensor, "outputs n"]:
+        """The same with the rows last, for what computes with each unit's values at once."""
+        return self._through(
+            x if len(x) else x.new_zeros(1, x.shape[1]),
+            lambda layer, h: torch.addmm(layer.bias[:, None], layer.weight, h),
+        )
+
+    def _through(self, h: Tensor, apply: Callable[[nn.Linear, Tensor], Tensor]) -> Tensor:
         first, *rest = self.layers
-        h = first(x if x.shape[1] else x.new_zeros(len(x), 1))
+        h = apply(first, h)
         for layer in rest[:-1]:
-            update = layer(self.activation(h))
+            update = apply(layer, self.activation(h))
             h = h + update if update.shape == h.shape else update
-        return rest[-1](self.activation(h)) if rest else h
+        return apply(rest[-1], self.activation(h)) if rest else h
 
 
 def joined(h: Tensor, context: Tensor | None) -> Tensor:

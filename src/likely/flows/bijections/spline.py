@@ -77,21 +77,20 @@ class RationalQuadraticSpline(nn.Module):
         self.first_slope = 2 * bins if self.circles else 2 * bins - 1  # on the line it is not used
 
     def forward(
-        self, x: Float[Tensor, "n entries"], parameters: Float[Tensor, "n entries size"]
-    ) -> tuple[Float[Tensor, "n entries"], Float[Tensor, "n entries"]]:
+        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
+    ) -> tuple[Float[Tensor, "entries n"], Float[Tensor, "entries n"]]:
         """Values of the splines, and the logarithms of their slopes."""
-        theta = parameters.movedim(0, -1).contiguous()
-        y, log_slope, *_ = _Values.apply(x.T.contiguous(), theta, self)
-        return y.T, log_slope.T
+        y, log_slope, *_ = _Values.apply(x.contiguous(), parameters.contiguous(), self)
+        return y, log_slope
 
     def inverse(
         self,
-        y: Float[Tensor, "n entries"],
-        parameters: Float[Tensor, "n entries size"],
+        y: Float[Tensor, "entries n"],
+        parameters: Float[Tensor, "entries size n"],
         entries: slice = slice(None),
-    ) -> Float[Tensor, "n entries"]:
+    ) -> Float[Tensor, "entries n"]:
         """Arguments at which the splines of `entries` take the values y (eqs. 6 to 8)."""
-        y, theta, periodic = y.T.contiguous(), parameters.movedim(0, -1), self.periodic[entries]
+        theta, periodic = parameters, self.periodic[entries]
         if self.circles:
             y = torch.where(periodic[:, None], wrap(y - theta[:, -1]), y)
         at, inside, half = self._clamp(y, periodic)
@@ -104,7 +103,7 @@ class RationalQuadraticSpline(nn.Module):
         # Rounding may push a vanishing discriminant below zero.
         root = torch.addcmul(b.square(), a, minus_c, value=4).clamp_min(0).sqrt()
         x = torch.addcmul(x_k, w, minus_c / (b + root), value=2)
-        return torch.lerp(y, x, inside).T
+        return torch.lerp(y, x, inside)
 
     def _clamp(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """x within ±half, 1 where that changed nothing and 0 elsewhere, and half of the interval."""

@@ -1,0 +1,62 @@
+"""torch.compile for the losses of a fit, with what it costs and gains."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from likely.core.errors import LikelyError
+from likely.core.model import Objective
+from likely.fitting.history import History
+
+PLAIN = 20  # steps before, for comparison
+WARM_UP, TIMED = 10, 30  # steps after, with and without those that compile
+
+
+class Compilation:
+    """The losses of objectives, compiled after the first steps of a fit.
+
+    It counts steps, not seconds, so that a seed gives the same weights each time.
+
+    Parameters
+    ----------
+    objectives : list of Objective
+        Replaced in place.
+    """
+
+    def __init__(self, objectives: list[Objective]) -> None:
+        self.objectives = objectives
+        self.seconds: list[float] = []  # of each step, since the start or the compilation
+        self.on = False
+
+    @contextlib.contextmanager
+    def step(self, history: History) -> Iterator[None]:
+        """Around each step; writes `history.compiled`."""
+        if not self.on and history.steps >= PLAIN:
+            if self.seconds:
+                history.compiled = {"plain": median(self.seconds[PLAIN // 2 :])}
+            # Random numbers are then those of the plain loss.
+            options: dict[str, Any] = {"fallback_random": True}
+            self.objectives[:] = [
+                replace(o, loss=torch.compile(o.loss, options=options)) for o in self.objectives
+            ]
+            self.seconds, self.on = [], True
+        started = time.perf_counter()
+        try:
+            yield
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise LikelyError(
+                f"compile=True: {str(error).strip().splitlines()[0]}; "
+                "is there a C++ compiler? Without `compile`, nothing is compiled"
+            ) from error
+        self.seconds.append(time.perf_counter() - started)
+        if self.on and len(self.seconds) == TIMED:
+            usual = median(self.seconds[WARM_UP:])
+            cost = sum(self.seconds[:WARM_UP]) - WARM_UP * usual
+            history.compiled = {**(history.compiled or {}), "cost": cost, "compiled": usual}
