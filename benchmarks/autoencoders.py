@@ -69,5 +69,7 @@ ROWS = [
         "VAE, an epoch of 9,984 images",
         {OURS: likely, "pythae": pythae},
         {"pythae": 1.5},
+        bound="products take 46 % of the time, the optimizer 12 %, clipping and averaged weights, which "
+        "pythae does without, 11 %; the rest are passes over 128 × 784 pixels",
     )
 ]

@@ -54,5 +54,7 @@ ROWS = [
         "gans.wgan-gp-step",
         "WGAN with gradient penalty, a step of both players",
         {OURS: likely, "textbook loop": textbook},
+        bound="55 products of about 35 µs are 60 % of the step; the loop has 70, but neither residual "
+        "connections nor a view of the data",
     )
 ]

@@ -205,6 +205,31 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
     assert model.mean.isfinite().all()
 
 
+@pytest.mark.parametrize("clip", [1e-3, 1e3])  # far below and far above every gradient's norm
+def test_only_gradients_above_the_bound_are_clipped(clip):
+    model = small()
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *arguments):
+        seen.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        return step(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        lk.fit(model, data_of(), steps=1, batch=800, clip=clip)
+    (found,) = seen
+    twin = small()
+    batch = data_of().train.rows(slice(None))
+    twin.prepare(batch)
+    twin.loss(batch).mean().backward()
+    plain = torch.cat([p.grad.flatten() for p in twin.parameters()])
+    assert 1e-2 < plain.norm() < 1e2
+    torch.testing.assert_close(
+        found, plain * min(1.0, clip / plain.norm().item()), rtol=1e-3, atol=1e-6
+    )
+
+
 def test_divergence_names_objective_step_and_layer():
     model = Fragile(lk.reals(2), bad=range(5, 1000))
     with pytest.raises(lk.DivergenceError, match=r"'loss'.* step 24 .*layer 'tap'"):

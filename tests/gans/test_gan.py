@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import likely as lk
-from likely.core.model import Batch
+from likely.core.model import Batch, seeded
 from likely.gans.penalties import distance_from_unit_slope, squared_gradient
 
 NAMES = ["gan", "gan-minimax", "gan-gp", "lsgan", "wgan", "wgan-gp"]
@@ -118,6 +118,36 @@ def test_penalties_have_gradients_even_where_recording_is_off_or_the_critic_flat
     penalty = distance_from_unit_slope(lambda u: flat * u[:, 0], u, u)
     assert torch.equal(penalty, torch.ones(9))
     assert torch.autograd.grad(penalty.mean(), flat)[0].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["float64", "float32"]
+)
+@pytest.mark.parametrize("context", [None, lk.reals(1)], ids=["alone", "given"])
+@pytest.mark.parametrize("name", ["gan-gp", "wgan-gp"])
+def test_one_pass_of_the_critic_is_one_for_real_rows_and_one_for_samples(
+    name, context, dtype, rtol
+):
+    model = small(name, context=context).to(dtype)
+    given = None if context is None else torch.randn(40, 1, dtype=dtype)
+    batch = Batch(torch.randn(40, 2, dtype=dtype), given)
+    model.prepare(batch)
+    critic = model.objectives()[0]
+    with seeded(0):
+        loss = critic.loss(batch)
+    with seeded(0):
+        seen, real = model._context(given, 40), model.view(batch.x)
+        with torch.no_grad():
+            fake = model._generated(40, seen)
+        plain = model.critic_loss(model.critic(real, seen), model.critic(fake, seen))
+        plain = plain + model.penalties(real, fake, seen)
+    torch.testing.assert_close(loss, plain, rtol=rtol, atol=rtol)
+    for a, b in zip(
+        torch.autograd.grad(loss.mean(), critic.parameters),
+        torch.autograd.grad(plain.mean(), critic.parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("name", NAMES)

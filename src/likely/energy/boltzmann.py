@@ -32,7 +32,7 @@ Method = Literal["auto", "exact", "ais"]
 
 def drawn(probability: Tensor) -> Tensor:
     """Zeros and ones."""
-    return (torch.rand_like(probability) < probability).to(probability.dtype)
+    return torch.rand_like(probability).lt_(probability.detach())
 
 
 class BoltzmannMachine(Unnormalised):

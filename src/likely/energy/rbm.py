@@ -288,15 +288,16 @@ class RBM(BoltzmannMachine):
             field = self._field(v)
             p = field.sigmoid()
             v_model, field_model, p_model = self._model_draws(p)
-            value = self._free_energy(v, field) - self._free_energy(v_model, field_model).mean()
+            states = torch.cat([v, v_model])
+            energy = self._free_energy(states, torch.cat([field, field_model]))
+            value = energy[: len(v)] - energy[len(v) :].mean()
             if self.training:
                 self.hidden_mean.lerp_(p.mean(0), OFFSET_RATE)
         offsets = self.centred * self.visible_mean, self.centred * self.hidden_mean
 
         def gradients(g: Tensor) -> tuple[Tensor, ...]:
             weight = torch.cat([g, (-g.sum() / len(v_model)).expand(len(v_model))])
-            states = torch.cat([v, v_model]), torch.cat([p, p_model])
-            towards = self._gradients(-weight, *states, *offsets)
+            towards = self._gradients(-weight, states, torch.cat([p, p_model]), *offsets)
             if self.sparsity:
                 towards[2].add_(self.sparsity * (p - self.activity).T @ g)
             return towards
@@ -352,9 +353,10 @@ class RBM(BoltzmannMachine):
     ) -> tuple[Tensor, ...]:
         """Of Σ −c F(v), where Σ c = 0: by weight, visible and hidden bias; plain with offsets 0."""
         t, p = self._statistic(v) - mu, p - lam
-        with fast_products(self.device):  # which are slower for vectors
+        vecdot = torch.linalg.vecdot  # oneDNN is slow at products of a matrix and a vector
+        with fast_products(self.device):
             d_weight = t.T @ (c[:, None] * p)
-        return d_weight, t.T @ (c * (1 - p @ lam)), p.T @ (c * (1 - t @ mu))
+        return d_weight, (c * (1 - vecdot(p, lam))) @ t, (c * (1 - vecdot(t, mu))) @ p
 
     # Use.
 

@@ -17,12 +17,12 @@ the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from likely.core.domain import Domain
@@ -44,6 +44,19 @@ LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more tha
 def leaky(h: Tensor) -> Tensor:
     """Leaky rectifier: a critic whose units all died would judge no more, and nothing would tell."""
     return F.leaky_relu(h, 0.2)
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """What is computed inside has no gradient with respect to the module's parameters."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 class Critic(nn.Module):
@@ -74,7 +87,7 @@ class Critic(nn.Module):
         self, u: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, " n"]:
         h = u if self.encoder is None else leaky(self.encoder(u))
-        return self.head(joined(h, context))[:, 0]
+        return self.head(joined(h, context)).squeeze(1)
 
 
 @register(
@@ -160,7 +173,7 @@ class GAN(GenerativeModel):
         self.critic_steps, self.penalty = critic_steps, penalty
         self.view = AffineView(domain)
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
-        circles = int(self.view.periodic.sum())
+        self.circles = int(self.view.periodic.sum())
         image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         given = self.context_size
         self.generator: nn.Module
@@ -170,8 +183,8 @@ class GAN(GenerativeModel):
         else:
             hidden = (32, 64) if hidden is None else hidden
             self.generator = ImageDecoder(self.latent + given, image, hidden)
-            image = (image[0] * (2 if circles else 1), *image[1:])
-        self.critic = Critic(self.view.dim + circles, given, hidden, image)
+            image = (image[0] * (2 if self.circles else 1), *image[1:])
+        self.critic = Critic(self.view.dim + self.circles, given, hidden, image)
 
     @property
     def density(self) -> Kind:
@@ -224,15 +237,16 @@ class GAN(GenerativeModel):
         real = self._seen(self.view(batch.x))
         with torch.no_grad():
             fake = self._seen(self._generated(len(batch), context))
-        loss = self.critic_loss(self.critic(real, context), self.critic(fake, context))
+        twice = None if context is None else context.repeat(2, 1)
+        numbers = self.critic(torch.cat([real, fake]), twice)  # one pass costs less than two
+        loss = self.critic_loss(*numbers.chunk(2))
         return loss + self.penalties(real, fake, context) if self.penalty else loss
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = self._context(batch.context, len(batch))
         fake = self._seen(self._generated(len(batch), context))
-        # The critic judges, but does not learn from this.
-        fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
-        return self.generator_loss(functional_call(self.critic, fixed, (fake, context)))
+        with frozen(self.critic):  # it judges, but does not learn from this
+            return self.generator_loss(self.critic(fake, context))
 
     def _generated(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of noise."""
@@ -242,9 +256,9 @@ class GAN(GenerativeModel):
 
     def _seen(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n features"]:
         """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""
-        circle = self.view.periodic
-        if not circle.any():
+        if not self.circles:
             return z
+        circle = self.view.periodic
         return torch.cat([z[:, ~circle], z[:, circle].cos(), z[:, circle].sin()], 1)
 
     # Use.

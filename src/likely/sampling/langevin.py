@@ -27,7 +27,7 @@ from likely.sampling.sampler import (
     value_and_gradient,
 )
 
-NOISE = 1 << 20  # numbers of noise that are drawn in one call, at most
+NOISE = 1 << 16  # numbers of noise that are drawn in one call, at most: they stay in the cache
 
 
 def _noise(x: Tensor) -> Iterator[Tensor]:

@@ -185,7 +185,7 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
                 "the energy has no gradient: write it in torch operations, or take Gibbs or "
                 "IndependenceMetropolis"
             )
-        (gradient,) = torch.autograd.grad(e.sum(), x)
+        (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
     return e.detach(), gradient
 
 
