@@ -102,6 +102,21 @@ def test_log_z_agrees_with_quadrature(domain):
     torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=0, atol=1e-8)
 
 
+def test_intervals_of_annealed_importance_sampling_cover_log_z():
+    model, errors = random_model(), []
+    nodes, log_area = plane(PLANE, 150)
+    for seed in range(50):
+        with seeded(seed), torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.3)
+        found = model.log_z(method="ais", betas=20, chains=100, seed=seed)
+        errors.append((found.value - normalised(model, nodes, log_area)[1]) / found.stderr)
+    covered = sum(abs(error) < 1.96 for error in errors)
+    assert covered >= 43  # fewer have probability 0.003 if 95 % is right
+    square = sum(error**2 for error in errors)
+    assert 0.005 < scipy.stats.chi2.cdf(square, 50) < 0.995
+
+
 @pytest.mark.parametrize("domain", [PLANE, CYLINDER])
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_the_chains_of_a_training_keep_the_density(domain, replicas):
@@ -247,13 +262,13 @@ def test_chains_are_training_state_and_not_saved(tmp_path):
 # Fits.
 
 
-def fitted(name, steps, **options):
+def fitted(name, steps, rows, cells, **options):
     target = truth.target(name)
-    splits = (lk.data.Split(target.sample(n, i).float()) for i, n in enumerate((20_000, 2000, 10)))
+    splits = (lk.data.Split(target.sample(n, i).float()) for i, n in enumerate((rows, 2000, 10)))
     data = lk.Data(PLANE, *splits)
     model = lk.make("ebm", PLANE, seed=0)
     lk.fit(model, data, steps=steps, **options)
-    nodes, log_area = grid((-6, -6), (6, 6), 600)
+    nodes, log_area = grid((-6, -6), (6, 6), cells)
     log_q, log_z = normalised(model, nodes.float(), log_area)
     log_p = target.log_prob(nodes)
     inside = log_p > -math.inf
@@ -262,7 +277,7 @@ def fitted(name, steps, **options):
 
 
 def test_a_short_fit():
-    *_, kl = fitted("eight-gaussians", 250, batch=256)
+    *_, kl = fitted("eight-gaussians", 250, 20_000, 400, batch=256)
     assert 0 < kl < 0.05
 
 
@@ -317,12 +332,12 @@ def test_chains_without_an_energy_are_taken_back():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "bound"), [("eight-gaussians", 0.02), ("rings", 0.02), ("checkerboard", 0.06)]
-)
-def test_the_plane_is_learned_and_long_chains_agree(name, bound):
-    model, target, nodes, log_q, log_area, log_z, kl = fitted(name, 2500)
-    assert 0 < kl < bound
+@pytest.mark.parametrize("name", ["eight-gaussians", "rings", "checkerboard"])
+def test_the_plane_is_learned_and_long_chains_agree(name):
+    # With the defaults. Of 20,000 rows the masses of eight pieces would be uncertain by 1.9 %, and
+    # 600 cells along an edge would miss a fifth of the checkerboard's divergence.
+    model, target, nodes, log_q, log_area, log_z, kl = fitted(name, 5000, 500_000, 1200)
+    assert 0 < kl < 0.02
     for method in ("ais", "integral"):
         found = model.log_z(method=method, betas=500, chains=1000, seed=0)
         assert abs(found.value - log_z) < 4 * found.stderr
@@ -338,9 +353,10 @@ def test_the_plane_is_learned_and_long_chains_agree(name, bound):
     pieces = 3 if name == "rings" else 8
     mass = torch.zeros(pieces, dtype=torch.float64)
     mass.index_add_(0, part(nodes), (log_q + log_area).exp())
-    assert (mass - 1 / pieces).abs().max() < 0.02
+    assert (pieces * mass - 1).abs().max() < 0.02
     drawn = torch.bincount(part(draws), minlength=pieces) / len(draws)
-    assert (drawn - 1 / pieces).abs().max() < 0.02
+    stderr = math.sqrt((pieces - 1) / len(draws))  # of pieces * drawn
+    assert (pieces * drawn - 1).abs().max() < 0.02 + 3 * stderr
 
 
 @pytest.mark.slow

@@ -202,6 +202,9 @@ class EBM(Unnormalised):
         self.base = GaussianBase(self.view.periodic)
         image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
+        # Of many inputs, changes add up: f would run away from chains that cannot follow.
+        rate = EBM.recipe.rate * min(1, 4 / self.view.dim**0.5)
+        self.recipe = replace(EBM.recipe, rate=rate)
         self.register_buffer("betas", torch.arange(replicas, 0, -1) / replicas, persistent=False)
         self.rollbacks = Rollback()
         self.load_training_state({})

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from likely.nets.mlp import joined
 
+LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
+WIDTHS = 3e-3, 0.3  # between which those of soft steps start, on the same scale
 EMBEDDED = 64  # numbers that stand for the noise level and the context there
 
 
@@ -49,6 +51,40 @@ class NoiseEmbedding(nn.Module):
         return F.silu(self.second(F.silu(self.first(h))))
 
 
+class BlurredSteps(nn.Module):
+    """Soft steps across planes, blurred by the noise, and their slopes: with |w| = 1,
+
+        erf(q/√2),   σ/√(τ² + σ²) exp(−q²/2)      where      q = (w·z − b)/√(τ² + σ²).
+
+    The first is the mean of erf((w·z₀ − b)/√2τ) over z₀ = z − σ ε. Where a density ends, at an edge,
+    the scores of all noise levels have one shape in q, but no two are alike in z: without these
+    inputs each level must be learned by itself. Half of the planes start across single columns,
+    whose ranges often end.
+
+    Parameters
+    ----------
+    dim : int
+        Numbers in a row.
+    units : int
+    """
+
+    def __init__(self, dim: int, units: int) -> None:
+        super().__init__()
+        normals = F.normalize(torch.randn(units, dim))
+        normals[::2] = torch.eye(dim)[torch.arange((units + 1) // 2) % dim]
+        low, high = WIDTHS
+        self.normals = nn.Parameter(normals)
+        self.offsets = nn.Parameter(4 * torch.rand(units) - 2)
+        self.log_widths = nn.Parameter(math.log(low) + math.log(high / low) * torch.rand(units))
+
+    def forward(
+        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, "n 1"]
+    ) -> Float[Tensor, "n outputs"]:
+        width = ((2 * self.log_widths).exp() + sigma.square()).sqrt()
+        q = (F.linear(z, F.normalize(self.normals)) - self.offsets) / width
+        return torch.cat([(q / math.sqrt(2)).erf(), sigma / width * (-q.square() / 2).exp()], 1)
+
+
 class NoiseMLP(nn.Module):
     """h₁ = A [z, sin Ωz, cos Ωz, c],   h_{l+1} = [h_l +] W_l σ((1 + γ_l) h_l + β_l), the last without h_l.
 
@@ -64,16 +100,25 @@ class NoiseMLP(nn.Module):
         Widths of the hidden layers.
     context : int
         Number of context features.
+    edges : int
+        Number of `BlurredSteps` among the inputs.
     """
 
     waves: Tensor
 
-    def __init__(self, dim: int, hidden: Sequence[int] = (128, 128, 128), context: int = 0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: Sequence[int] = (128, 128, 128),
+        context: int = 0,
+        edges: int = 0,
+    ) -> None:
         super().__init__()
         directions = F.normalize(torch.randn(WAVES, dim))
         self.register_buffer("waves", directions * torch.logspace(0, 2, WAVES, base=2)[:, None])
+        self.steps = BlurredSteps(dim, edges) if edges else None
         self.embedding = NoiseEmbedding(EMBEDDED, context)
-        self.first = nn.Linear(dim + 2 * WAVES + context, hidden[0])
+        self.first = nn.Linear(dim + 2 * (WAVES + edges) + context, hidden[0])
         self.modulations = nn.ModuleList(nn.Linear(EMBEDDED, 2 * width) for width in hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([*hidden, dim]))
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
@@ -87,7 +132,12 @@ class NoiseMLP(nn.Module):
     ) -> Float[Tensor, "n dim"]:
         e = self.embedding(t, context)
         phase = F.linear(z, self.waves)
-        h = self.first(joined(torch.cat([z, phase.sin(), phase.cos()], 1), context))
+        inputs = [z, phase.sin(), phase.cos()]
+        if self.steps is not None:
+            low, high = LOG_SIGMA
+            sigma = (low + (high - low) * t[:, None]).exp()
+            inputs.append(self.steps(z * (1 + sigma.square()).sqrt(), sigma))
+        h = self.first(joined(torch.cat(inputs, 1), context))
         for i, (modulation, layer) in enumerate(zip(self.modulations, self.layers, strict=True)):
             scale, shift = modulation(e).chunk(2, 1)
             update = layer(F.silu(h + scale * h + shift))

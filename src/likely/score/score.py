@@ -34,13 +34,13 @@ from likely.core.errors import DataError, DomainError, LikelyError, refuse_unles
 from likely.core.model import Batch, GenerativeModel
 from likely.core.view import RealView
 from likely.nets.convolutional import image_seen, image_shape
-from likely.nets.noise import NoiseMLP
+from likely.nets.noise import LOG_SIGMA, NoiseMLP
 from likely.nets.unet import UNet
 
 ScoreNetwork = Literal["auto", "mlp", "unet"]
 
+POOLED = 256  # rows that are compared with all others at a time
 LEAST_IMAGE = 8  # pixels along an edge from which on "auto" takes a U-Net
-LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what the network sees as 0 and 1; more is allowed
 
 
 class ScoreModel(GenerativeModel):
@@ -61,6 +61,9 @@ class ScoreModel(GenerativeModel):
     hidden : sequence of int, optional
         Widths of the perceptron's layers, or channels of the U-Net at each resolution; (128, 128, 128)
         and (32, 64) by default.
+    edges : int, optional
+        Number of planes among the perceptron's inputs across which a density may end abruptly; none
+        by default.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class ScoreModel(GenerativeModel):
         context: Domain | None = None,
         network: ScoreNetwork = "auto",
         hidden: Sequence[int] | None = None,
+        edges: int | None = None,
         **hyperparameters: Any,
     ) -> None:
         hidden = None if hidden is None else list(hidden)
@@ -89,14 +93,18 @@ class ScoreModel(GenerativeModel):
             raise LikelyError(
                 f"hidden={hidden}: at least one layer is needed, and widths of 1 or more"
             )
+        if edges is not None and edges < 1:
+            raise LikelyError(f"edges={edges}: take at least one, or None")
         self.view = RealView(domain, linear=image_shape(domain) is not None)
         self.dim = self.view.dim
         if not self.dim:
             raise DomainError("every column of the data is constant: there is nothing to learn")
         image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         self.net: nn.Module
+        if edges and image is not None:
+            raise LikelyError(f'edges={edges}: a U-Net has none, but network="mlp" has')
         if image is None:
-            self.net = NoiseMLP(self.dim, hidden or (128, 128, 128), self.context_size)
+            self.net = NoiseMLP(self.dim, hidden or (128, 128, 128), self.context_size, edges or 0)
         else:
             self.net = UNet(image, hidden or (32, 64), self.context_size)
 
@@ -135,10 +143,8 @@ class ScoreModel(GenerativeModel):
         noise = torch.randn_like(z)
         y = z.repeat(2, 1) + sigma[:, None] * torch.cat([noise, -noise])
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            # Neither distances nor means as products of matrices: σ may be far below their rounding.
-            far = torch.cdist(y, z, compute_mode="donot_use_mm_for_euclid_dist") / sigma[:, None]
-            weight = (-far.square() / 2).softmax(1)
-            origin = torch.stack([(weight * column).sum(1) for column in z.T], 1)
+            parts = zip(y.split(POOLED), sigma.split(POOLED), strict=True)
+            origin = torch.cat([pooled_origin(part, z, level) for part, level in parts])
             target = (y - origin) / sigma[:, None]
         error = (self.noise_prediction(y, sigma, None) - target).square().sum(1)
         return error.view(2, -1).mean(0)
@@ -177,3 +183,15 @@ class ScoreModel(GenerativeModel):
 
     def _sample(self, n: int, context: Tensor | None) -> Shaped[Tensor, "n *shape"]:
         return self.view.inverse(self._sample_real(n, context))
+
+
+def pooled_origin(
+    y: Float[Tensor, "m dim"], z: Float[Tensor, "n dim"], sigma: Float[Tensor, " m"]
+) -> Float[Tensor, "m dim"]:
+    """The mean of the rows z, in proportion to how often noise of σ makes y of them.
+
+    Neither distances nor means are products of matrices: σ may be far below their rounding.
+    """
+    far = torch.cdist(y, z, compute_mode="donot_use_mm_for_euclid_dist").div_(sigma[:, None])
+    weight = far.square_().mul_(-0.5).softmax(1)
+    return torch.stack([(weight * column).sum(1) for column in z.T], 1)
