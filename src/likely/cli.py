@@ -177,7 +177,10 @@ def fit(
         typer.Option(help="bf16-mixed is faster where the processor multiplies bfloat16 matrices."),
     ] = Precision.SINGLE,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the loss first; pays in long runs.")
+        bool,
+        typer.Option(
+            "--compile", help="Compile the loss after 20 steps; pays in long runs of flows."
+        ),
     ] = False,
     steps: Steps = None,
     epochs: Epochs = None,

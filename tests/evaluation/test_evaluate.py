@@ -304,6 +304,32 @@ def test_images_are_compared_by_learnt_features():
     assert evaluate(Bright(domain), data, extractor=given).extractor == given.description
 
 
+def test_pixels_of_an_image_have_one_scale():
+    # A pixel that is bright in a thousandth of the images, and one that never is, must not decide.
+    domain = lk.reals(2, 2, layout="image")
+    x = torch.randn(1000, 2, 2, generator=torch.Generator().manual_seed(0))
+    x[:, 0, 0], x[:, 0, 1] = 0, 0
+    x[0, 0, 1] = 5.0
+
+    class Dim(Sampler):
+        factor = 1.0
+
+        def _sample(self, n, context):
+            z = torch.randn(n, 2, 2)
+            z[:, 0] = 0
+            z[::10, 0, 1] = 5.0
+            return self.factor * z
+
+    def distance(factor):
+        model = Dim(domain)
+        model.factor = factor
+        data = data_of(domain, Split(factor * x[:500]), Split(factor * x[500:]))
+        return evaluate(model, data).energy_distance.value
+
+    assert 0 < distance(1.0) < 1
+    assert distance(100.0) == pytest.approx(distance(1.0), rel=1e-4)
+
+
 def test_tables_name_the_farthest_columns():
     domain = lk.table(a=lk.Real(), b=lk.Real(), c=lk.Real())
     x = normal_rows(2000, 3, 4)

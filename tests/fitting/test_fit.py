@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -250,7 +251,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert not (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["nsf", "made"])
+@pytest.mark.parametrize("name", ["nsf", "made", "score-sde"])
 def test_bfloat16_trains_to_nearly_the_same_score(name):
     scores = {}
     for precision in ("32-true", "bf16-mixed"):
@@ -424,14 +425,50 @@ def test_rows_without_weight_do_not_matter_to_a_fit():
 @pytest.mark.parametrize("name", ["vae", pytest.param("nsf", marks=pytest.mark.slow)])
 def test_a_compiled_loss_gives_the_same_weights(name):
     # Both draw noise in the loss; that of the flow depends on the progress.
-    weights = {}
+    weights, graphs = {}, torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for compiled in (False, True):
         model = lk.make(name, lk.reals(2), hidden=(8,), seed=0).double()
         history = lk.fit(model, data_of(), steps=60, precision="64-true", compile=compiled)
         weights[compiled] = list(model.parameters())
         assert (history.compiled is not None) == compiled
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
     torch.testing.assert_close(weights[True], weights[False], rtol=1e-9, atol=1e-9)
     assert history.compiled.keys() == {"plain", "cost", "compiled"}
+
+
+def slow_to_start(loss, options):
+    """A stand-in for torch.compile, whose first call takes long."""
+    calls = itertools.count()
+
+    def compiled(batch):
+        if not next(calls):
+            time.sleep(1.0)
+        return loss(batch)
+
+    return compiled
+
+
+def test_minutes_are_not_counted_in_steps_that_compile(monkeypatch):
+    monkeypatch.setattr(torch, "compile", slow_to_start)
+    history = lk.fit(small(), data_of(), minutes=0.05, compile=True)
+    assert history.seconds > 2.0  # counted in, there would be a few steps after the first second
+    assert history.compiled["cost"] == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("at", [5, 15, 35])
+def test_a_compiled_fit_resumes(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(torch, "compile", lambda loss, options: loss)
+    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    expected, model = small(), small()
+    lk.fit(expected, data_of(), steps=80, compile=True)
+    interrupt_at(model, at)
+    with pytest.raises(InterruptedError):
+        lk.fit(model, data_of(), steps=80, compile=True, run=tmp_path)
+    model = small()
+    history = lk.fit(model, data_of(), steps=80, compile=True, run=tmp_path)
+    assert same_weights(model, expected)
+    assert {"cost", "compiled"} <= history.compiled.keys()
 
 
 def test_what_cannot_be_compiled(monkeypatch):
@@ -439,5 +476,10 @@ def test_what_cannot_be_compiled(monkeypatch):
         raise torch._dynamo.exc.TorchDynamoException("no way")
 
     monkeypatch.setattr(torch, "compile", lambda loss, options: fails)
-    with pytest.raises(lk.LikelyError, match="compile=True: no way; is there a C"):
+    with pytest.raises(lk.LikelyError, match=r"cannot be compiled \(no way\)"):
         lk.fit(small(), data_of(), steps=30, compile=True)
+    for name, options in (("wgan-gp", {}), ("ebm", {"training": "denoising"})):
+        with pytest.raises(lk.LikelyError, match="cannot follow the derivative"):
+            lk.fit(lk.make(name, lk.reals(2), **options), data_of(), steps=30, compile=True)
+    with pytest.raises(lk.LikelyError, match="not trained by gradients: leave out compile"):
+        lk.fit(lk.make("gmm", lk.reals(2)), data_of(), compile=True)

@@ -296,6 +296,12 @@ def test_weights_of_rows_count():
     assert abs(model.sample(4000, seed=0).mean() - 0.8) < 0.2
 
 
+def test_a_penalty_trains_in_bfloat16():
+    data = lk.load_data("rings")
+    history = lk.fit(small("wgan-gp", data.domain), data, steps=5, precision="bf16-mixed")
+    assert (history.steps, history.skipped) == (5, 0)
+
+
 def test_no_likelihood():
     model = small("gan")
     for verb in (model.log_prob, model.log_likelihood, model.anomaly_score):

@@ -152,6 +152,7 @@ class GenerativeModel(nn.Module):
     takes_context: ClassVar[bool] = True
     dequantises: ClassVar[bool] = False  # whether discrete columns get uniform noise
     recipe: Recipe = Recipe()  # an instance may have its own
+    derivative_in_loss = False  # which torch.compile cannot follow
     taken_back = 0  # how often training has returned to an earlier state
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     prepared: Tensor

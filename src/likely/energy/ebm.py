@@ -84,7 +84,8 @@ STEEPEST = 1e4  # … inverse square root of the chains' step, from which on tra
 class EBM(Unnormalised):
     """Energy-based model.
 
-    With maximum likelihood, chains are as many as the rows of a batch. A training that diverges (the energies
+    With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 16
+    columns is lower, as the inverse of the root of their number. A training that diverges (the energies
     of data and draws part, or the chains' steps vanish) is taken back to the last good state, with a
     warning; `rollbacks.count` tells how often.
 
@@ -202,9 +203,11 @@ class EBM(Unnormalised):
         self.base = GaussianBase(self.view.periodic)
         image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
-        # Of many inputs, changes add up: f would run away from chains that cannot follow.
-        rate = EBM.recipe.rate * min(1, 4 / self.view.dim**0.5)
-        self.recipe = replace(EBM.recipe, rate=rate)
+        if training == "likelihood":
+            # The more columns, the more a step changes f, and the chains must keep up.
+            rate = self.recipe.rate * min(1, 4 / self.view.dim**0.5)
+            self.recipe = replace(self.recipe, rate=rate)
+        self.derivative_in_loss = training == "denoising"
         self.register_buffer("betas", torch.arange(replicas, 0, -1) / replicas, persistent=False)
         self.rollbacks = Rollback()
         self.load_training_state({})

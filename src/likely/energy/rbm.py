@@ -353,10 +353,10 @@ class RBM(BoltzmannMachine):
     ) -> tuple[Tensor, ...]:
         """Of Σ −c F(v), where Σ c = 0: by weight, visible and hidden bias; plain with offsets 0."""
         t, p = self._statistic(v) - mu, p - lam
-        vecdot = torch.linalg.vecdot  # oneDNN is slow at products of a matrix and a vector
         with fast_products(self.device):
             d_weight = t.T @ (c[:, None] * p)
-        return d_weight, (c * (1 - vecdot(p, lam))) @ t, (c * (1 - vecdot(t, mu))) @ p
+        by_t, by_p = (c * (1 - torch.linalg.vecdot(*pair)) for pair in ((p, lam), (t, mu)))
+        return d_weight, by_t @ t, by_p @ p  # oneDNN is slow at products with a vector
 
     # Use.
 

@@ -56,8 +56,11 @@ def sample_figures(
     for view, part in zip(views, (real.x, real.context), strict=False):
         assert part is not None
         view.prepare(part, real.weight)
-        if view.domain.layout == "image":  # or rare pixels would outweigh all others
-            view.scale.fill_(view.scale.square().mean().sqrt())
+        varies = (part != part[:1]).flatten(1).any(0)
+        if (
+            view.domain.layout == "image" and varies.any()
+        ):  # or rare pixels would outweigh all others
+            view.scale.fill_(view.scale[varies].square().mean().sqrt())
     seed = stream(seed, "distances")
     drawn, invalid = _drawn(model, real, seed)
     paired = model.context is not None

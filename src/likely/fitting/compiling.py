@@ -16,7 +16,8 @@ from likely.core.model import Objective
 from likely.fitting.history import History
 
 PLAIN = 20  # steps before, for comparison
-WARM_UP, TIMED = 10, 30  # steps after, with and without those that compile
+WARM_UP = 10  # compiled steps, which include the compiling
+TIMED = 20  # steps after these
 
 
 class Compilation:
@@ -28,35 +29,47 @@ class Compilation:
     ----------
     objectives : list of Objective
         Replaced in place.
+
+    Attributes
+    ----------
+    done : bool
+        Whether the compiled losses have been timed.
     """
 
     def __init__(self, objectives: list[Objective]) -> None:
         self.objectives = objectives
         self.seconds: list[float] = []  # of each step, since the start or the compilation
-        self.on = False
+        self.on = self.done = False
 
     @contextlib.contextmanager
     def step(self, history: History) -> Iterator[None]:
         """Around each step; writes `history.compiled`."""
         if not self.on and history.steps >= PLAIN:
-            if self.seconds:
-                history.compiled = {"plain": median(self.seconds[PLAIN // 2 :])}
-            # Random numbers are then those of the plain loss.
-            options: dict[str, Any] = {"fallback_random": True}
-            self.objectives[:] = [
-                replace(o, loss=torch.compile(o.loss, options=options)) for o in self.objectives
-            ]
-            self.seconds, self.on = [], True
+            self._compile(history)
         started = time.perf_counter()
         try:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
             raise LikelyError(
-                f"compile=True: {str(error).strip().splitlines()[0]}; "
-                "is there a C++ compiler? Without `compile`, nothing is compiled"
+                f"the loss cannot be compiled ({' '.join(str(error).split())[:200]}); leave out "
+                "`compile`, or install a C++ compiler if that is what is missing"
             ) from error
+        if self.done:
+            return
         self.seconds.append(time.perf_counter() - started)
-        if self.on and len(self.seconds) == TIMED:
+        if self.on and len(self.seconds) == WARM_UP + TIMED:
             usual = median(self.seconds[WARM_UP:])
             cost = sum(self.seconds[:WARM_UP]) - WARM_UP * usual
             history.compiled = {**(history.compiled or {}), "cost": cost, "compiled": usual}
+            self.done = True
+
+    def _compile(self, history: History) -> None:
+        if len(self.seconds) > PLAIN // 2:  # fewer after a checkpoint
+            history.compiled = {"plain": median(self.seconds[PLAIN // 2 :])}
+        torch.compiler.reset()  # there is a limit for all models of a process together
+        # Random numbers are then those of the plain loss.
+        options: dict[str, Any] = {"fallback_random": True}
+        self.objectives[:] = [
+            replace(o, loss=torch.compile(o.loss, options=options)) for o in self.objectives
+        ]
+        self.seconds, self.on = [], True

@@ -97,9 +97,10 @@ def fit(
     precision : {"32-true", "64-true", "bf16-mixed"}
         As in Lightning Fabric.
     compile : bool
-        Compile the loss after the first steps (torch.compile). That takes up to a minute, and pays in
-        long runs of what consists of many small operations: steps of flows take a quarter less. The
-        history tells cost and gain.
+        Compile the loss after 20 steps (torch.compile), of a model without derivatives in its loss. That
+        takes about half a minute, and pays in long runs of what consists of many small operations, as
+        flows do; the history tells cost and gain. A run that goes on after an interruption then
+        ends with the same weights up to rounding.
     watch : callable (model) -> dict of str to float, optional
         Figures of the averaged model that go into the history at each validation.
 
@@ -145,6 +146,10 @@ def fit(
             raise LikelyError(
                 f"{type(model).__name__} is not trained by gradients: leave out {option}"
             )
+    if compile and model.derivative_in_loss:
+        raise LikelyError(
+            "compile: torch.compile cannot follow the derivative in this model's loss"
+        )
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if batch is None:
         changes["batch"] = min(

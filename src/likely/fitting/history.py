@@ -37,8 +37,8 @@ class History:
     peak_memory : int
         Largest resident memory of the process, the first of several, during the fit, in bytes.
     compiled : dict or None
-        With `compile=True`: `cost`, the seconds that compiling took, and the medians of the seconds of
-        a step, `plain` before and `compiled` after.
+        With `compile=True`: the median seconds of a `plain` step, before the 20th; from the 50th on also of
+        a `compiled` one, and `cost`, the seconds that compiling took, in the last session of a resumed run.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

@@ -66,6 +66,7 @@ class Loop:
         self.total: int | None = None  # advances, once known
         self.advances = 0
         self.minutes: float | None = None
+        self.timed_from = 0, 0.0  # advances and seconds after which advances take their usual time
         self.decision: tuple[int, int] | None = None  # total, and the advance at which it was fixed
         self.best: dict[str, Tensor] | None = None
         self.best_at = 0
@@ -82,6 +83,7 @@ class Loop:
         return max(1, len(self.data.train) // self.recipe.batch)
 
     between = 1  # advances between validations
+    warming = False  # whether advances still take longer than they will
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         """Turn the budget into a number of advances; minutes follow once advances are timed."""
@@ -188,9 +190,13 @@ class Loop:
             return
         budget, spent = 60 * self.minutes, self.history.seconds
         if self.decision is None:
-            if spent < TIMED * budget or (not self.history.rows and spent < 4 * TIMED * budget):
+            if self.warming:
+                self.timed_from = self.advances, spent
+            advances, seconds = self.advances - self.timed_from[0], spent - self.timed_from[1]
+            least = TIMED * budget * (1 if self.history.rows else 4)
+            if not advances or seconds < least:
                 return
-            left = max(0, int((budget - spent) * self.advances / spent))
+            left = max(0, int((budget - spent) * advances / seconds))
             self.decision = self.advances + left, self.advances
             if run is not None:
                 run.write_plan(advances=self.decision[0], decided_at=self.decision[1])
@@ -307,7 +313,7 @@ class Gradients(Loop):
     """Advances by a step of the recipe's optimizer for each objective."""
 
     def begin(self) -> None:
-        self.objectives = self.model.objectives()
+        self.objectives = list(self.model.objectives())
         self.compilation = Compilation(self.objectives) if self.compile else None
         self.optimizers = [self._optimizer(objective) for objective in self.objectives]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -332,6 +338,10 @@ class Gradients(Loop):
         if self.recipe.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=self.recipe.rate, fused=True)
         return torch.optim.AdamW(groups, lr=self.recipe.rate, betas=self.recipe.betas, fused=True)
+
+    @property
+    def warming(self) -> bool:  # type: ignore[override]
+        return self.compilation is not None and not self.compilation.done
 
     def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
         self.total = epochs * self.batches_per_epoch if epochs is not None else steps

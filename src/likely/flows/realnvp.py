@@ -130,6 +130,7 @@ class ImageCoupling(Coupling):
 
     entries: Tensor
     moves: Tensor
+    pixels: Tensor  # numbers of those that move
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class ImageCoupling(Coupling):
         super().__init__(bijection, entries[moves])
         self.register_buffer("entries", entries, persistent=False)
         self.register_buffer("moves", moves, persistent=False)
+        self.register_buffer("pixels", moves.flatten().nonzero()[:, 0], persistent=False)
         self.net = ResidualConvolutions(
             len(entries), bijection.size * len(entries), channels, blocks, context
         )
@@ -151,7 +153,7 @@ class ImageCoupling(Coupling):
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
         image = torch.where(self.moves, 0.0, x.T[:, self.entries])
         outputs = self.net(image, context).to(x.dtype).unflatten(1, (-1, self.bijection.size))
-        return outputs.permute(1, 3, 4, 2, 0)[self.moves]
+        return outputs.permute(1, 3, 4, 2, 0).flatten(0, 2).index_select(0, self.pixels)
 
 
 def _couplings(shape: Shape, transforms: int) -> Iterator[tuple[Tensor, Tensor]]:

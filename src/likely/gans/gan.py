@@ -215,6 +215,10 @@ class GAN(GenerativeModel):
         """What the critic pays for its slope: R₁."""
         return self.penalty / 2 * squared_gradient(lambda u: self.critic(u, context), real)
 
+    @property
+    def derivative_in_loss(self) -> bool:  # type: ignore[override]
+        return bool(self.penalty)
+
     def bound_critic(self) -> None:
         """What is done to the critic after each of its steps: nothing here."""
 

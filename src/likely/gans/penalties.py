@@ -34,7 +34,7 @@ def distance_from_unit_slope(
     counts as constant.
     """
     part = torch.rand(len(real), 1, dtype=real.dtype, device=real.device)
-    slope = _gradient(critic, torch.lerp(fake, real, part))
+    slope = _gradient(critic, torch.lerp(fake.to(real.dtype), real, part))
     return (torch.linalg.vector_norm(slope, dim=1) - 1).square()
 
 

@@ -60,7 +60,7 @@ class AffineView(nn.Module):
             raise DomainError("every column of the data is constant: there is nothing to learn")
         ends = [_ends(domain.column(i)) for i in self.reals.kept]
         low_high = torch.tensor([pair or (0.0, 1.0) for pair in ends], dtype=torch.float64).T
-        self.bounds = any(ends)
+        self.any_bounded = any(ends)
         self.register_buffer("bounded", torch.tensor([bool(pair) for pair in ends]), False)
         self.ends = low_high  # no buffer: its type must not change with the model's
 
@@ -78,7 +78,7 @@ class AffineView(nn.Module):
 
     def squash(self, y: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """Real columns from any numbers: a logistic function keeps bounded ones within their ends."""
-        if not self.bounds:
+        if not self.any_bounded:
             return y
         shift = self.reals.shift.double() + self.reals.shift_rest
         low, high = ((self.ends.to(shift) - shift) / self.reals.scale).to(y.dtype)

@@ -22,7 +22,7 @@ class MLP(nn.Module):
     hidden : sequence of int
         Widths of the hidden layers.
     activation : callable
-        σ.
+        σ, of each unit by itself.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MLP(nn.Module):
         return self._through(x if x.shape[1] else x.new_zeros(len(x), 1), lambda layer, h: layer(h))
 
     def columns(self, x: Float[Tensor, "inputs n"]) -> Float[Tensor, "outputs n"]:
-        """The same with the rows last, for what computes with each unit's values at once."""
+        """The same with the rows last, so that the values of each output are contiguous."""
         return self._through(
             x if len(x) else x.new_zeros(1, x.shape[1]),
             lambda layer, h: torch.addmm(layer.bias[:, None], layer.weight, h),

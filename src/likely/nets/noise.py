@@ -15,7 +15,7 @@ from likely.nets.mlp import joined
 
 LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
-WIDTHS = 3e-3, 0.3  # between which those of soft steps start, on the same scale
+WIDTHS = 3e-3, 0.3  # of soft steps at the start, in standard deviations of a column
 EMBEDDED = 64  # numbers that stand for the noise level and the context there
 
 
@@ -52,20 +52,21 @@ class NoiseEmbedding(nn.Module):
 
 
 class BlurredSteps(nn.Module):
-    """Soft steps across planes, blurred by the noise, and their slopes: with |w| = 1,
+    """Soft steps of width τ across planes w·z = b, blurred by the noise, and σ times their slopes,
 
-        erf(q/√2),   σ/√(τ² + σ²) exp(−q²/2)      where      q = (w·z − b)/√(τ² + σ²).
+        erf(q/√2),   σ/√(τ² + σ²) exp(−q²/2)      where      q = (w·z − b)/√(τ² + σ²),   |w| = 1,
 
-    The first is the mean of erf((w·z₀ − b)/√2τ) over z₀ = z − σ ε. Where a density ends, at an edge,
-    the scores of all noise levels have one shape in q, but no two are alike in z: without these
-    inputs each level must be learned by itself. Half of the planes start across single columns,
-    whose ranges often end.
+    up to a factor. The first is the mean of erf((w·z₀ − b)/(√2 τ)) over z₀ = z − σ ε. Where a density
+    ends, at an edge, the scores of all noise levels have one shape in q, but no two are alike in z:
+    without these inputs each level must be learned by itself. Half of the planes start across single
+    columns, whose ranges often end.
 
     Parameters
     ----------
     dim : int
         Numbers in a row.
     units : int
+        Number of planes.
     """
 
     def __init__(self, dim: int, units: int) -> None:
@@ -81,7 +82,8 @@ class BlurredSteps(nn.Module):
         self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, "n 1"]
     ) -> Float[Tensor, "n outputs"]:
         width = ((2 * self.log_widths).exp() + sigma.square()).sqrt()
-        q = (F.linear(z, F.normalize(self.normals)) - self.offsets) / width
+        with torch.autocast(z.device.type, enabled=False):  # its rounding exceeds the least widths
+            q = (F.linear(z, F.normalize(self.normals)) - self.offsets) / width
         return torch.cat([(q / math.sqrt(2)).erf(), sigma / width * (-q.square() / 2).exp()], 1)
 
 
@@ -101,7 +103,7 @@ class NoiseMLP(nn.Module):
     context : int
         Number of context features.
     edges : int
-        Number of `BlurredSteps` among the inputs.
+        Number of planes whose `BlurredSteps` are among the inputs, too.
     """
 
     waves: Tensor

@@ -50,7 +50,8 @@ class Annealed:
     Attributes
     ----------
     log_z : Figure
-        The forward estimate; a lower bound in expectation.
+        The forward estimate; a lower bound in expectation. Where a few chains carry all the weight (a
+        small `ess`), it is too low, and so is its standard error: take more temperatures.
     reverse : Figure, optional
         The reverse one.
     exact : bool

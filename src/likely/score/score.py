@@ -61,9 +61,6 @@ class ScoreModel(GenerativeModel):
     hidden : sequence of int, optional
         Widths of the perceptron's layers, or channels of the U-Net at each resolution; (128, 128, 128)
         and (32, 64) by default.
-    edges : int, optional
-        Number of planes among the perceptron's inputs across which a density may end abruptly; none
-        by default.
 
     Raises
     ------
@@ -83,9 +80,11 @@ class ScoreModel(GenerativeModel):
         context: Domain | None = None,
         network: ScoreNetwork = "auto",
         hidden: Sequence[int] | None = None,
-        edges: int | None = None,
+        edges: int | None = None,  # an option of `ScoreSDE`
         **hyperparameters: Any,
     ) -> None:
+        if edges is not None:
+            hyperparameters["edges"] = edges
         hidden = None if hidden is None else list(hidden)
         super().__init__(domain, context=context, network=network, hidden=hidden, **hyperparameters)
         refuse_unless_one_of("network", network, ScoreNetwork)

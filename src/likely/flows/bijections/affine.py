@@ -80,5 +80,5 @@ class Affine(Additive):
 
 
 def _bounded(raw: Tensor) -> Tensor:
-    # M tanh(a/2), in a fifth of the time; as M = 2, the slope at 0 is 1.
+    # M tanh(raw/2), in a fifth of the time; as M = 2, the slope at 0 is 1.
     return 2 * MOST_LOG_SCALE * torch.sigmoid(raw) - MOST_LOG_SCALE
