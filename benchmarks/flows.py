@@ -44,6 +44,8 @@ AGAINST = {
     "nsf": ("zuko", "normflows", "flowjax"),
 }
 BOUNDS = {
+    "flows.realnvp-train-63": "products take 3.5 of 8.2 ms, Adam and its counters 0.7; the rest are some "
+    "thousand small operations, which compiling fuses: see the compiled row",
     "flows.maf-train-63": "products: 3.8 of 6.4 ms on one thread; the rest is dispatch, tanh and exp",
     "flows.nsf-sample-63": "dispatch: a pass over 63 columns of 5 transforms is 315 steps of some 60 small "
     "operations; each hidden unit is evaluated once, so that the arithmetic is that of one ordinary pass",
