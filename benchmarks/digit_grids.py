@@ -1,10 +1,10 @@
 """Handwritten digits from energies and scores: an RBM, an EBM, NCSN, a score SDE and a DDPM side by side.
 
     python benchmarks/digit_grids.py --minutes 1.5 --rows 300 --out report-digits
-    python benchmarks/digit_grids.py --mnist DATA/binarized_mnist.npz --models rbm --minutes 4 --rows 200 \\
+    python benchmarks/digit_grids.py --mnist DATA/binarized_mnist.npz --models rbm --steps 25000 --rows 200 \\
         --out report-mnist-binary
     python benchmarks/digit_grids.py --mnist DATA/mnist.npz --models ebm,ncsn,score-sde \\
-        --minutes 5 --rows 200 --out report-mnist
+        --minutes 3.5 --rows 200 --out report-mnist
 
 The first takes scikit-learn's 8×8 digits, black where a pixel is above half of its range; the second
 Larochelle's binarised MNIST; the third 16 grey levels of it. The models of real numbers are better there:

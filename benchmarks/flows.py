@@ -34,7 +34,9 @@ GOALS = {
     "flows.realnvp-train-63": 1.3,
     "flows.realnvp-train-63-compiled": 1.3,
     "flows.maf-train-63": 1.3,
+    "flows.maf-train-63-compiled": 1.3,
     "flows.nsf-train-63": 2.0,
+    "flows.nsf-train-63-compiled": 2.0,
     "flows.maf-sample-63": 4.0,
     "flows.nsf-sample-63": 15.0,
 }

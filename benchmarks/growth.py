@@ -27,6 +27,7 @@ from likely.core.precision import fast_products
 
 TITLE = "Growth"
 REPEATS, SHORT = 3, 0.5  # runs; seconds of a run above which one is enough
+COLUMNS = 4  # of the picture
 LONGEST = 8.0  # seconds of a run, after which a line goes no further
 
 
@@ -146,15 +147,23 @@ def table(rows: list[Growth], results: dict[str, Any]) -> list[str]:
 def draw(rows: list[Growth], results: dict[str, Any], folder: Path) -> None:
     """`growth.png`: time above, memory below."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
-    figure = Figure((3.2 * len(rows), 5.6), layout="constrained")
-    axes = figure.subplots(2, len(rows), squeeze=False)
-    for row, column in zip(rows, axes.T, strict=True):
+    bands = math.ceil(len(rows) / COLUMNS)
+    figure = Figure((2.9 * COLUMNS, 4.8 * bands), layout="constrained")
+    axes = figure.subplots(2 * bands, COLUMNS)
+    columns = axes.reshape(bands, 2, COLUMNS).swapaxes(1, 2).reshape(-1, 2)
+    for axis in columns[len(rows) :].flatten():
+        axis.remove()
+    for row, column in zip(rows, columns, strict=False):
         for name, points in results[row.name]["lines"].items():
             for axis, k, factor in zip(column, (1, 2), (1, 2**-20), strict=True):
                 shown = [(p[0], p[k] * factor) for p in points if p[k] > 0]
                 if shown:
                     axis.loglog(*zip(*shown, strict=True), "o-", ms=3, label=name)
+        for axis in column:
+            axis.set_xscale("log", base=2)
+            axis.yaxis.set_minor_formatter(NullFormatter())
         column[0].set_title(row.work, fontsize=9)
         column[0].set_ylabel("time (s)")
         column[1].set_ylabel("memory (MiB)")

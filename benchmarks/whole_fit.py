@@ -40,7 +40,7 @@ RATE = 2e-3  # of Adam, for zuko and sbi
 
 
 @cache
-def table() -> tuple[Tensor, Tensor, float]:
+def drawn() -> tuple[Tensor, Tensor, float]:
     """Training rows, validation rows and the score to reach.
 
     Each column is a curve of the two before it plus one of two Gaussians.
@@ -66,7 +66,7 @@ def table() -> tuple[Tensor, Tensor, float]:
 
 def reached(curve: list[tuple[float, float]]) -> float:
     """Seconds until the score, of (seconds, validation score)."""
-    score = table()[2]
+    score = drawn()[2]
     for seconds, value in curve:
         if value >= score:
             return seconds
@@ -79,7 +79,7 @@ def reached(curve: list[tuple[float, float]]) -> float:
 def likely(options: Options) -> Side:
     import likely as lk
 
-    train, valid, _ = table()
+    train, valid, _ = drawn()
     split = lk.data.Split
     data = lk.Data(lk.reals(D), split(train), split(valid), split(valid))
 
@@ -144,7 +144,7 @@ def zuko(
 ) -> Side:
     import zuko
 
-    train, valid, score = table()
+    train, valid, score = drawn()
     mean, std = train.mean(0), train.std(0)
     train, valid, shift = (train - mean) / std, (valid - mean) / std, std.log().sum().item()
 
@@ -172,7 +172,7 @@ def sbi(options: Options) -> Side:
     from sbi.inference import NPE
     from sbi.neural_nets import posterior_nn
 
-    train, valid, score = table()
+    train, valid, score = drawn()
     rows = torch.cat([train, valid])
     condition = torch.randn(len(rows), 1)
     build = posterior_nn("zuko_nsf", hidden_features=(128, 128), num_transforms=5, num_bins=8)

@@ -74,6 +74,6 @@ def test_goals_name_what_is_missing_and_parts_measured_elsewhere():
         "gans": {"conditions": at | {"date": "2026-01-02 10:00", "threads": 1}, "rows": {}},
     }
     lines = run.goals(stored)
-    (line,) = [line for line in lines if "MAF" in line and "training" in line]
+    (line,) = [line for line in lines if "MAF" in line and "step, 512" in line]
     assert line.endswith("| 2.50 (2.00 to 3.00) | 1.3 | held, without flowjax † |")
     assert any(line.startswith("| fit of NSF") and "not measured" in line for line in lines)

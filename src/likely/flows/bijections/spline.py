@@ -62,6 +62,7 @@ class RationalQuadraticSpline(nn.Module):
     """
 
     periodic: Tensor
+    numbers: Tensor  # of the knots between the first and the last
 
     def __init__(
         self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0
@@ -71,6 +72,7 @@ class RationalQuadraticSpline(nn.Module):
             raise ValueError(f"a spline needs bins ≥ 1 and bound > 0, not {bins} and {bound}")
         self.bins, self.bound = bins, bound
         self.register_buffer("periodic", periodic, persistent=False)
+        self.register_buffer("numbers", torch.arange(1.0, bins)[:, None], persistent=False)
         self.circles = bool(periodic.any())
         # On the line the slopes at the two ends are 1; on a circle they are equal, and there is a rotation.
         self.size = 3 * bins + 1 if self.circles else 3 * bins - 1
@@ -98,22 +100,22 @@ class RationalQuadraticSpline(nn.Module):
         (x_k, y_k), (w, h), (d, d1) = _parts(bins)
         s = h / w
         rise = (at - y_k).clamp_min(0)
-        b = h * d - rise * torch.sub(d + d1, s, alpha=2)
+        b = torch.addcmul(h * d, rise, torch.sub(d + d1, s, alpha=2), value=-1)
         a, minus_c = h * s - b, s * rise
         # Rounding may push a vanishing discriminant below zero.
         root = torch.addcmul(b.square(), a, minus_c, value=4).clamp_min(0).sqrt()
         x = torch.addcmul(x_k, w, minus_c / (b + root), value=2)
-        return torch.lerp(y, x, inside)
+        return torch.where(inside, x, y)
 
     def _clamp(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """x within ±half, 1 where that changed nothing and 0 elsewhere, and half of the interval."""
+        """x within ±half, whether that changed nothing, and half of the interval."""
         if not self.circles:
             at = x.clamp(-self.bound, self.bound)
-            return at, (at == x).to(x), self.bound
+            return at, at == x, self.bound
         circle = periodic[:, None]
         half = torch.where(circle, x.new_tensor(math.pi), self.bound)
         at = x.clamp(-half, half)
-        return at, ((at == x) | circle).to(x), half[..., None]
+        return at, (at == x) | circle, half[..., None]
 
     def _bins(
         self,
@@ -128,7 +130,7 @@ class RationalQuadraticSpline(nn.Module):
         fractions = theta[:, : 2 * K].unflatten(1, (2, K)).contiguous().softmax(2)
         # Of the interval each bin gets the length `least`, and its fraction of the `rest`.
         least, rest = 2 * LEAST_BIN * half, 2 * (1 - LEAST_BIN * K) * half
-        starts = least * torch.arange(1, K, dtype=at.dtype, device=at.device)[:, None] - half
+        starts = least * self.numbers.to(at) - half
         inner = (fractions[:, axis, :-1].cumsum(1).mul_(rest).add_(starts) <= at[:, None]).to(at)
         k = inner.sum(1, keepdim=True)
         reached = torch.cat([torch.ones_like(k), inner, torch.zeros_like(k)], 1)
@@ -158,6 +160,7 @@ class _Values(torch.autograd.Function):
         spline: RationalQuadraticSpline,
     ) -> tuple[Tensor, ...]:
         at, inside, half = spline._clamp(x, spline.periodic)
+        inside = inside.to(x)
         bins = spline._bins(0, at, theta, half, spline.periodic)
         curve = _curve(at, bins)
         y = torch.lerp(x, bins.left[:, 1] + bins.width[:, 1] * curve.rise, inside)
@@ -180,6 +183,7 @@ class _Values(torch.autograd.Function):
         spline: RationalQuadraticSpline = ctx.spline
         x, theta, *saved = ctx.saved_tensors
         at, inside, half = spline._clamp(x, spline.periodic)
+        inside = inside.to(x)
         again = torch.is_grad_enabled()  # second derivatives go through the bins, too
         bins = spline._bins(0, at, theta, half, spline.periodic) if again else Bins(*saved)
         by_y = torch.zeros_like(x) if by_y is None else by_y.contiguous()
