@@ -306,9 +306,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
     command = "fit rows.npy --model made --steps 100000 --out interrupted"
-    arguments = [sys.executable, "-c", "import sys; from likely.cli import main; sys.exit(main())"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as jobs in the
+    run = "import sys; from likely.cli import main; sys.exit(main())"  # background of a shell do not
     process = subprocess.Popen(
-        [*arguments, *command.split()],
+        [sys.executable, "-c", f"{heed}; {run}", *command.split()],
         stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 60
