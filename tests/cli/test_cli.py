@@ -306,8 +306,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
     command = "fit rows.npy --model made --steps 100000 --out interrupted"
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as jobs in the
-    run = "import sys; from likely.cli import main; sys.exit(main())"  # background of a shell do not
+    # Jobs in the background of a shell do not heed interrupts, unless they are told to.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    run = "import sys; from likely.cli import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{heed}; {run}", *command.split()],
         stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
