@@ -24,8 +24,8 @@ from binarised_mnist import load
 import likely as lk
 
 MODELS = ["rbm", "ebm", "ncsn", "score-sde", "ddpm"]
-# Convolutions take four times as long as this perceptron, and proposals from the base are never accepted
-# in 784 columns. The divergence in the ODE's likelihood is known to nats, since four directions estimate it.
+# A step with convolutions takes four times as long as with this perceptron, one with the usual proposals a
+# quarter longer. The divergence in the ODE's likelihood is known to nats: four directions estimate it.
 MNIST = {
     "rbm": {"hidden": 500},
     "ebm": {"network": "mlp", "hidden": (512, 256), "proposals": 1},

@@ -57,9 +57,8 @@ def sample_figures(
         assert part is not None
         view.prepare(part, real.weight)
         varies = (part != part[:1]).flatten(1).any(0)
-        if (
-            view.domain.layout == "image" and varies.any()
-        ):  # or rare pixels would outweigh all others
+        if view.domain.layout == "image" and varies.any():
+            # One scale for all pixels: rare ones would outweigh all others.
             view.scale.fill_(view.scale[varies].square().mean().sqrt())
     seed = stream(seed, "distances")
     drawn, invalid = _drawn(model, real, seed)
