@@ -27,7 +27,7 @@ the network's own error: no time is lost where there is nothing left but noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -42,6 +42,7 @@ from likely.core.model import Batch, Recipe
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI
 from likely.nets.unet import UNet
+from likely.sampling.ode import refuse_tolerance, solve
 from likely.score.score import ScoreModel, ScoreNetwork
 
 SDE = Literal["vp", "ve"]
@@ -139,7 +140,7 @@ class ScoreSDE(ScoreModel):
         refuse_unless_one_of("sde", sde, SDE)
         refuse_unless_one_of("weighting", weighting, Weighting)
         self._refuse_sampler(sampler, steps)
-        self._refuse_tolerance(tolerance)
+        refuse_tolerance(tolerance, self.view.scale.dtype)
         self.sde, self.weighting = sde, weighting
         self.sampler, self.steps, self.tolerance = sampler, steps, tolerance
         if isinstance(self.net, UNet):
@@ -227,7 +228,7 @@ class ScoreSDE(ScoreModel):
         refuse_unless_one_of("method", method, Method)
         refuse_unless_one_of("divergence", divergence, Divergence)
         tolerance = self.tolerance if tolerance is None else tolerance
-        self._refuse_tolerance(tolerance)
+        refuse_tolerance(tolerance, self.view.scale.dtype)
         if draws is not None and draws < 1:
             raise LikelyError(f"draws={draws}: take at least one")
         cheap = self.dim <= EXACT_DIMENSIONS and not isinstance(self.net, UNet)
@@ -348,14 +349,6 @@ class ScoreSDE(ScoreModel):
         if steps < 1:
             raise LikelyError(f"steps={steps}: take at least one")
 
-    def _refuse_tolerance(self, tolerance: float) -> None:
-        least = torch.finfo(self.view.scale.dtype).eps
-        if not least <= tolerance < 1:
-            raise LikelyError(
-                f"tolerance={tolerance}: take {least:.1g}, the rounding of the network's numbers, or "
-                "more, and less than 1"
-            )
-
     def _at_data(
         self, n: int, context: Tensor | None, sampler: Sampler, steps: int
     ) -> Float[Tensor, "n dim"]:
@@ -395,37 +388,6 @@ class ScoreSDE(ScoreModel):
         y = y + lower / sigma * math.sqrt(variance) * torch.randn_like(y)
         kick = 2 * SIGNAL_TO_NOISE * lower
         return y - kick**2 / (2 * lower) * predicted(y, lower) + kick * torch.randn_like(y)
-
-
-def solve(
-    field: Callable[[Tensor, Tensor], Tensor],
-    start: Float[Tensor, "n columns"],
-    low: float,
-    high: float,
-    tolerance: float,
-) -> Float[Tensor, "n columns"]:
-    """The solution of an ODE at `high`, by Dormand and Prince's steps, to a tolerance for each row.
-
-    Sums are kept in float64: in float32 the rounding of some hundred terms would show.
-    """
-    if not len(start):
-        return start
-    dtype = start.dtype
-    times = torch.tensor([low, high], dtype=torch.float64, device=start.device)
-    # Steps are at most 1, where nothing moves, and end at the end: beyond it σ may overflow.
-    options = {
-        "norm": lambda y: y.square().mean(-1).sqrt().max(),
-        "max_step": 1.0,
-        "step_t": times[1:],
-    }
-
-    def wide(t: Tensor, y: Tensor) -> Tensor:
-        return field(t.to(dtype), y.to(dtype)).double()
-
-    from torchdiffeq import odeint  # which imports much of SciPy
-
-    end = odeint(wide, start.double(), times, rtol=tolerance, atol=tolerance, options=options)[-1]
-    return end.to(dtype)
 
 
 def divergence_of(
