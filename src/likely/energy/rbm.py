@@ -47,6 +47,11 @@ softplus = partial(F.softplus, threshold=40)  # where 20 would cost float64 half
 OFFSET_RATE = 0.01  # of the moving mean of the hidden units
 
 
+def scaled(t: Tensor, beta: Beta) -> Tensor:
+    """β t, without a pass where β is 1."""
+    return t if isinstance(beta, float) and beta == 1 else beta * t
+
+
 class _Known(torch.autograd.Function):
     """A value whose gradients with respect to parameters are known in closed form."""
 
@@ -204,8 +209,7 @@ class RBM(BoltzmannMachine):
 
     def _visible_input(self, h: Tensor, beta: Beta) -> Tensor:
         """β W h plus the biases."""
-        h = h if isinstance(beta, float) and beta == 1 else beta * h
-        return torch.addmm(self._bias(beta), h, self.weight.T)
+        return torch.addmm(self._bias(beta), scaled(h, beta), self.weight.T)
 
     def _visible_partition(self, u: Tensor, beta: Beta) -> Tensor:
         """log ∫ dv e^(−E) of an input, without h."""
@@ -223,13 +227,13 @@ class RBM(BoltzmannMachine):
         return torch.addmm(self.hidden_bias, self._statistic(v), self.weight)
 
     def _free_energy(self, v: Tensor, field: Tensor, beta: Beta = 1.0) -> Tensor:
-        return self._visible_energy(v, beta) - softplus(beta * field).sum(-1)
+        return self._visible_energy(v, beta) - softplus(scaled(field, beta)).sum(-1)
 
     def _visible_given(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         return self._visible_draw(self._visible_input(h, beta), beta)
 
     def _gibbs(self, field: Tensor, beta: Beta) -> Tensor:
-        return self._visible_given(drawn((beta * field).sigmoid()), beta)
+        return self._visible_given(drawn(scaled(field, beta).sigmoid()), beta)
 
     def _no_hidden(self, n: int) -> Tensor:
         return self.hidden_bias.new_zeros(n, len(self.hidden_bias))
@@ -321,7 +325,7 @@ class RBM(BoltzmannMachine):
             field = self._field(v)
             if replicas > 1:
                 v, field = self._swapped(v, field)
-            p = field.sigmoid() if replicas == 1 else (beta * field).sigmoid()
+            p = scaled(field, beta).sigmoid()
             h = drawn(p)
         self._chains = h
         n = len(h) // replicas

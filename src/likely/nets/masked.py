@@ -140,8 +140,7 @@ class Incremental:
         starts = [0, *accumulate(net.inputs)]
         features = [j for i in self.order for j in range(starts[i], starts[i + 1])]
         weights = [layer.weight for layer in net.layers]
-        self.weights = [weights[0][:, features], *weights[1:]]
-        self.bias = net.layers[-1].bias[:, None]
+        self.weights = [weights[0][:, features], *weights[1:-1]]
         self.features = weights[0].new_empty(len(features), n)
         self.h = [layer.bias[:, None].repeat(1, n) for layer in net.layers[:-1]]
         if net.context is not None:
@@ -151,32 +150,41 @@ class Incremental:
             torch.searchsorted(degree, torch.arange(len(self.order)), right=True).tolist()
             for degree in net.degrees
         ]
-        self.starts = [0, *accumulate(net.outputs)]
+        bias = net.layers[-1].bias[:, None]
+        self.last = [*zip(weights[-1].split(net.outputs), bias.split(net.outputs), strict=True)]
+        self._cut()
         self._advance()
 
-    @torch.no_grad()
+    def _cut(self) -> None:
+        """Cut the hidden layers into the units of each degree, once: a slice costs as much as a sum."""
+        self.blocks = []
+        for i, (weight, h, active) in enumerate(
+            zip(self.weights, self.h, self.active, strict=True)
+        ):
+            sizes = [stop - start for start, stop in pairwise([0, *self.ends[i]])]
+            residual = i > 0 and len(h) == len(self.h[i - 1])
+            before = self.h[i - 1].split(sizes) if residual else [None] * len(sizes)
+            parts = weight.split(sizes), h.split(sizes), active.split(sizes), before
+            self.blocks.append([*zip(*parts, strict=True)])
+
     def _advance(self) -> None:
         """Evaluate the hidden units whose degree is the present position."""
         source, known = self.features, self.known
-        for i, (h, active) in enumerate(zip(self.h, self.active, strict=True)):
-            stop = self.ends[i][self.position]
-            start = self.ends[i][self.position - 1] if self.position else 0
-            if stop > start:
-                new = h[start:stop].addmm_(self.weights[i][start:stop, :known], source[:known])
-                if i and len(h) == len(self.h[i - 1]):
-                    new += self.h[i - 1][start:stop]
-                torch.clamp_min(new, 0, out=active[start:stop])
-            source, known = active, stop
+        for blocks, active, ends in zip(self.blocks, self.active, self.ends, strict=True):
+            weight, h, activated, before = blocks[self.position]
+            if len(h):
+                h.addmm_(weight[:, :known], source[:known])
+                if before is not None:
+                    h += before
+                torch.clamp_min(h, 0, out=activated)
+            source, known = active, ends[self.position]
 
     @torch.no_grad()
     def outputs(self) -> Float[Tensor, "n outputs"]:
         """Outputs of the present entry, given the entries fed so far."""
-        entry = self.order[self.position]
-        rows = slice(self.starts[entry], self.starts[entry + 1])
+        weight, bias = self.last[self.order[self.position]]
         known = self.ends[-1][self.position]
-        return torch.addmm(
-            self.bias[rows], self.weights[-1][rows, :known], self.active[-1][:known]
-        ).T
+        return torch.addmm(bias, weight[:, :known], self.active[-1][:known]).T
 
     @torch.no_grad()
     def feed(self, features: Float[Tensor, "n features"]) -> None:
@@ -193,3 +201,4 @@ class Incremental:
         self.features = self.features[:, rows]
         self.h = [h[:, rows] for h in self.h]
         self.active = [active[:, rows] for active in self.active]
+        self._cut()

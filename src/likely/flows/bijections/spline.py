@@ -12,7 +12,8 @@ Outside the interval a spline on the line is the identity.
 
 A layer spends its time on passes over arrays of `bins` numbers for each value, so there are few of
 them: only the bin that holds the value is worked out, its derivatives are written down, and the
-arrays have the rows last, where they are contiguous.
+arrays have the rows last, where they are contiguous. Lengths are told in units of the least bin, in
+which all intervals are [−HALF, HALF].
 """
 
 from __future__ import annotations
@@ -26,15 +27,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEAST_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
+HALF = 0.5 / LEAST_BIN
 LEAST_SLOPE = 1e-3
 IDENTITY = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus of this gives slope 1
 
 
 class Bins(NamedTuple):
-    """The bins that hold some values; where there is a second dimension of 2, it is (x, y)."""
+    """The bins that hold some values; where there is a second dimension of 2, it is (x, y).
+
+    Lengths are in units of the least bin.
+    """
 
     fractions: Float[Tensor, "entries 2 bins n"]  # of all bins: softmax of the logits
-    reached: Float[Tensor, "entries bins+1 n"]  # 1 for knots up to the left one, 0 for those after
+    passed: Float[
+        Tensor, "entries bins-1 n"
+    ]  # 1 for inner knots up to the left one, 0 for those after
     fraction: Float[Tensor, "entries 2 n"]  # of this bin
     before: Float[Tensor, "entries 2 n"]  # sum of the fractions before
     left: Float[Tensor, "entries 2 n"]  # knot
@@ -63,6 +70,7 @@ class RationalQuadraticSpline(nn.Module):
 
     periodic: Tensor
     numbers: Tensor  # of the knots between the first and the last
+    sides: Tensor  # knots of a bin, from the left one on
 
     def __init__(
         self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0
@@ -71,8 +79,10 @@ class RationalQuadraticSpline(nn.Module):
         if bins < 1 or not bound > 0:
             raise ValueError(f"a spline needs bins ≥ 1 and bound > 0, not {bins} and {bound}")
         self.bins, self.bound = bins, bound
+        self.rest = 2 * HALF - bins  # what the bins share by their fractions, beside 1 for each
         self.register_buffer("periodic", periodic, persistent=False)
         self.register_buffer("numbers", torch.arange(1.0, bins)[:, None], persistent=False)
+        self.register_buffer("sides", torch.tensor([[0.0], [1.0]]), persistent=False)
         self.circles = bool(periodic.any())
         # On the line the slopes at the two ends are 1; on a circle they are equal, and there is a rotation.
         self.size = 3 * bins + 1 if self.circles else 3 * bins - 1
@@ -95,57 +105,56 @@ class RationalQuadraticSpline(nn.Module):
         theta, periodic = parameters, self.periodic[entries]
         if self.circles:
             y = torch.where(periodic[:, None], wrap(y - theta[:, -1]), y)
-        at, inside, half = self._clamp(y, periodic)
-        bins = self._bins(1, at, theta, half, periodic)
+        at, inside, unit = self._within(y, periodic)
+        bins = self._bins(1, at, theta, periodic)
         (x_k, y_k), (w, h), (d, d1) = _parts(bins)
         s = h / w
         rise = (at - y_k).clamp_min(0)
         b = torch.addcmul(h * d, rise, torch.sub(d + d1, s, alpha=2), value=-1)
         a, minus_c = h * s - b, s * rise
         # Rounding may push a vanishing discriminant below zero.
-        root = torch.addcmul(b.square(), a, minus_c, value=4).clamp_min(0).sqrt()
+        root = torch.addcmul(b * b, a, minus_c, value=4).clamp_min(0).sqrt()
         x = torch.addcmul(x_k, w, minus_c / (b + root), value=2)
-        return torch.where(inside, x, y)
+        return torch.where(inside, x * unit, y)
 
-    def _clamp(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """x within ±half, whether that changed nothing, and half of the interval."""
+    def _within(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """x within its interval, in units; whether that changed nothing; and the unit."""
         if not self.circles:
             at = x.clamp(-self.bound, self.bound)
-            return at, at == x, self.bound
+            return at / (self.bound / HALF), at == x, self.bound / HALF
         circle = periodic[:, None]
         half = torch.where(circle, x.new_tensor(math.pi), self.bound)
-        at = x.clamp(-half, half)
-        return at, (at == x) | circle, half[..., None]
+        at, unit = x.clamp(-half, half), half / HALF
+        return at / unit, (at == x) | circle, unit
 
     def _bins(
         self,
         axis: int,
         at: Float[Tensor, "entries n"],
         theta: Float[Tensor, "entries size n"],
-        half: Float[Tensor, "entries 1 1"] | float,
         periodic: Bool[Tensor, " entries"],
     ) -> Bins:
-        """The bins that hold values of x (axis 0) or y (axis 1), all within ±half."""
+        """The bins that hold values of x (axis 0) or y (axis 1), in units and within ±HALF."""
         K = self.bins
         fractions = theta[:, : 2 * K].unflatten(1, (2, K)).contiguous().softmax(2)
-        # Of the interval each bin gets the length `least`, and its fraction of the `rest`.
-        least, rest = 2 * LEAST_BIN * half, 2 * (1 - LEAST_BIN * K) * half
-        starts = least * self.numbers.to(at) - half
-        inner = (fractions[:, axis, :-1].cumsum(1).mul_(rest).add_(starts) <= at[:, None]).to(at)
-        k = inner.sum(1, keepdim=True)
-        reached = torch.cat([torch.ones_like(k), inner, torch.zeros_like(k)], 1)
-        free = torch.cat([k, K - 1 - k], 1).clamp(max=1)
-        knots = torch.cat([k, (k + 1) * free[:, 1:]], 1).long()
+        sides = self.sides.to(at)  # 0 and 1
+        inner = fractions[:, axis, :-1].cumsum(1)
+        inner = torch.add(self.numbers.to(at), inner, alpha=self.rest)
+        passed = (inner <= (at + HALF)[:, None]).to(at)
+        k = passed.sum(1, keepdim=True)
+        numbers = k + sides
+        numbers = numbers * (numbers < K)
+        knots, free = numbers.long(), numbers.clamp(max=1)
         pick = knots[:, :1, None].expand(-1, 2, -1, -1)
         fraction = fractions.gather(2, pick)[:, :, 0]
-        before = (fractions * reached[:, None, 1:]).sum(2)
-        left = rest * before + (least * k - half)
-        width = rest * fraction + least
+        before = (fractions[:, :, :-1] * passed[:, None]).sum(2)
+        left = torch.add(k - HALF, before, alpha=self.rest)
+        width = torch.add(sides[1], fraction, alpha=self.rest)
         if self.circles:
             free = torch.maximum(free, periodic[:, None, None].to(free))
         raw = theta[:, self.first_slope :][:, :K].gather(1, knots)
         slopes = F.softplus(raw * free + IDENTITY) + LEAST_SLOPE
-        return Bins(fractions, reached, fraction, before, left, width, knots, free, slopes)
+        return Bins(fractions, passed, fraction, before, left, width, knots, free, slopes)
 
 
 class _Values(torch.autograd.Function):
@@ -159,11 +168,11 @@ class _Values(torch.autograd.Function):
         theta: Float[Tensor, "entries size n"],
         spline: RationalQuadraticSpline,
     ) -> tuple[Tensor, ...]:
-        at, inside, half = spline._clamp(x, spline.periodic)
+        at, inside, unit = spline._within(x, spline.periodic)
         inside = inside.to(x)
-        bins = spline._bins(0, at, theta, half, spline.periodic)
+        bins = spline._bins(0, at, theta, spline.periodic)
         curve = _curve(at, bins)
-        y = torch.lerp(x, bins.left[:, 1] + bins.width[:, 1] * curve.rise, inside)
+        y = torch.lerp(x, unit * (bins.left[:, 1] + bins.width[:, 1] * curve.rise), inside)
         if spline.circles:
             y = torch.where(spline.periodic[:, None], wrap(y + theta[:, -1]), y)
         return y, inside * curve.slope.log(), *bins
@@ -182,13 +191,13 @@ class _Values(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None]:
         spline: RationalQuadraticSpline = ctx.spline
         x, theta, *saved = ctx.saved_tensors
-        at, inside, half = spline._clamp(x, spline.periodic)
+        at, inside, unit = spline._within(x, spline.periodic)
         inside = inside.to(x)
         again = torch.is_grad_enabled()  # second derivatives go through the bins, too
-        bins = spline._bins(0, at, theta, half, spline.periodic) if again else Bins(*saved)
+        bins = spline._bins(0, at, theta, spline.periodic) if again else Bins(*saved)
         by_y = torch.zeros_like(x) if by_y is None else by_y.contiguous()
         by_log = torch.zeros_like(x) if by_log is None else by_log
-        g, g_log = by_y * inside, by_log * inside
+        g, g_log = by_y * inside * unit, by_log * inside
         (w, h), (d, d1) = _parts(bins)[1:]
         xi, s, product, beta, top, rise, slope = _curve(at, bins)
         # By the slopes at the knots, and by x, w and h as if k were fixed.
@@ -202,22 +211,22 @@ class _Values(torch.autograd.Function):
         by_w = -xi * by_x - s * by_s / w
         by_h = g * rise + by_s / w
         # The left knot moves with the fractions of all bins before; then through the softmax.
-        rest = 2 * (1 - LEAST_BIN * spline.bins) * half
-        by_before = rest * torch.stack([-by_x, g], 1)
-        by_own = rest * torch.stack([by_w, by_h], 1)
+        by_before = spline.rest * torch.stack([-by_x, g], 1)
+        by_own = spline.rest * torch.stack([by_w, by_h], 1)
         mean = by_before * bins.before + by_own * bins.fraction
         by_theta = by_own.new_zeros(theta.shape)
         by_logits = by_theta[:, : 2 * spline.bins].unflatten(1, (2, -1))
         by_logits -= mean[:, :, None]
-        by_logits.addcmul_(bins.reached[:, None, :-1], by_own[:, :, None])
-        by_logits.addcmul_(bins.reached[:, None, 1:], (by_before - by_own)[:, :, None])
+        by_logits[:, :, 0] += by_own
+        by_logits[:, :, 1:].addcmul_(bins.passed[:, None], by_own[:, :, None])
+        by_logits[:, :, :-1].addcmul_(bins.passed[:, None], (by_before - by_own)[:, :, None])
         by_logits *= bins.fractions
         # The derivative of softplus is 1 − exp(−softplus).
         by_raw = torch.stack([by_d, by_d1], 1) * -(LEAST_SLOPE - bins.slopes).expm1() * bins.free
         by_theta[:, spline.first_slope :][:, : spline.bins].scatter_add_(1, bins.knots, by_raw)
         if spline.circles:
             by_theta[:, -1] = by_y * spline.periodic[:, None]
-        return torch.lerp(by_y, by_x, inside), by_theta, None
+        return torch.lerp(by_y, by_x / unit, inside), by_theta, None
 
 
 class Curve(NamedTuple):
