@@ -19,7 +19,6 @@ NAMES = {
     "maf": "MAF, 5 transforms",
     "nsf-coupling": "NSF, 6 couplings",
     "nsf": "NSF, autoregressive, 5 transforms",
-    "cnf": "CNF, exact divergence",
 }
 PEERS = {
     "realnvp": [*TORCH, "flowjax"],
@@ -27,7 +26,6 @@ PEERS = {
     "maf": ["zuko", "nflows", "torchflows", "flowjax"],
     "nsf-coupling": [*TORCH, "flowjax"],
     "nsf": [*TORCH, "flowjax"],
-    "cnf": ["zuko"],
 }
 # The least ratio to the fastest of three.
 GOALS = {
@@ -79,6 +77,5 @@ ROWS = [
     for d in (6, 21, 63)
     for work in WORKS
     for rows in ((512,) if work == "sample" else (512, 4096))
-    if kind != "cnf" or (d == 6 and rows == 512)
 ]
 ROWS += [row(kind, "train", 63, 512, ", compiled") for kind in ("realnvp", "maf", "nsf")]

@@ -149,7 +149,7 @@ def test_a_short_training_in_the_plane():
 def test_eight_gaussians():
     _, divergence, error = trained(eight_gaussians(), 16_000, 800)
     print(f"KL {divergence:.4f} ± {error:.4f}")
-    assert -3 * error < divergence < 0.03
+    assert -3 * error < divergence < 0.05
 
 
 @pytest.mark.parametrize(

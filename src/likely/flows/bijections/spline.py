@@ -39,9 +39,7 @@ class Bins(NamedTuple):
     """
 
     fractions: Float[Tensor, "entries 2 bins n"]  # of all bins: softmax of the logits
-    passed: Float[
-        Tensor, "entries bins-1 n"
-    ]  # 1 for inner knots up to the left one, 0 for those after
+    passed: Float[Tensor, "entries bins-1 n"]  # 1 for inner knots up to the left one, else 0
     fraction: Float[Tensor, "entries 2 n"]  # of this bin
     before: Float[Tensor, "entries 2 n"]  # sum of the fractions before
     left: Float[Tensor, "entries 2 n"]  # knot
@@ -200,7 +198,7 @@ class _Values(torch.autograd.Function):
         g, g_log = by_y * inside * unit, by_log * inside
         (w, h), (d, d1) = _parts(bins)[1:]
         xi, s, product, beta, top, rise, slope = _curve(at, bins)
-        # By the slopes at the knots, and by x, w and h as if k were fixed.
+        # By the slopes at the knots, and by x, w and h, in units, as if k were fixed.
         a, b, c = g * h / beta, 2 * g_log / beta, g_log / top
         even, odd = 1 - 2 * product, 1 - 2 * xi
         by_s = a * (xi.square() - rise * even) + 2 * g_log / s - b * even + 2 * c * product
