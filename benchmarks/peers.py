@@ -56,10 +56,8 @@ def likely(kind: str, d: int) -> Density:
         model.field.last.reset_parameters()
     model.prepare(lk.Batch(torch.randn(4096, d)))
 
-    def log_prob(x: Tensor) -> Tensor:
-        exact = model.density == lk.Kind.EXACT
-        return model.log_prob(x) if exact else model.log_likelihood(x).value
-
+    exact = model.density == lk.Kind.EXACT
+    log_prob = model.log_prob if exact else lambda x: model.log_likelihood(x).value
     return Density(model, log_prob, model.sample, loss=lambda x: model.loss(lk.Batch(x)).mean())
 
 

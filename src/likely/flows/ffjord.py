@@ -221,15 +221,16 @@ class FFJORD(AffineFlow):
             terms = []
             for _ in range(draws):
                 z, log_det = self.view(x)
-                terms.append(self._log_density(z, context, tolerance) + log_det)
+                terms.append(self._log_prob_real(z, context, tolerance) + log_det)
             return importance_bound(torch.stack(terms))
 
         value, stderr = self._in_chunks(estimate, x, context, seed)
         return Likelihood(value, Kind.ESTIMATE, stderr if draws > 1 else None)
 
-    def _log_density(
-        self, z: Float[Tensor, "n dim"], context: Tensor | None, tolerance: float
+    def _log_prob_real(
+        self, z: Tensor, context: Tensor | None, tolerance: float | None = None
     ) -> Float[Tensor, " n"]:
+        tolerance = self.tolerance if tolerance is None else tolerance
         field = self.field.along(context)
 
         def both(t: Tensor, state: Tensor) -> Tensor:
@@ -240,6 +241,6 @@ class FFJORD(AffineFlow):
         return self._log_prob_base(end[:, :-1]) + end[:, -1]
 
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
-        field, scale = self.field.along(context, divergence=False), self.view.scale
-        u = torch.randn(n, self.view.dim, dtype=scale.dtype, device=scale.device)
-        return solve(lambda t, z: field(t, z)[0], u, 1.0, 0.0, self.tolerance)
+        field = self.field.along(context, divergence=False)
+        start = self._sample_base(n)
+        return solve(lambda t, z: field(t, z)[0], start, 1.0, 0.0, self.tolerance)

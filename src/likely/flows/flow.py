@@ -51,12 +51,15 @@ class Flow(RealModel):
             z = torch.where(self.view.periodic, wrap(z), z)
         return -self._log_prob_real(z, self._context(batch.context, len(batch))) - log_det
 
-    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+    def _sample_base(self, n: int) -> Tensor:
         shape = (n, self.view.dim)
         scale = self.view.scale
         normal = torch.randn(shape, dtype=scale.dtype, device=scale.device)
         angle = (2 * torch.rand_like(normal) - 1) * math.pi
-        z = torch.where(self.view.periodic, angle, normal)
+        return torch.where(self.view.periodic, angle, normal)
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        z = self._sample_base(n)
         for transform in reversed(self.transforms):
             z = transform.inverse(z, context)  # type: ignore[operator]
         return z
