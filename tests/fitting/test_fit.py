@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import os
-import shutil
 
 import pytest
 import torch
@@ -16,7 +14,6 @@ from likely.core.artifact import read_tree
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 
-COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 SMALL = {"transforms": 1, "hidden": (8,), "bins": 4, "jitter": 0.0}
 
 
@@ -419,7 +416,7 @@ def test_rows_without_weight_do_not_matter_to_a_fit():
     torch.testing.assert_close(*[m.log_prob(grid) for m in models], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.skipif(not COMPILER, reason="needs a C++ compiler")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.parametrize("name", ["vae", pytest.param("nsf", marks=pytest.mark.slow)])
 def test_a_compiled_loss_gives_the_same_weights(name):

@@ -229,6 +229,27 @@ def test_langevin_crosses_the_seam_and_stays_inside():
     assert (chain.samples[:, 0, 2] < 0).any()  # from 3 to the other side of π
 
 
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiled_gradients_make_the_same_chains():
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.SiLU(), torch.nn.Linear(8, 1)
+    ).double()
+
+    def energy(x):
+        return network(x)[:, 0] + bounded(x)
+
+    init = torch.tensor([[1.0, 0.0, 3.0]], dtype=torch.float64).expand(50, 3)
+    for method in (Langevin, MALA, HMC):
+        plain, compiled = (
+            method(0.01, DOMAIN, compile=on).run(energy, init, 10, seed=1) for on in (False, True)
+        )
+        torch.testing.assert_close(compiled.samples, plain.samples, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(compiled.energy, plain.energy, rtol=1e-10, atol=1e-12)
+        assert not compiled.samples.requires_grad
+    assert all(p.grad is None for p in network.parameters())
+
+
 def test_hmc_tunes_step_and_mass():
     scale = torch.tensor([0.01, 1.0, 100.0])
     chain = HMC(1.0).run(

@@ -67,6 +67,7 @@ class HMC(GradientSampler):
         tuner = DualAveraging(step, self.target)
         scale = torch.ones_like(x[0])  # M^(−1/2)
         seen = Spread(x)
+        gradients = self._gradients(energy)
         e, gradient = value_and_gradient(energy, x)
         for t in itertools.count(1):
             epsilon = rows(step * (0.8 + 0.4 * torch.rand((), device=x.device)), x) * scale
@@ -76,7 +77,7 @@ class HMC(GradientSampler):
             for _ in range(self.leapfrogs):
                 p = p - epsilon / 2 * gradient_y
                 y = y + epsilon * p
-                f, gradient_y = value_and_gradient(energy, y)
+                f, gradient_y = gradients(y)
                 p = p - epsilon / 2 * gradient_y
             log_ratio = e - f + ((kinetic - p.square()) / 2).flatten(1).sum(1)
             accepted, acceptance, invalid = metropolis(log_ratio, f)

@@ -46,10 +46,11 @@ class Langevin(GradientSampler):
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = rows(torch.as_tensor(self.step, dtype=x.dtype, device=x.device), x)
         spread = (2 * step).sqrt()
+        gradients = self._gradients(energy)
         _, gradient = value_and_gradient(energy, x)
         for noise in _noise(x):
             x = noise.mul_(spread).add_(x).addcmul_(gradient, step, value=-1)
-            e, gradient = value_and_gradient(energy, x)
+            e, gradient = gradients(x)
             yield Move(x, e)
 
 
@@ -67,11 +68,12 @@ class MALA(GradientSampler):
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = torch.as_tensor(self.step, dtype=x.dtype, device=x.device)
         tuner = DualAveraging(step, self.target)
+        gradients = self._gradients(energy)
         e, gradient = value_and_gradient(energy, x)
         for t, noise in enumerate(_noise(x)):
             eta = rows(step, x)
             y = x - eta * gradient + (2 * eta).sqrt() * noise
-            f, gradient_y = value_and_gradient(energy, y)
+            f, gradient_y = gradients(y)
             back = (x - y + eta * gradient_y).square() / (4 * eta)
             log_ratio = e - f + (noise.square() / 2 - back).flatten(1).sum(1)
             accepted, acceptance, invalid = metropolis(log_ratio, f)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -189,6 +190,39 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
     return e.detach(), gradient
 
 
+Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def compiled_gradients(energy: Energy) -> Gradients:
+    """`value_and_gradient` of an energy, compiled at the first call by torch.compile.
+
+    Raises
+    ------
+    LikelyError
+        From the call, if the energy cannot be compiled.
+    """
+
+    def value(x: Tensor) -> tuple[Tensor, Tensor]:
+        e = energy(x)
+        return e.sum(), e
+
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.func.grad(value, has_aux=True)
+    # Random numbers of the energy, if it takes any, are then those of the plain one.
+    compiled = torch.compile(gradient, options={"fallback_random": True})
+
+    def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            slope, e = compiled(x)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise LikelyError(
+                f"the energy cannot be compiled ({' '.join(str(error).split())[:200]}); leave out "
+                "`compile`, or install a C++ compiler if that is what is missing"
+            ) from error
+        return e, slope
+
+    return gradients
+
+
 def rows(value: Tensor, like: Tensor) -> Tensor:
     """One value a row, shaped so that it broadcasts over that row's entries."""
     return value.view(-1, *[1] * (like.ndim - 1))
@@ -252,6 +286,10 @@ class GradientSampler(Sampler):
         Step size, of all chains or of each.
     domain : Domain, optional
         Where a sample lives; by default R^d.
+    compile : bool
+        Compile the energy's value and gradient (torch.compile): some seconds at the first step, which
+        long runs on a network repay; further runs on the same energy need none. torch compiles eight
+        energies in a process, and runs others as they are, with a warning.
     """
 
     scaling: ClassVar[float]  # the step suits temperature T as step · T^scaling
@@ -259,6 +297,7 @@ class GradientSampler(Sampler):
 
     step: float | Tensor
     domain: Domain | None = None
+    compile: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not (torch.as_tensor(self.step) > 0).all():
@@ -288,6 +327,10 @@ class GradientSampler(Sampler):
         for move in self._walk(energy_of_z, _to_coordinates(curved, x), tune):
             y, log_slope = _from_coordinates(curved, move.x)
             yield move._replace(x=y, energy=move.energy + log_slope)
+
+    def _gradients(self, energy: Energy) -> Gradients:
+        """x ↦ E(x), ∂E/∂x, for many calls."""
+        return compiled_gradients(energy) if self.compile else partial(value_and_gradient, energy)
 
     def with_step(self, step: float | Tensor) -> Self:
         """The same with another step."""
