@@ -43,12 +43,20 @@ AGAINST = {
     "maf": ("zuko", "nflows", "flowjax"),
     "nsf": ("zuko", "normflows", "flowjax"),
 }
+# Profiled on two Zen 4 cores.
 BOUNDS = {
-    "flows.realnvp-train-63": "products take 3.5 of 8.2 ms, Adam and its counters 0.7; the rest are some "
-    "thousand small operations, which compiling fuses: see the compiled row",
-    "flows.maf-train-63": "products: 3.8 of 6.4 ms on one thread; the rest is dispatch, tanh and exp",
-    "flows.nsf-sample-63": "dispatch: a pass over 63 columns of 5 transforms is 315 steps of some 60 small "
-    "operations; each hidden unit is evaluated once, so that the arithmetic is that of one ordinary pass",
+    "flows.realnvp-train-63": "products take 6.8 of 14.1 ms, Adam and its counters 0.8; the rest are "
+    "some two thousand small operations, which compiling fuses: see the compiled row",
+    "flows.maf-train-63": "products take 6.1 of 12.8 ms, Adam and its counters 0.9; the rest are some "
+    "1,200 small operations, which compiling fuses: see the compiled row",
+    "flows.nsf-train-63": "products take 19.9 of 54.1 ms, the passes that make a spline's knots and "
+    "their derivatives 5.2; the rest are element-wise operations on 512 × 63 splines",
+    "flows.nsf-train-63-compiled": "products, 19.9 of the 54.1 ms of a step that is not compiled",
+    "flows.maf-sample-63": "dispatch: 315 steps of some 85 small operations, views counted; products "
+    "take 13.8 of 47.6 ms under the profiler",
+    "flows.nsf-sample-63": "dispatch: a pass over 63 columns of 5 transforms is 315 steps of some 200 "
+    "small operations, views counted; products take 16.5 of 96.6 ms under the profiler, softmax "
+    "10.0. Each hidden unit is evaluated once, so that the arithmetic is that of one ordinary pass",
 }
 WORKS = {"train": "training step", "density": "density", "sample": "sampling"}
 
