@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import torch
 
-from likely.core.errors import LikelyError
+from likely.core.compiling import compiled, refuse_uncompilable
 from likely.core.model import Objective
 from likely.fitting.history import History
 
@@ -47,13 +46,8 @@ class Compilation:
         if not self.on and history.steps >= PLAIN:
             self._compile(history)
         started = time.perf_counter()
-        try:
+        with refuse_uncompilable("loss"):
             yield
-        except torch._dynamo.exc.TorchDynamoException as error:
-            raise LikelyError(
-                f"the loss cannot be compiled ({' '.join(str(error).split())[:200]}); leave out "
-                "`compile`, or install a C++ compiler if that is what is missing"
-            ) from error
         if self.done:
             return
         self.seconds.append(time.perf_counter() - started)
@@ -67,9 +61,5 @@ class Compilation:
         if len(self.seconds) > PLAIN // 2:  # fewer after a checkpoint
             history.compiled = {"plain": median(self.seconds[PLAIN // 2 :])}
         torch.compiler.reset()  # there is a limit for all models of a process together
-        # Random numbers are then those of the plain loss.
-        options: dict[str, Any] = {"fallback_random": True}
-        self.objectives[:] = [
-            replace(o, loss=torch.compile(o.loss, options=options)) for o in self.objectives
-        ]
+        self.objectives[:] = [replace(o, loss=compiled(o.loss)) for o in self.objectives]
         self.seconds, self.on = [], True

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from likely.core.compiling import compiled, refuse_uncompilable
 from likely.core.domain import Column, Domain, Interval, Periodic, Positive
 from likely.core.errors import DomainError, LikelyError
 from likely.core.model import seeded
@@ -206,18 +207,12 @@ def compiled_gradients(energy: Energy) -> Gradients:
         e = energy(x)
         return e.sum(), e
 
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.func.grad(value, has_aux=True)
-    # Random numbers of the energy, if it takes any, are then those of the plain one.
-    compiled = torch.compile(gradient, options={"fallback_random": True})
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]]
+    gradient = compiled(torch.func.grad(value, has_aux=True))
 
     def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
-        try:
-            slope, e = compiled(x)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            raise LikelyError(
-                f"the energy cannot be compiled ({' '.join(str(error).split())[:200]}); leave out "
-                "`compile`, or install a C++ compiler if that is what is missing"
-            ) from error
+        with refuse_uncompilable("energy"):
+            slope, e = gradient(x)
         return e, slope
 
     return gradients
