@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from likely.core.domain import COLUMNS, Column, Domain
 from likely.core.errors import DataError, DensityError, DomainError, LikelyError
 from likely.core.likelihood import Kind, Likelihood, importance_bound
+from likely.core.memory import keep_freed_memory
 from likely.core.view import Features, RealView
 
 
@@ -159,6 +160,7 @@ class GenerativeModel(nn.Module):
 
     def __init__(self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any):
         super().__init__()
+        keep_freed_memory()
         self.domain = domain
         self.context = context
         self.hyperparameters = hyperparameters

@@ -16,6 +16,7 @@ from torch import Tensor
 from likely.core.compiling import compiled, refuse_uncompilable
 from likely.core.domain import Column, Domain, Interval, Periodic, Positive
 from likely.core.errors import DomainError, LikelyError
+from likely.core.memory import keep_freed_memory
 from likely.core.model import seeded
 from likely.core.precision import fast_products
 from likely.core.view import LOG_TWO_PI, from_reals, to_reals
@@ -98,6 +99,7 @@ class Sampler(ABC):
                 f"{type(self).__name__}: steps = {steps}, thin = {thin}, burn_in = {burn_in} leave "
                 "no draws: take thin ≥ 1, steps ≥ thin and burn_in ≥ 0"
             )
+        keep_freed_memory()
         with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
             check_energy(energy, init, self.domain, outside=self.annealed)
             walk = self.walk(energy, init, burn_in)
