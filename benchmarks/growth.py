@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.suite import OURS, Options, Side, reason, seconds
+from benchmarks.suite import OURS, Options, Side, reason
 
 from benchmarks import mixtures, peers, reference
 from likely.core.precision import fast_products
@@ -98,16 +98,16 @@ def cost(side: Side) -> tuple[float, float]:
     """Seconds and bytes of one run."""
     from likely.fitting import memory
 
-    seconds(side, 1)
+    side.seconds(1)
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # freed memory hides what a run takes
         ctypes.CDLL(None).malloc_trim(0)
     memory.reset_peak()
     before = memory.peak()
-    times = [seconds(side, 1)]
+    times = [side.seconds(1)]
     added = memory.peak() - before
     while len(times) < REPEATS and times[0] < SHORT:
-        times.append(seconds(side, 1))
+        times.append(side.seconds(1))
     return min(times), added
 
 

@@ -7,9 +7,6 @@ instead.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.suite import OURS, Options, Side, size
+from benchmarks.processes import Process
+from benchmarks.suite import OURS, Gap, Options, Side, size
 from torch import Tensor, nn
 
 from benchmarks import reference
@@ -194,42 +192,17 @@ def torchflows(kind: str, d: int) -> Density:
 TORCH = {"zuko": zuko, "nflows": nflows, "normflows": normflows, "torchflows": torchflows}
 
 
-# JAX lives in its own environment and process, which does as it is told, so that runs still alternate.
-
-
-class Worker:
-    """`jax_worker.py` in the environment of JAX: one line of JSON for each request and each answer."""
-
-    def __init__(self, options: Options) -> None:
-        if not options.jax.exists():
-            raise RuntimeError("there is no environment with JAX (`make bench` builds one)")
-        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-        self.process = subprocess.Popen(
-            [options.jax, Path(__file__).with_name("jax_worker.py"), str(options.threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the JAX process has ended: see its messages above")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-
-worker = cache(Worker)
+@cache
+def jax_worker(options: Options) -> Process:
+    """`jax_worker.py` in the environment of JAX, which is another."""
+    if not options.jax.exists():
+        raise Gap("there is no environment with JAX (`make bench` builds one)")
+    script = Path(__file__).with_name("jax_worker.py")
+    return Process([options.jax, script, str(options.threads)], JAX_PLATFORMS="cpu")
 
 
 def flowjax(kind: str, d: int, work: str, rows: int, options: Options) -> Side:
-    jax = worker(options)
+    jax = jax_worker(options)
     layers, bins = LAYERS[kind], BINS if kind.startswith("nsf") else 0
     built = jax.ask(do="build", kind=kind, d=d, layers=layers, bins=bins, work=work, rows=rows)
     return Side(

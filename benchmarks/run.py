@@ -10,7 +10,6 @@ with `--repeats 1`, are only printed.
 """
 
 import argparse
-import contextlib
 import datetime
 import importlib
 import json
@@ -59,10 +58,10 @@ def part_module(part):
     return importlib.import_module(f"benchmarks.{part}")
 
 
-def conditions(options):
+def conditions(options, results):
     """Where and with what a part was measured."""
     import torch
-    from benchmarks.peers import worker
+    from benchmarks.peers import jax_worker
 
     versions = {}
     for name in LIBRARIES:
@@ -70,9 +69,8 @@ def conditions(options):
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "missing"
-    if worker.cache_info().currsize:
-        with contextlib.suppress(RuntimeError, OSError):  # it may have ended
-            versions |= worker(options).ask(do="versions")
+    if any("flowjax" in result.get("sides", ()) for result in results.values()):
+        versions |= jax_worker(options).ask(do="versions")
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -225,7 +223,8 @@ def main():
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # its times are stated
     os.environ["TQDM_DISABLE"] = "1"  # bars of other libraries
     import torch
-    from benchmarks.suite import Options
+    from benchmarks.processes import Processes
+    from benchmarks.suite import Options, Row
 
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
@@ -250,13 +249,15 @@ def main():
         if not rows:
             continue
         start, results, source = time.perf_counter(), {}, commit()
-        for row in rows:
-            print(f"{row.name} …", file=sys.stderr, flush=True)
-            results[row.name] = row.measure(options)
+        with Processes(options) as prepare:
+            for row in rows:
+                print(f"{row.name} …", file=sys.stderr, flush=True)
+                apart = {"prepare": prepare} if isinstance(row, Row) else {}
+                results[row.name] = row.measure(options, **apart)
         print(*module_page(module, results), sep="\n", flush=True)
         if (not wanted or part in wanted) and given.repeats != 1:
             stored[part] = {
-                "conditions": conditions(options) | {"commit": source},
+                "conditions": conditions(options, results) | {"commit": source},
                 "seconds": time.perf_counter() - start,
                 "rows": results,
             }

@@ -59,6 +59,15 @@ class Side:
     own_clock: bool = False
     compiles: bool = False
 
+    def seconds(self, calls: int) -> float:
+        """Seconds of one call, as a mean over several."""
+        own, start = 0.0, time.perf_counter()
+        for _ in range(calls):
+            result = self.run()
+            if self.own_clock:
+                own += result
+        return (own if self.own_clock else time.perf_counter() - start) / calls
+
 
 @dataclass(frozen=True)
 class Row:
@@ -90,17 +99,22 @@ class Row:
     bound: str = ""
     long: bool = False
 
-    def measure(self, options: Options) -> dict[str, Any]:
-        """Times, their ratios and what else the table shows, JSON-able."""
+    def measure(
+        self, options: Options, prepare: Callable[[Row, str], Side] | None = None
+    ) -> dict[str, Any]:
+        """Times, their ratios and what else the table shows, JSON-able.
+
+        `prepare` makes the side of a library; by default it is in this process.
+        """
         built: dict[str, Side] = {}
         warm: dict[str, float] = {}
         result: dict[str, Any] = {"work": self.work, "sides": {}, "gaps": {}}
         for name, build in self.sides.items():
             try:
-                side = build(options)
-                first = math.inf if self.long else seconds(side, 1)
+                side = prepare(self, name) if prepare else build(options)
+                first = math.inf if self.long else side.seconds(1)
                 again = side.compiles or first <= LONG
-                warm[name] = seconds(side, 1) if again else first
+                warm[name] = side.seconds(1) if again else first
             except Exception as error:
                 result["gaps"][name] = reason(error)
                 if name == OURS:
@@ -118,7 +132,7 @@ class Row:
         for _ in range(options.repeats or rounds):
             for name, side in list(built.items()):
                 try:
-                    times[name].append(seconds(side, calls[name]))
+                    times[name].append(side.seconds(calls[name]))
                 except Exception as error:
                     result["gaps"][name] = reason(error)
                     del built[name], result["sides"][name]
@@ -140,16 +154,6 @@ class Row:
         return result
 
 
-def seconds(side: Side, calls: int) -> float:
-    """Seconds of one call, as a mean over several."""
-    own, start = 0.0, time.perf_counter()
-    for _ in range(calls):
-        result = side.run()
-        if side.own_clock:
-            own += result
-    return (own if side.own_clock else time.perf_counter() - start) / calls
-
-
 def how_often(warm: dict[str, float], calls: dict[str, int], budget: float) -> int:
     """How often A B A B fits into the budget, within the bounds."""
     once = sum(warm[name] * calls[name] for name in warm)
@@ -161,8 +165,14 @@ def quartiles(values: list[float]) -> list[float]:
     return np.quantile(values, [0.25, 0.5, 0.75]).tolist()
 
 
+class Gap(Exception):
+    """Why a figure is missing, in words for the table."""
+
+
 def reason(error: Exception) -> str:
     """Why there is a gap, in a line."""
+    if isinstance(error, Gap):
+        return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} cannot be imported"
     lines = str(error).strip().splitlines()

@@ -61,6 +61,22 @@ def test_a_check_that_fails_is_a_gap_and_the_times_stay():
     assert "the numbers of parameters differ" in text
 
 
+def test_a_library_works_in_a_process_of_its_own():
+    processes, flows = (
+        pytest.importorskip("benchmarks.processes"),
+        pytest.importorskip("benchmarks.flows"),
+    )
+    (row,) = (row for row in flows.ROWS if row.name == "flows.realnvp-density-6")
+    with processes.Processes(OPTIONS) as prepare:
+        there, here = prepare(row, "likely"), row.sides["likely"](OPTIONS)
+        assert there.parameters == here.parameters
+        assert 0 < there.seconds(3) < 10
+        with pytest.raises(suite.Gap, match="nobody"):
+            prepare(row, "nobody")
+        assert prepare.running["likely"].process.poll() is None
+    assert prepare.running["likely"].process.poll() == 0
+
+
 def test_goals_name_what_is_missing_and_parts_measured_elsewhere():
     run = pytest.importorskip("benchmarks.run", reason="not part of this distribution")
     at = {"threads": 2, "commit": "abc", "versions": {"torch": "2"}, "processor": "a"}

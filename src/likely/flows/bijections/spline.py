@@ -173,48 +173,54 @@ class _Values(torch.autograd.Function):
         y = torch.lerp(x, unit * (bins.left[:, 1] + bins.width[:, 1] * curve.rise), inside)
         if spline.circles:
             y = torch.where(spline.periodic[:, None], wrap(y + theta[:, -1]), y)
-        return y, inside * curve.slope.log(), *bins
+        return y, inside * curve.slope.log(), *bins, *curve
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, theta, ctx.spline = inputs
-        _, _, *bins = output
-        ctx.mark_non_differentiable(*bins)
+        _, _, *terms = output
+        ctx.mark_non_differentiable(*terms)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, theta, *bins)
+        ctx.save_for_backward(x, theta, *terms)
 
     @staticmethod
     def backward(
-        ctx: Any, by_y: Tensor | None, by_log: Tensor | None, *of_bins: None
+        ctx: Any, by_y: Tensor | None, by_log: Tensor | None, *of_terms: None
     ) -> tuple[Tensor, Tensor, None]:
         spline: RationalQuadraticSpline = ctx.spline
         x, theta, *saved = ctx.saved_tensors
         at, inside, unit = spline._within(x, spline.periodic)
         inside = inside.to(x)
-        again = torch.is_grad_enabled()  # second derivatives go through the bins, too
-        bins = spline._bins(0, at, theta, spline.periodic) if again else Bins(*saved)
+        if torch.is_grad_enabled():  # second derivatives go through all terms
+            bins = spline._bins(0, at, theta, spline.periodic)
+            curve = _curve(at, bins)
+        else:
+            bins, curve = Bins(*saved[: len(Bins._fields)]), Curve(*saved[len(Bins._fields) :])
         by_y = torch.zeros_like(x) if by_y is None else by_y.contiguous()
         by_log = torch.zeros_like(x) if by_log is None else by_log
-        g, g_log = by_y * inside * unit, by_log * inside
         (w, h), (d, d1) = _parts(bins)[1:]
-        xi, s, product, beta, top, rise, slope = _curve(at, bins)
+        s, xi, eta, xi2, eta2, product, bend, beta, top, rise, slope = curve
         # By the slopes at the knots, and by x, w and h, in units, as if k were fixed.
-        a, b, c = g * h / beta, 2 * g_log / beta, g_log / top
-        even, odd = 1 - 2 * product, 1 - 2 * xi
-        by_s = a * (xi.square() - rise * even) + 2 * g_log / s - b * even + 2 * c * product
-        by_d = product * (a * (1 - rise) - b) + c * (1 - xi).square()
-        by_d1 = c * xi.square() - product * (a * rise + b)
-        by_xi = 2 * c * (d1 * xi + s * odd - d * (1 - xi)) - b * (d + d1 - 2 * s) * odd
-        by_x = g * slope + by_xi / w
-        by_w = -xi * by_x - s * by_s / w
-        by_h = g * rise + by_s / w
+        g, g2 = by_y * inside * unit, 2 * inside * by_log
+        a, b, c = g * h / beta, g2 / beta, g2 / top
+        e = torch.addcmul(b, a, rise)
+        by_s = torch.addcmul(g2 / s - e, a, xi2).addcmul(c + 2 * e, product)
+        by_d = ((a - e) * product).addcmul(c, eta2, value=0.5)
+        by_d1 = (c * xi2 / 2).addcmul(e, product, value=-1)
+        by_xi = c * (d1 * xi).addcmul(d, eta, value=-1)
+        by_xi = by_xi.addcmul(eta - xi, (c * s).addcmul(b, bend, value=-1))
+        by_x = (g * slope).addcdiv(by_xi, w)
+        by_ratio = by_s / w
+        by_h = by_ratio.addcmul(g, rise)
+        by_w = (s * by_ratio).addcmul(xi, by_x).neg()
         # The left knot moves with the fractions of all bins before; then through the softmax.
         by_before = spline.rest * torch.stack([-by_x, g], 1)
         by_own = spline.rest * torch.stack([by_w, by_h], 1)
         mean = by_before * bins.before + by_own * bins.fraction
-        by_theta = by_own.new_zeros(theta.shape)
+        by_theta = by_own.new_empty(theta.shape)
+        by_theta[:, 2 * spline.bins :] = 0
         by_logits = by_theta[:, : 2 * spline.bins].unflatten(1, (2, -1))
-        by_logits -= mean[:, :, None]
+        by_logits[:] = -mean[:, :, None]
         by_logits[:, :, 0] += by_own
         by_logits[:, :, 1:].addcmul_(bins.passed[:, None], by_own[:, :, None])
         by_logits[:, :, :-1].addcmul_(bins.passed[:, None], (by_before - by_own)[:, :, None])
@@ -230,9 +236,13 @@ class _Values(torch.autograd.Function):
 class Curve(NamedTuple):
     """The terms of eqs. 4 and 5, of shape (entries, n)."""
 
-    xi: Tensor
     s: Tensor
-    product: Tensor  # ξ(1 − ξ)
+    xi: Tensor
+    eta: Tensor  # 1 − ξ
+    xi2: Tensor  # squares
+    eta2: Tensor
+    product: Tensor  # ξη
+    bend: Tensor  # d_k + d_{k+1} − 2s
     beta: Tensor
     top: Tensor  # of eq. 5, over s²
     rise: Tensor  # (y − y_k)/h
@@ -243,11 +253,13 @@ def _curve(x: Tensor, bins: Bins) -> Curve:
     (x_k, _), (w, h), (d, d1) = _parts(bins)
     s = h / w
     xi = ((x - x_k) / w).clamp(0, 1)  # knots are summed up twice, and rounded differently
-    product = xi * (1 - xi)
-    beta = s + (d + d1 - 2 * s) * product
-    top = d1 * xi.square() + 2 * s * product + d * (1 - xi).square()
-    rise = (s * xi.square() + d * product) / beta
-    return Curve(xi, s, product, beta, top, rise, (s / beta).square() * top)
+    eta = 1 - xi
+    xi2, eta2, product = xi.square(), eta.square(), xi * eta
+    bend = torch.sub(d + d1, s, alpha=2)
+    beta = torch.addcmul(s, bend, product)
+    top = (d1 * xi2).addcmul(d, eta2).addcmul(s, product, value=2)
+    rise = (s * xi2).addcmul(d, product) / beta
+    return Curve(s, xi, eta, xi2, eta2, product, bend, beta, top, rise, (s / beta).square() * top)
 
 
 def _parts(bins: Bins) -> list[tuple[Tensor, ...]]:
