@@ -486,7 +486,8 @@ class VonMises(Mixture):
 
 def choose(logits: Float[Tensor, "*shape k"]) -> Shaped[Tensor, "*shape"]:
     """Draw a category for each row of logits, by inversion; some may be −inf."""
-    mass = logits.softmax(-1).cumsum(-1)
+    # Inversion needs no normalisation, and torch's softmax is slow over a few categories.
+    mass = (logits - logits.amax(-1, keepdim=True)).exp().cumsum(-1)
     return (mass <= torch.rand_like(mass[..., :1]) * mass[..., -1:]).sum(-1)
 
 
