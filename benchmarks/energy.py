@@ -182,7 +182,8 @@ ROWS = [
         {"torchebm": 1.5},
         tolerance=0.05,
         bound="the energy and its gradient by autograd, nine tenths of a step, which both libraries "
-        "take from torch; compiling fuses SiLU with what is around it: see the compiled row",
+        "take from torch: products 0.6 of 1.2 ms, SiLU and its derivative 0.25; compiling fuses SiLU "
+        "with what is around it: see the compiled row",
     ),
     Row(
         "energy.langevin-compiled",

@@ -43,15 +43,16 @@ AGAINST = {
     "maf": ("zuko", "nflows", "flowjax"),
     "nsf": ("zuko", "normflows", "flowjax"),
 }
-# Profiled on two Zen 4 cores.
+# Profiled on two Zen 4 cores, whose speed changes by up to a half within seconds.
 BOUNDS = {
-    "flows.realnvp-train-63": "products take 6.8 of 14.1 ms, Adam and its counters 0.8; the rest are "
+    "flows.realnvp-train-63": "products take 6.7 of 13.3 ms, Adam and its counters 0.8; the rest are "
     "some two thousand small operations, which compiling fuses: see the compiled row",
+    "flows.realnvp-train-63-compiled": "products. Processes of the same code differ, see the README",
     "flows.maf-train-63": "products take 6.1 of 12.8 ms, Adam and its counters 0.9; the rest are some "
     "1,200 small operations, which compiling fuses: see the compiled row",
-    "flows.nsf-train-63": "products take 19.9 of 54.1 ms, the passes that make a spline's knots and "
-    "their derivatives 5.2; the rest are element-wise operations on 512 × 63 splines",
-    "flows.nsf-train-63-compiled": "products, 19.9 of the 54.1 ms of a step that is not compiled",
+    "flows.nsf-train-63": "products take 21 of some 50 ms; the rest are element-wise operations on "
+    "512 × 63 splines, of which softmax takes 2.4",
+    "flows.nsf-train-63-compiled": "products, 21 of the 50 ms of a step that is not compiled",
     "flows.maf-sample-63": "dispatch: 315 steps of some 85 small operations, views counted; products "
     "take 13.8 of 47.6 ms under the profiler",
     "flows.nsf-sample-63": "dispatch: a pass over 63 columns of 5 transforms is 315 steps of some 200 "
