@@ -10,6 +10,7 @@ with `--repeats 1`, are only printed.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -62,6 +63,7 @@ def conditions(options, results):
     """Where and with what a part was measured."""
     import torch
     from benchmarks.peers import jax_worker
+    from benchmarks.suite import Gap
 
     versions = {}
     for name in LIBRARIES:
@@ -70,7 +72,8 @@ def conditions(options, results):
         except PackageNotFoundError:
             versions[name] = "missing"
     if any("flowjax" in result.get("sides", ()) for result in results.values()):
-        versions |= jax_worker(options).ask(do="versions")
+        with contextlib.suppress(Gap, OSError):  # what was measured must not be lost for it
+            versions |= jax_worker(options).ask(do="versions")
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),

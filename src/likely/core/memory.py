@@ -6,9 +6,8 @@ import functools
 
 import torch
 
-LARGEST = (32 << 20) - (
-    1 << 14
-)  # bytes; glibc adapts to blocks of at most 32 MiB, headers included
+# In bytes: glibc adapts to blocks of at most 32 MiB, their headers included.
+LARGEST = (32 << 20) - (1 << 14)
 
 
 @functools.cache
