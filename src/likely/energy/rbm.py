@@ -205,7 +205,8 @@ class RBM(BoltzmannMachine):
 
     def _visible_energy(self, v: Tensor, beta: Beta) -> Tensor:
         """The part of the energy without h."""
-        return -torch.linalg.vecdot(v, self._bias(beta))
+        bias = self._bias(beta)
+        return -(v @ bias if bias.ndim == 1 else torch.linalg.vecdot(v, bias))
 
     def _visible_input(self, h: Tensor, beta: Beta) -> Tensor:
         """β W h plus the biases."""
@@ -359,8 +360,7 @@ class RBM(BoltzmannMachine):
         t, p = self._statistic(v) - mu, p - lam
         with fast_products(self.device):
             d_weight = t.T @ (c[:, None] * p)
-        by_t, by_p = (c * (1 - torch.linalg.vecdot(*pair)) for pair in ((p, lam), (t, mu)))
-        return d_weight, by_t @ t, by_p @ p  # oneDNN is slow at products with a vector
+        return d_weight, t.T @ c - d_weight @ lam, p.T @ c - d_weight.T @ mu
 
     # Use.
 
