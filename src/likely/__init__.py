@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         DensityError,
         DivergenceError,
         DomainError,
+        EstimateWarning,
         LikelyError,
     )
     from likely.core.likelihood import Figure, Kind, Likelihood
@@ -56,7 +57,9 @@ _PUBLIC = {
         "Binary Categorical Constant Count Domain Integer Interval Periodic Positive Real Spin "
         "binary categories infer_domain integers reals spins table text"
     ),
-    "core.errors": ("ArtifactError DataError DensityError DivergenceError DomainError LikelyError"),
+    "core.errors": (
+        "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError"
+    ),
     "core.likelihood": "Figure Kind Likelihood",
     "core.model": "Batch GenerativeModel Objective",
     "core.registry": "make models register",

@@ -11,6 +11,7 @@ import likely as lk
 from likely import truth
 from likely.core.model import Batch, seeded
 from likely.energy import EBM
+from likely.energy.base import GaussianBase
 from likely.energy.rollback import IN_A_ROW, KEPT, Rollback
 from likely.truth import gaussian_mixture
 
@@ -102,6 +103,16 @@ def test_log_z_agrees_with_quadrature(domain):
     torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("shift", [1, 3, 4])
+def test_the_integral_reaches_into_the_tails_of_the_base(shift, d):
+    """E e^(shift u) = e^(shift²/2), most of which lies around u = shift."""
+    found = GaussianBase(torch.zeros(d, dtype=torch.bool)).integral(lambda u: -shift * u[:, 0])
+    assert abs(found.value - shift**2 / 2) < 4 * found.stderr + 1e-4
+    assert found.stderr < 0.03
+
+
+@pytest.mark.filterwarnings("ignore:log Z")  # of some seeds
 def test_intervals_of_annealed_importance_sampling_cover_log_z():
     model, errors = random_model(), []
     nodes, log_area = plane(PLANE, 150)

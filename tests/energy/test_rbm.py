@@ -182,6 +182,14 @@ def test_intervals_of_annealed_importance_sampling_cover_at_their_rate():
     assert 90 <= covered <= 99
 
 
+def test_a_poor_estimate_of_log_z_warns():
+    model = lk.make("rbm", lk.binary(24), hidden=24, seed=0)
+    with torch.no_grad():
+        model.weight.normal_(0, 3)
+    with pytest.warns(lk.EstimateWarning, match=r"log Z: the weights of 100 chains are worth \d"):
+        model.log_likelihood(torch.zeros(1, 24).long(), betas=5, chains=100, seed=0)
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_samples_follow_the_probabilities(exact, monkeypatch):
     model = machine(hidden=6, sample_steps=40)

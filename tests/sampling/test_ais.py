@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -94,6 +95,8 @@ def test_a_base_that_reaches_beyond_the_support():
     log_z = math.log(math.sqrt(math.pi / 2))
     result = ais(energy, base, kernel=MALA(0.5), betas=30, chain_steps=20, seed=0)
     assert abs(result.log_z.value - log_z) < 3 * result.log_z.stderr
+    # No long chain starts where it cannot move; on the way back none sees the other half of the base.
+    assert abs(result.gap.value - math.log(2)) < 3 * result.gap.stderr
     chain = SMC(base, MALA(0.5)).run(energy, base.sample(2000, seed=3), 1, 4)
     assert abs(chain.info["log_z"] - log_z) < 3 * chain.info["log_z_stderr"]
     assert (chain.last > 0).all()
@@ -122,6 +125,38 @@ def test_a_mode_that_long_chains_miss_shows_when_they_start_in_the_data():
         exact=target.sample(200, 1),
     )
     assert exact.reverse.value > target.log_z - 3 * exact.reverse.stderr
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_reverse_run_that_ends_nowhere_is_noticed(seed):
+    """Long chains that start outside the support, and stay there."""
+    outside = torch.full((100, 1), -1.0)
+    result = ais(
+        lambda x: torch.where(x[:, 0] > 0, x[:, 0].square() / 2, torch.inf),
+        truth.gaussian([0.0], [[4.0]]),
+        kernel=MALA(1e-4), betas=torch.linspace(0, 1, 31), init=outside, chain_steps=1, seed=seed,
+    )  # fmt: skip
+    assert not math.isfinite(result.gap.value)
+    assert any("differ by" in note for note in result.notes)
+
+
+def test_the_error_of_smc_is_its_spread_and_grows_where_a_kernel_forgets_slowly():
+    base = truth.gaussian([0.0] * 10, torch.eye(10))
+    target = truth.gaussian([0.0] * 10, 0.01 * torch.eye(10))
+
+    def estimates(moves: int) -> tuple[Tensor, Tensor]:
+        infos = []
+        for seed in range(20):
+            smc = SMC(base, MALA(0.1), moves=moves)
+            infos.append(smc.run(target.energy, base.sample(300, seed=seed), 1, seed).info)
+        found, stderr = (
+            torch.stack([i[name] for i in infos]) for name in ("log_z", "log_z_stderr")
+        )
+        return (found - target.log_z) / stderr, stderr
+
+    scores, stderr = estimates(20)
+    assert 0.005 < stats.chi2.cdf(scores.square().sum().item(), 20) < 0.995
+    assert estimates(5)[1].mean() > 1.2 * stderr.mean()
 
 
 def test_smc_estimates_log_z():

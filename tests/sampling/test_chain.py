@@ -68,15 +68,21 @@ def test_a_chain_that_has_not_mixed_says_so():
 
 def test_angles_are_looked_at_as_points_of_a_circle():
     circle = lk.table(lk.Periodic(-math.pi, math.pi))
-    angle = math.pi + 0.3 * torch.randn(4, 2000)
-    angle = (angle + math.pi) % (2 * math.pi) - math.pi
-    angle[:2] = angle[:2].clamp_min(-math.pi + 1e-3)
-    seam = torch.stack([angle[0].abs(), -angle[1].abs(), angle[2], angle[3]])
+    angle = 0.3 * torch.randn(4, 2000)
+    angle[0] += 2 * math.pi  # the same points, a turn further
     energy = torch.zeros(4, 2000)
-    flat = Chain(seam[..., None], energy, *torch.ones(2, 1))
-    round_ = Chain(seam[..., None].abs(), energy, *torch.ones(2, 1), circle)
+    flat = Chain(angle[..., None], energy, *torch.ones(2, 1))
+    round_ = Chain(angle[..., None], energy, *torch.ones(2, 1), circle)
     assert flat.diagnostics.r_hat > 1.1
     assert round_.diagnostics.r_hat < 1.01
+
+
+def test_a_run_without_one_accepted_proposal_says_so():
+    """From one point all entries are constant, and acceptances of 1e-5 are not 0."""
+    chain = MALA(1.6).run(normal, torch.full((4, 20), 0.5), 200, 0)
+    assert (chain.samples == 0.5).all()
+    assert chain.acceptance.min() > 0
+    assert "every proposal was rejected" in chain.diagnostics.notes[0]
 
 
 X = torch.zeros(5, 2)
@@ -124,10 +130,21 @@ def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, mess
         (lambda: Gibbs(lk.categories(3, 2), independent=True), "two values only"),
         (lambda: ParallelTempering(HMC(), (2, 4)), "rise from 1"),
         (lambda: SMC(GAUSSIAN, HMC(), ess=1.0), "between 0 and 1"),
+        (lambda: SMC(GAUSSIAN, HMC()).run(normal, X[:1], 1), "two particles"),
+        (lambda: SMC(GAUSSIAN, Langevin(0.1)).run(normal, X, 1), "biased by its step"),
+        (lambda: ais(normal, GAUSSIAN, kernel=Langevin(0.1)), "biased by its step"),
+        (lambda: ais(normal, GAUSSIAN, kernel=MALA(torch.ones(512))), "one for all chains"),
+        (lambda: ParallelTempering(MALA(torch.ones(2)), (1, 2)), "one for all chains"),
         (lambda: Gibbs(lk.binary(13), [range(13)]).run(normal, torch.zeros(2, 13), 1), "smaller"),
         (
             lambda: Gibbs(lk.spins(2), [[0, 1]], True).run(
                 lambda s: s[:, 0] * s[:, 1], torch.ones(99, 2), 1, 0
+            ),
+            "interact",
+        ),
+        (
+            lambda: Gibbs(lk.spins(2), [[0, 1]], True).run(
+                lambda s: 1e4 + s[:, 0] * s[:, 1], torch.ones(99, 2), 1, 0
             ),
             "interact",
         ),

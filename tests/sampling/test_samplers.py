@@ -261,6 +261,34 @@ def test_hmc_tunes_step_and_mass():
     assert chain.mixed
 
 
+def test_hmc_is_not_misled_by_angles_that_go_round_and_round():
+    """On its covering line an angle wanders off, and its mass must not follow."""
+    domain = lk.table(lk.Periodic(-math.pi, math.pi), lk.Real())
+    chain = HMC(0.2, domain).run(
+        lambda x: x[:, 1].square() / 2 - 0.3 * x[:, 0].cos(),
+        torch.zeros(50, 2), 500, 1, burn_in=1000,
+    )  # fmt: skip
+    assert chain.info["scale"][0] < 2
+    assert chain.info["step"] > 0.1
+    assert chain.mixed
+
+
+def test_states_without_a_shape_of_their_own():
+    init = torch.zeros(1000)
+    for sampler in (Langevin(0.1), MALA(0.5), HMC(0.5), ParallelTempering(MALA(0.5), (1, 2))):
+        chain = sampler.run(lambda x: x.square() / 2, init, 30, 0)
+        assert chain.samples.shape == (1000, 30)
+        assert chain.last.var().item() == pytest.approx(1.0, abs=0.2)
+
+
+def test_gibbs_rejects_an_energy_of_minus_infinity():
+    chain = Gibbs(lk.binary(2)).run(
+        lambda s: torch.where(s.sum(1) == 2, -math.inf, 0.0), torch.zeros(50, 2).long(), 20, 0
+    )
+    assert (chain.samples.sum(2) < 2).all()
+    assert "NaN or −∞" in "".join(chain.diagnostics.notes)
+
+
 def test_a_burn_in_of_one_step_leaves_the_step_as_it_was():
     for method in (MALA(0.3), HMC(0.3)):
         chain = method.run(lambda x: x.square().sum(1) / 2, torch.ones(4, 2), 4, 0, burn_in=1)

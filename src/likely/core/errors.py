@@ -1,4 +1,4 @@
-"""Exceptions. Each message says what is wrong, where, and what to do."""
+"""Exceptions, and a warning. Each message says what is wrong, where, and what to do."""
 
 from typing import get_args
 
@@ -25,6 +25,10 @@ class DivergenceError(LikelyError):
 
 class ArtifactError(LikelyError):
     """A file that `likely` wrote is missing, damaged, of another kind or of another configuration."""
+
+
+class EstimateWarning(UserWarning):
+    """The standard error of an estimate is too small."""
 
 
 def refuse_unless_one_of(name: str, value: object, allowed: object) -> None:

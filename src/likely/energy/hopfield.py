@@ -123,7 +123,7 @@ class Hopfield(BoltzmannMachine):
         )
         refuse_unless_one_of("storage", storage, Storage)
         patterns = max(1, domain.size // 10) if patterns is None else patterns
-        if patterns < 1 or temperature <= 0 or sample_steps < 1:
+        if patterns < 1 or not temperature > 0 or sample_steps < 1:
             raise LikelyError(
                 f"patterns={patterns}, temperature={temperature}, sample_steps={sample_steps}: all "
                 "must be above 0"
@@ -366,7 +366,7 @@ class ModernHopfield(RealModel):
         beta: float = 2.0,
     ) -> None:
         super().__init__(domain, context=context, patterns=patterns, beta=beta)
-        if patterns < 1 or beta <= 0:
+        if patterns < 1 or not beta > 0:
             raise LikelyError(f"patterns={patterns}, beta={beta}: both must be above 0")
         self.beta = beta
         self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from likely.core.artifact import checksum
 from likely.core.domain import Domain
+from likely.core.errors import EstimateWarning
 from likely.core.likelihood import Figure
 from likely.core.model import GenerativeModel
 from likely.sampling import Annealed
@@ -66,9 +68,14 @@ class Unnormalised(GenerativeModel):
         return torch.where(inside, self._energy(x), math.inf)
 
     def _estimated_log_z(self, betas: int, chains: int, seed: int | None) -> Figure:
-        """The estimate that is there for these parameters, if it took as much effort; or a new one."""
+        """The estimate that is there for these parameters, if it took as much effort; or a new one.
+
+        An `EstimateWarning` says if the new one has too small an error.
+        """
         if not self._knows(betas, chains):
-            self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
+            found = self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
+            for note in found.notes:
+                warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=4)
         value, stderr = self.log_z_found.tolist()
         return Figure(value, stderr)
 

@@ -164,7 +164,7 @@ class RBM(BoltzmannMachine):
                 f"hidden={hidden}, k={k}, sample_steps={sample_steps}, temperatures={temperatures}: "
                 "take at least one of each, and two temperatures"
             )
-        if sparsity < 0 or not 0 < activity < 1:
+        if not sparsity >= 0 or not 0 < activity < 1:
             raise LikelyError(
                 f"sparsity={sparsity}, activity={activity}: take a weight of 0 or more, and an "
                 "activity between 0 and 1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -14,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from likely.core.errors import DivergenceError
+from likely.core.errors import DivergenceError, EstimateWarning
 from likely.core.likelihood import Kind
 from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
 from likely.core.precision import fast_products
@@ -260,9 +261,11 @@ class Loop:
             return None, 0.0
         assert self.valid is not None
         model.eval()
-        likelihood = model.log_likelihood(
-            self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
-        )
+        with warnings.catch_warnings():  # a quick look may be a poor one
+            warnings.simplefilter("ignore", EstimateWarning)
+            likelihood = model.log_likelihood(
+                self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
+            )
         model.train()
         return likelihood.mean(self.valid.weight).value, likelihood.common_stderr
 

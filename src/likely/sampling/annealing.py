@@ -32,6 +32,13 @@ class Annealing:
         self, energy: Energy, base: Density, kernel: Sampler | Kernel, path: Path | None = None
     ) -> None:
         self.energy, self.base, self.kernel, self.path = energy, base, kernel, path
+        if isinstance(kernel, Sampler) and not kernel.invariant:
+            raise LikelyError(
+                f"{type(kernel).__name__} is biased by its step, and so would log Z be: take a kernel "
+                "that leaves the density invariant, such as MALA or HMC"
+            )
+        if isinstance(kernel, GradientSampler):
+            kernel.refuse_many_steps("annealing")
         self.betas: list[float] = []  # where the kernel's step was tuned …
         self.log_steps: list[float] = []  # … and to what
 
@@ -74,8 +81,8 @@ class Annealing:
 
     def stages(
         self, x: Tensor, ess: float, moves: int
-    ) -> Iterator[tuple[float, Tensor, Float[Tensor, " n"]]]:
-        """β, particles and log-weights of each stage from the base to the target.
+    ) -> Iterator[tuple[float, Tensor, Float[Tensor, " n"], Int64[Tensor, " n"]]]:
+        """β, particles, log-weights and ancestors of each stage from the base to the target.
 
         Each β is as large as a part `ess` of the effective sample size allows; then the particles
         are resampled and moved, and a step that can be tuned is nudged towards its acceptance.
@@ -85,7 +92,8 @@ class Annealing:
             weigh = self.weighing(x, beta)
             beta = next_beta(weigh, beta, ess)
             log_weight = weigh(beta)
-            x = x[systematic(log_weight.softmax(0))]
+            ancestor = systematic(log_weight.softmax(0))
+            x = x[ancestor]
             for _move in range(moves):
                 if isinstance(kernel, GradientSampler) and kernel.target < 1:
                     move = next(kernel.walk(self.energy_at(beta), x))
@@ -97,7 +105,7 @@ class Annealing:
             if isinstance(kernel, GradientSampler) and kernel.target < 1:
                 self.betas.append(beta)
                 self.log_steps.append(math.log(kernel.step))
-            yield beta, x, log_weight
+            yield beta, x, log_weight, ancestor
             if beta == 1:
                 return
         raise LikelyError(

@@ -122,7 +122,11 @@ class Chain:
 
     def _notes(self, r_hat: float, bulk: float, tail: float) -> tuple[str, ...]:
         notes = []
-        still = int((self.acceptance == 0).sum())
+        stayed = self.acceptance == 0
+        if self.samples.shape[1] > 1:  # an acceptance of 1e-5 never happens, either
+            alike = (self.samples == self.samples[:, :1]).flatten(1).all(1)
+            stayed = stayed | (alike & (self.acceptance < 1))
+        still = int(stayed.sum())
         if still == len(self.acceptance):
             notes.append("every proposal was rejected: take a smaller step or a closer proposal")
         elif still:

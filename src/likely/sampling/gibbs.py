@@ -99,8 +99,9 @@ class Gibbs(Sampler):
                 tried = x.flatten(1).repeat(len(table), 1, 1)
                 tried[:, :, block] = table[:, None]
                 e = energy(tried.view(-1, *x.shape[1:])).view(len(table), len(x))
-                invalid |= e.isnan().any(0)
-                law = torch.where(e.isnan(), torch.inf, e).neg().softmax(0)
+                none = e.isnan() | (e == -torch.inf)
+                invalid |= none.any(0)
+                law = torch.where(none, torch.inf, e).neg().softmax(0)
                 drawn = torch.multinomial(law.T, 1)[:, 0]
                 chain = torch.arange(len(x), device=x.device)
                 x, e = tried[drawn, chain].view(x.shape), e[drawn, chain]
@@ -124,7 +125,8 @@ class Gibbs(Sampler):
                 if sweep:
                     continue
                 change = (s - before).flatten(1)[:, block] * g
-                tolerance = 1e-5 + 1e-3 * (e.abs() + change.abs().sum(1))
+                rounding = 100 * torch.finfo(e.dtype).eps * (e.abs() + e_before.abs())
+                tolerance = 1e-5 + rounding + 1e-3 * change.abs().sum(1)
                 if ((e - e_before - change.sum(1)).abs() > tolerance).any():
                     raise LikelyError(
                         "Gibbs: independent=True, but the energy is not linear in each entry, or "

@@ -7,13 +7,14 @@ steps of length ε, and the end is accepted with probability min(1, exp(−ΔH))
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from likely.core.domain import Domain
+from likely.core.domain import Domain, Periodic
 from likely.core.errors import LikelyError
 from likely.sampling.sampler import (
     DualAveraging,
@@ -31,7 +32,8 @@ class HMC(GradientSampler):
     """Hamiltonian Monte Carlo.
 
     A burn-in tunes the step to an acceptance of 0.8 by dual averaging, and the diagonal mass to the
-    inverse variances over chains and steps, anew in each of its last three quarters. Each
+    inverse variances over chains and steps, anew in each of its last three quarters; an angle's
+    deviation counts at most as that of a uniform one. Each
     trajectory's step is drawn within ±20 %, so that none is periodic.
 
     Parameters
@@ -66,7 +68,7 @@ class HMC(GradientSampler):
         step = torch.as_tensor(self.step, dtype=x.dtype, device=x.device)
         tuner = DualAveraging(step, self.target)
         scale = torch.ones_like(x[0])  # M^(−1/2)
-        seen = Spread(x)
+        seen, widest = Spread(x), _widest(self.domain, x)
         gradients = self._gradients(energy)
         e, gradient = value_and_gradient(energy, x)
         for t in itertools.count(1):
@@ -79,7 +81,7 @@ class HMC(GradientSampler):
                 y = y + epsilon * p
                 f, gradient_y = gradients(y)
                 p = p - epsilon / 2 * gradient_y
-            log_ratio = e - f + ((kinetic - p.square()) / 2).flatten(1).sum(1)
+            log_ratio = e - f + ((kinetic - p.square()) / 2).view(len(x), -1).sum(1)
             accepted, acceptance, invalid = metropolis(log_ratio, f)
             x = torch.where(rows(accepted, x), y, x)
             gradient = torch.where(rows(accepted, x), gradient_y, gradient)
@@ -88,9 +90,21 @@ class HMC(GradientSampler):
                 step = tuner.update(acceptance.mean()) if t < tune else tuner.step
                 seen.add(x)
                 if t in (tune // 4, tune // 2, 3 * tune // 4) and t >= 10:
-                    scale = seen.deviation()
+                    scale = seen.deviation().minimum(widest)
                     tuner, seen = DualAveraging(tuner.step, self.target), Spread(x)
             yield Move(x, e, acceptance, invalid, {"step": step, "scale": scale})
+
+
+def _widest(domain: Domain | None, x: Tensor) -> Tensor:
+    """The deviation of a uniform angle in periodic columns, ∞ elsewhere.
+
+    On their covering line angles wander without end.
+    """
+    widest = x[0].new_full((x[0].numel(),), math.inf)
+    for column, index in [] if domain is None else domain.groups:
+        if isinstance(column, Periodic):
+            widest[index] = (column.high - column.low) / math.sqrt(12)
+    return widest.view_as(x[0])
 
 
 class Spread:

@@ -42,6 +42,7 @@ class Langevin(GradientSampler):
     """Unadjusted Langevin dynamics: fast, and biased by its step."""
 
     scaling = 1.0
+    invariant = False
 
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = rows(torch.as_tensor(self.step, dtype=x.dtype, device=x.device), x)
@@ -75,7 +76,7 @@ class MALA(GradientSampler):
             y = x - eta * gradient + (2 * eta).sqrt() * noise
             f, gradient_y = gradients(y)
             back = (x - y + eta * gradient_y).square() / (4 * eta)
-            log_ratio = e - f + (noise.square() / 2 - back).flatten(1).sum(1)
+            log_ratio = e - f + (noise.square() / 2 - back).view(len(x), -1).sum(1)
             accepted, acceptance, invalid = metropolis(log_ratio, f)
             x = torch.where(rows(accepted, x), y, x)
             gradient = torch.where(rows(accepted, x), gradient_y, gradient)

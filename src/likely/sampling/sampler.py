@@ -47,6 +47,7 @@ class Sampler(ABC):
 
     domain: Domain | None
     annealed: ClassVar[bool] = False  # starts from a base, which may reach beyond the support
+    invariant: ClassVar[bool] = True  # the density ∝ exp(−E) is stationary, and not nearly
 
     @abstractmethod
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
@@ -332,6 +333,13 @@ class GradientSampler(Sampler):
     def with_step(self, step: float | Tensor) -> Self:
         """The same with another step."""
         return replace(self, step=step)
+
+    def refuse_many_steps(self, where: str) -> None:
+        """Raise a `LikelyError` unless all chains have one step."""
+        if torch.as_tensor(self.step).numel() != 1:
+            raise LikelyError(
+                f"{where} changes the step of {type(self).__name__}: give one for all chains"
+            )
 
 
 Curved = list[tuple[Column, list[int]]]

@@ -48,6 +48,12 @@ class ParallelTempering(Sampler):
             raise LikelyError(
                 f"ParallelTempering: temperatures must rise from 1, at least two of them, not {T}"
             )
+        if isinstance(self.sampler, GradientSampler):
+            self.sampler.refuse_many_steps("ParallelTempering")
+
+    @property
+    def invariant(self) -> bool:  # type: ignore[override]
+        return self.sampler.invariant
 
     @property
     def domain(self) -> Domain | None:  # type: ignore[override]
@@ -64,8 +70,7 @@ class ParallelTempering(Sampler):
             return (e.view(-1, len(temperature)) / temperature.to(e.dtype)).flatten()
 
         if isinstance(inner, GradientSampler):
-            step = torch.as_tensor(inner.step, device=x.device).to(x.dtype)
-            step = (step * T**inner.scaling).to(x.dtype)
+            step = (float(inner.step) * T**inner.scaling).to(x.dtype)
             tuner = DualAveraging(step, inner.target)
         tried, swapped = torch.zeros(2, K - 1, device=x.device)
         y = x.repeat(K, *[1] * (x.ndim - 1))
@@ -93,6 +98,8 @@ class ParallelTempering(Sampler):
             if isinstance(inner, GradientSampler):
                 info["step"] = step
             acceptance = None if move.acceptance is None else move.acceptance[:n]
-            invalid = None if move.invalid is None else move.invalid[:n]
-            yield Move(y[0], e[0], acceptance, invalid, info)
+            invalid = e.isfinite().logical_not()  # of any replica: it then swaps no more
+            if move.invalid is not None:
+                invalid = invalid | move.invalid.view(K, n)
+            yield Move(y[0], e[0], acceptance, invalid.any(0), info)
             y = y.flatten(0, 1)
