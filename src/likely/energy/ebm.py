@@ -60,6 +60,7 @@ from likely.energy.partition import Unnormalised
 from likely.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_seen
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
+from likely.sampling.tempering import swap
 
 Training = Literal["likelihood", "denoising"]
 Method = Literal["auto", "ais", "integral"]
@@ -305,10 +306,7 @@ class EBM(Unnormalised):
             f = self._f(u.flatten(0, 1)).view(replicas, n)
             low = torch.arange(int(torch.randint(2, ())), replicas - 1, 2, device=u.device)
             high = low + 1
-            log_ratio = (betas[low] - betas[high])[:, None] * (f[low] - f[high])
-            swap = (torch.rand_like(log_ratio).log() < log_ratio)[..., None]
-            cold, hot = u[low], u[high]
-            u[low], u[high] = torch.where(swap, hot, cold), torch.where(swap, cold, hot)
+            swap(low, (betas[low] - betas[high])[:, None] * (f[low] - f[high]), u)
         return u, acceptance
 
     def _diverged(self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor) -> bool:

@@ -39,6 +39,7 @@ from likely.core.precision import fast_products
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
 from likely.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
+from likely.sampling.tempering import swap
 
 Negatives = Literal["cd", "persistent", "tempered"]
 
@@ -347,10 +348,7 @@ class RBM(BoltzmannMachine):
             - self._free_energy(v[low], field[low], hot)
             - self._free_energy(v[high], field[high], cold)
         )
-        swap = (torch.rand_like(log_ratio).log() < log_ratio)[..., None]
-        for t in (v, field):
-            below, above = t[low], t[high]
-            t[low], t[high] = torch.where(swap, above, below), torch.where(swap, below, above)
+        swap(low, log_ratio, v, field)
         return v.flatten(0, 1), field.flatten(0, 1)
 
     def _gradients(

@@ -11,11 +11,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.sampling.sampler import DualAveraging, Energy, GradientSampler, Move, Sampler
+
+
+def swap(
+    low: Int64[Tensor, " pairs"], log_ratio: Float[Tensor, "pairs n"], *states: Tensor
+) -> None:
+    """Swap what replicas `low` and `low` + 1 hold, by Metropolis' rule and in place.
+
+    States have shape (replicas, n, ...).
+    """
+    accepted = torch.rand_like(log_ratio).log() < log_ratio
+    for state in states:
+        chosen = accepted.view(*accepted.shape, *[1] * (state.ndim - 2))
+        cold, hot = state[low], state[low + 1]
+        state[low] = torch.where(chosen, hot, cold)
+        state[low + 1] = torch.where(chosen, cold, hot)
 
 
 @dataclass(frozen=True)
@@ -86,12 +102,7 @@ class ParallelTempering(Sampler):
             low = torch.arange(t % 2, K - 1, 2, device=x.device)
             high = low + 1
             log_ratio = (1 / T[low] - 1 / T[high])[:, None].to(e.dtype) * (e[low] - e[high])
-            swap = torch.rand_like(log_ratio).log() < log_ratio
-            for state in (y, e):
-                chosen = swap.view(*swap.shape, *[1] * (state.ndim - 2))
-                cold, hot = state[low], state[high]
-                state[low] = torch.where(chosen, hot, cold)
-                state[high] = torch.where(chosen, cold, hot)
+            swap(low, log_ratio, y, e)
             tried[low] += 1
             swapped[low] += log_ratio.clamp_max(0).exp().mean(1).to(swapped.dtype)
             info = {"swaps": swapped / tried}
