@@ -380,7 +380,9 @@ def score(
         print_json(report | means | {"file": str(out)})
         return
     text = f"{len(value):,} rows, mean log-likelihood {mean} nats ({likelihood.kind})"
-    if outside:
+    if outside == len(value):
+        text += "; all of them lie outside the domain"
+    elif outside:
         first = int((~inside).argmax())
         text += (
             f"; {mean_inside} without the {outside:,} outside the domain (the first is row {first})"

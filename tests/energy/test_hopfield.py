@@ -183,3 +183,18 @@ def test_options_out_of_range():
             lk.make(name, domain, **options)
     with pytest.raises(lk.LikelyError, match="loads"):
         capacity([0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"), [("hopfield", lk.spins(40)), ("modern-hopfield", lk.reals(50))]
+)
+def test_rows_that_are_stored_are_recalled_and_nothing_before(name, domain):
+    model = lk.make(name, domain, patterns=3)
+    x = torch.randn(3, domain.size)
+    x = x.sign().long() if domain.discrete else 5 * x
+    with pytest.raises(lk.LikelyError, match="nothing is stored yet"):
+        model.recall(x)
+    model.store(x)
+    torch.testing.assert_close(model.recall(x), x, rtol=0, atol=1e-2)
+    with pytest.raises(lk.DataError, match="4 rows for 3 patterns"):
+        model.store(torch.cat([x, x[:1]]))

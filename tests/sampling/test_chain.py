@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -85,6 +86,18 @@ def test_a_run_without_one_accepted_proposal_says_so():
     assert "every proposal was rejected" in chain.diagnostics.notes[0]
 
 
+def test_chains_that_ran_away_to_where_no_step_counts_say_so():
+    """Nothing keeps them from going downhill for ever."""
+    chain = HMC(0.1).run(lambda x: x[:, 0], torch.randn(64, 1), 200, 0, burn_in=100)
+    assert not chain.mixed
+
+
+def test_arrays_are_taken_and_fractions_of_a_step_are_not():
+    assert HMC().run(normal, np.zeros((4, 2), np.float32), 10, 0).samples.shape == (4, 10, 2)
+    with pytest.raises(lk.LikelyError, match="whole numbers"):
+        HMC().run(normal, X, 10.5, 0)
+
+
 X = torch.zeros(5, 2)
 GAUSSIAN = truth.gaussian()
 
@@ -125,6 +138,8 @@ def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, mess
         (lambda: MALA(0.0), "step must be positive"),
         (lambda: HMC(0.1, leapfrogs=0), "at least one leapfrog"),
         (lambda: HMC(0.1, lk.binary(3)), "continuous columns"),
+        (lambda: HMC(0.1, lk.Interval(0, 1)), "take lk.table"),
+        (lambda: SMC(GAUSSIAN, HMC()).run(normal, X, 1), "draws of the base"),
         (lambda: Gibbs(lk.reals(3)), "finitely many"),
         (lambda: Gibbs(lk.binary(3), [[0, 1]]), "must cover"),
         (lambda: Gibbs(lk.categories(3, 2), independent=True), "two values only"),

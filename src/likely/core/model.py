@@ -443,7 +443,10 @@ class GenerativeModel(nn.Module):
         name = type(self).__name__
         if self.density == Kind.NONE:
             return f"{name} has no likelihood: compare its samples instead (lk.evaluate)"
-        return f"{name}.{verb}: the density on this domain is a {self.density}; use log_likelihood"
+        return (
+            f"{name}.{verb}: the density on this domain is not exact ({self.density}): use "
+            "log_likelihood"
+        )
 
     def _context(self, context: Tensor | None, n: int) -> Tensor | None:
         """Features of a context of n rows, or of one row for all; errors where one is missing."""

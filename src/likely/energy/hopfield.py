@@ -30,7 +30,7 @@ from torch import Tensor
 from likely.core.domain import Binary, Domain, Periodic, Spin
 from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Figure
-from likely.core.model import Batch, RealModel, as_rows, seeded
+from likely.core.model import Batch, GenerativeModel, RealModel, as_rows, seeded
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
 from likely.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
@@ -53,6 +53,18 @@ def first_rows(batches: Iterable[Batch], wanted: int) -> Shaped[Tensor, "n *shap
     if not sum(len(part) for part in parts):
         raise DataError("no row has a weight above zero: there is nothing to store")
     return torch.cat(parts)
+
+
+def refuse_empty(model: GenerativeModel) -> None:
+    """Raise a `LikelyError` unless patterns are stored."""
+    if not model.prepared:
+        raise LikelyError(f"{type(model).__name__}: nothing is stored yet: call store, or lk.fit")
+
+
+def refuse_more(x: Tensor, patterns: Tensor) -> None:
+    """Raise a `DataError` if there are more rows than patterns."""
+    if len(x) > len(patterns):
+        raise DataError(f"{len(x)} rows for {len(patterns)} patterns: build the network with more")
 
 
 @register(
@@ -150,10 +162,7 @@ class Hopfield(BoltzmannMachine):
         """
         x = as_rows(x, self.domain, "x").to(self.device)
         self.domain.check(x)
-        if len(x) > len(self.factor):
-            raise DataError(
-                f"{len(x)} rows for {len(self.factor)} patterns: build the network with more"
-            )
+        refuse_more(x, self.factor)
         xi, _ = self._units(x)
         if self.storage == "hebbian":
             a = xi / math.sqrt(self.domain.size)
@@ -187,7 +196,10 @@ class Hopfield(BoltzmannMachine):
         ------
         DataError
             If a row lies outside the domain.
+        LikelyError
+            If nothing is stored.
         """
+        refuse_empty(self)
         x = as_rows(x, self.domain, "x").to(self.device)
         self.domain.check(x)
         s, _ = self._units(x)
@@ -373,6 +385,21 @@ class ModernHopfield(RealModel):
         self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
 
     @torch.no_grad()
+    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
+        """Make rows the patterns, in place of what was stored.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain, or there are more rows than `patterns`.
+        """
+        x = as_rows(x, self.domain, "x").to(self.device)
+        self.domain.check(x)
+        refuse_more(x, self.patterns)
+        self.prepare(Batch(x))
+        self.epoch([Batch(x)])
+
+    @torch.no_grad()
     def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Store the first rows: that is all the training there is."""
         z, _ = self.view(first_rows(batches, len(self.patterns)))
@@ -420,7 +447,10 @@ class ModernHopfield(RealModel):
         ------
         DataError
             If a row lies outside the domain.
+        LikelyError
+            If nothing is stored.
         """
+        refuse_empty(self)
         x = as_rows(x, self.domain, "x").to(self.device)
         self.domain.check(x)
         xi, _ = self.view(x)

@@ -83,6 +83,7 @@ def evaluate(
         )
     held, other = getattr(data, split), data.test if split == "train" else data.train
     scored = subset(len(held), rows, seed)
+    draws = KL_DRAWS if rows is None else min(rows, KL_DRAWS)
     with _evaluation_mode(model):
         return Evaluation(
             model=_name(model),
@@ -91,8 +92,8 @@ def evaluate(
             rows=len(scored),
             density=model.density,
             **_likelihoods(model, data, split, scored, seed),
-            **_divergences(model, data, seed),
-            **_modes(model, data, seed),
+            **_divergences(model, data, seed, draws),
+            **_modes(model, data, seed, draws),
             **sample_figures(model, data, held, other, seed, extractor, rows),
             **_costs(model, held, history, seed, rows),
         )
@@ -154,14 +155,14 @@ def _part(condition: Tensor, weight: Tensor | None) -> float:
     return (w[condition.cpu()].sum() / w.sum()).item()
 
 
-def _divergences(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:
+def _divergences(model: GenerativeModel, data: Data, seed: int, draws: int) -> dict[str, Any]:
     truth = data.truth
     if truth is None or model.density == Kind.NONE or model.context is not None:
         return {}
     if truth.sample is None or truth.log_prob is None:
         return {}
-    forward = forward_kl(model, truth, draws=KL_DRAWS, seed=stream(seed, "truth"))
-    reverse = reverse_kl(model, truth, draws=KL_DRAWS, seed=stream(seed, "model"))
+    forward = forward_kl(model, truth, draws=draws, seed=stream(seed, "truth"))
+    reverse = reverse_kl(model, truth, draws=draws, seed=stream(seed, "model"))
     return {
         "forward_kl": forward.mean(),
         "reverse_kl": reverse.mean(),
@@ -169,7 +170,7 @@ def _divergences(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any
     }
 
 
-def _modes(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:
+def _modes(model: GenerativeModel, data: Data, seed: int, draws: int) -> dict[str, Any]:
     """Which modes of the truth the model's draws reach."""
     truth = data.truth
     if (
@@ -179,7 +180,7 @@ def _modes(model: GenerativeModel, data: Data, seed: int) -> dict[str, Any]:
         or model.context is not None
     ):
         return {}
-    x = model.sample(KL_DRAWS, seed=stream(seed, "modes"))
+    x = model.sample(draws, seed=stream(seed, "modes"))
     found = mode_coverage(x, truth.modes, truth.mode_width, weights=truth.mode_weights)
     return {
         "modes_covered": Figure(found.covered / found.modes, math.nan),

@@ -44,7 +44,7 @@ PILOT_MOVES = 5  # … and its transitions
 LEAST_ESS = 0.2  # of the chains; with less, 95 % intervals cover in clearly fewer cases
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Annealed:
     """An estimate of log Z.
 
@@ -102,7 +102,7 @@ class Annealed:
             )
         return tuple(notes)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         kind = "upper bound in expectation" if self.exact else "diagnostic, from long chains"
         reverse = "" if self.reverse is None else f"; reverse {self.reverse} ({kind})"
         first = f"log Z = {self.log_z}{reverse}; ESS {self.ess:.0f} of {len(self.log_weights)}"

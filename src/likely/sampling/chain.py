@@ -123,17 +123,26 @@ class Chain:
     def _notes(self, r_hat: float, bulk: float, tail: float) -> tuple[str, ...]:
         notes = []
         stayed = self.acceptance == 0
-        if self.samples.shape[1] > 1:  # an acceptance of 1e-5 never happens, either
+        if self.samples.shape[1] > 1:  # an acceptance of 1e-5 is none, nor are steps below rounding
             alike = (self.samples == self.samples[:, :1]).flatten(1).all(1)
-            stayed = stayed | (alike & (self.acceptance < 1))
+            discrete = not self.samples.is_floating_point() or (
+                self.domain is not None and self.domain.discrete
+            )
+            stayed = stayed | (alike & ((self.acceptance < 1) | (not discrete)))
         still = int(stayed.sum())
         if still == len(self.acceptance):
-            notes.append("every proposal was rejected: take a smaller step or a closer proposal")
+            notes.append(
+                "no chain ever moved: every proposal was rejected (take a smaller step or a closer "
+                "proposal), or the steps are below rounding (is e^(−E) normalisable?)"
+            )
         elif still:
             notes.append(f"{still} of {len(self.acceptance)} chains never moved")
         if (self.invalid > 0).any():
             part = self.invalid.mean().item()
-            notes.append(f"the energy of {part:.2%} of the proposals was NaN or −∞ (rejected)")
+            notes.append(
+                f"the energy of {part:.2%} of the proposals was NaN or −∞ (rejected): it has no value "
+                "there, or steps are so long that it overflows"
+            )
         if math.isnan(r_hat):
             notes.append("too few draws to tell: keep at least 4 of each chain")
             return tuple(notes)

@@ -39,7 +39,17 @@ def _noise(x: Tensor) -> Iterator[Tensor]:
 
 
 class Langevin(GradientSampler):
-    """Unadjusted Langevin dynamics: fast, and biased by its step."""
+    """Unadjusted Langevin dynamics: fast, and biased by its step.
+
+    Nothing is rejected, and no diagnostic shows the bias: compare with half of the step, or with MALA.
+
+    Parameters
+    ----------
+    step : float or Tensor of shape (n,)
+        η, of all chains or of each.
+    domain, compile
+        As in `GradientSampler`: where a sample lives, and whether the energy is compiled.
+    """
 
     scaling = 1.0
     invariant = False
@@ -57,6 +67,11 @@ class Langevin(GradientSampler):
 
 class MALA(GradientSampler):
     """Metropolis-adjusted Langevin: exact; a burn-in tunes its step to an acceptance of 0.574.
+
+    Parameters
+    ----------
+    step, domain, compile
+        As in `Langevin`.
 
     References
     ----------

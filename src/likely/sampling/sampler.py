@@ -95,6 +95,10 @@ class Sampler(ABC):
             If there is nothing to run, the energy has the wrong shape, is no finite number at the
             start, or stops being one on the way.
         """
+        init = torch.as_tensor(init)
+        if any(n != int(n) for n in (steps, thin, burn_in)):
+            raise LikelyError(f"steps={steps}, thin={thin}, burn_in={burn_in}: take whole numbers")
+        steps, thin, burn_in = int(steps), int(thin), int(burn_in)
         if thin < 1 or steps < thin or burn_in < 0:
             raise LikelyError(
                 f"{type(self).__name__}: steps = {steps}, thin = {thin}, burn_in = {burn_in} leave "
@@ -300,6 +304,10 @@ class GradientSampler(Sampler):
     def __post_init__(self) -> None:
         if not (torch.as_tensor(self.step) > 0).all():
             raise LikelyError(f"{type(self).__name__}: the step must be positive, not {self.step}")
+        if not isinstance(self.domain, Domain | None):
+            raise DomainError(
+                f"{type(self).__name__}: domain={self.domain!r} is none: for columns, take lk.table(…)"
+            )
         if self.domain is not None and any(column.discrete for column in self.domain.columns):
             raise DomainError(
                 f"{type(self).__name__} moves along gradients and needs continuous columns; "

@@ -63,9 +63,14 @@ class SMC(Sampler):
         return self.kernel.domain
 
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
+        annealing = Annealing(energy, self.base, self.kernel)
         if len(x) < 2:
             raise LikelyError("SMC: at least two particles are needed")
-        annealing = Annealing(energy, self.base, self.kernel)
+        if (x == x[:1]).all():
+            raise LikelyError(
+                "SMC: all particles of init are the same: take draws of the base, "
+                "base.sample(n, seed=…)"
+            )
         log_z = torch.zeros((), dtype=torch.float64, device=x.device)
         n, first = len(x), torch.arange(len(x), device=x.device)
         for _, particles, log_weight, ancestor in annealing.stages(x, self.ess, self.moves):
