@@ -4,7 +4,7 @@
 
 By annealed importance sampling with `--betas` temperatures and `--chains` chains, forwards, and as a
 diagnostic backwards from chains that start at training rows. A run that was interrupted goes on when the
-command is repeated. To go below 85 nats takes longer, and more weight decay:
+command is repeated. A longer training, which overfits less with more weight decay:
 
     python benchmarks/rbm_mnist.py DATA/binarized_mnist.npz --minutes 75 --weight-decay 3e-4 \\
         --out runs/rbm-mnist-longer
