@@ -174,8 +174,7 @@ class Autoencoder(GenerativeModel):
         DataError
             If x or the context have the wrong shape, or a row lies outside the domain.
         """
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         _, x, features = self._checked(x, context)
         return self._code(x, features)
 

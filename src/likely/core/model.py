@@ -475,6 +475,12 @@ class GenerativeModel(nn.Module):
             context = context.to(self.device)
         return self._context(context, n)
 
+    def _within(self, x: Shaped[Tensor, "n *shape"]) -> Shaped[Tensor, "n *shape"]:
+        """Rows on the model's device; a `DataError` unless all lie in its domain."""
+        x = as_rows(x, self.domain, "x").to(self.device)
+        self.domain.check(x)
+        return x
+
     def _checked(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Which rows are in the support, x with the others moved inside, and context features."""
         x = as_rows(x, self.domain, "x").to(self.device)

@@ -15,9 +15,7 @@ from likely.core.model import seeded
 from likely.core.view import LOG_TWO_PI
 
 POINTS, SCRAMBLINGS = 1 << 12, 8  # of an integral
-REACH = (
-    2.0  # standard deviations of the base that its points have for one: mass may lie in the tails
-)
+REACH = 2.0  # deviation of those points, in the base's own: mass may lie in its tails
 
 
 class GaussianBase(nn.Module):
@@ -90,10 +88,9 @@ class GaussianBase(nn.Module):
 
         The error is that between the scramblings; mass beyond the reach of all of them escapes it.
         """
-        values = []
+        values, tiny = [], torch.finfo(self.mean.dtype).eps
         for seed in range(SCRAMBLINGS):
             points = SobolEngine(len(self.mean), scramble=True, seed=seed).draw(POINTS)
-            tiny = torch.finfo(self.mean.dtype).eps
             v = points.to(self.mean).clamp(tiny, 1 - tiny)
             t = torch.special.ndtri(v)
             u = torch.where(self.periodic, math.pi * (2 * v - 1), REACH * t)

@@ -30,7 +30,7 @@ from torch import Tensor
 from likely.core.domain import Binary, Domain, Periodic, Spin
 from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Figure
-from likely.core.model import Batch, GenerativeModel, RealModel, as_rows, seeded
+from likely.core.model import Batch, GenerativeModel, RealModel, seeded
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
 from likely.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
@@ -160,8 +160,7 @@ class Hopfield(BoltzmannMachine):
         DataError
             If a row lies outside the domain, or there are more rows than `patterns`.
         """
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         refuse_more(x, self.factor)
         xi, _ = self._units(x)
         if self.storage == "hebbian":
@@ -200,8 +199,7 @@ class Hopfield(BoltzmannMachine):
             If nothing is stored.
         """
         refuse_empty(self)
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         s, _ = self._units(x)
         with seeded(seed, self.device):
             return self._rows(self._settled(s, torch.zeros_like(s, dtype=torch.bool)))
@@ -393,8 +391,7 @@ class ModernHopfield(RealModel):
         DataError
             If a row lies outside the domain, or there are more rows than `patterns`.
         """
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         refuse_more(x, self.patterns)
         self.prepare(Batch(x))
         self.epoch([Batch(x)])
@@ -451,8 +448,7 @@ class ModernHopfield(RealModel):
             If nothing is stored.
         """
         refuse_empty(self)
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         xi, _ = self.view(x)
         for _ in range(steps):
             xi = (self.beta * xi @ self._used.T).softmax(1) @ self._used

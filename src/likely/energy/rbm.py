@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from likely.core.domain import Binary, Constant, Domain, Interval, Positive, Real, Spin
 from likely.core.errors import LikelyError, refuse_unless_one_of
-from likely.core.model import Batch, Recipe, as_rows
+from likely.core.model import Batch, Recipe
 from likely.core.precision import fast_products
 from likely.core.registry import register
 from likely.core.view import LOG_TWO_PI, RealView
@@ -370,8 +370,7 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
-        x = as_rows(x, self.domain, "x").to(self.device)
-        self.domain.check(x)
+        x = self._within(x)
         return self._field(self._units(x)[0]).sigmoid()
 
     @torch.no_grad()

@@ -194,9 +194,10 @@ def ais(
         log_weight = log_z0 + log_weight
         backwards = None
         if reverse:
-            if init is None:  # by their weights: some may not have reached the target
-                init = x[systematic(log_weight.softmax(0))]
-            start = (init if exact is None else exact).to(x)
+            start = init if exact is None else exact
+            if start is None:  # by their weights: some may not have reached the target
+                start = x[systematic(log_weight.softmax(0))]
+            start = start.to(x)
             if exact is None:
                 for _ in range(chain_steps):
                     start = annealing.move(start, 1.0)
