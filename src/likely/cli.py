@@ -375,7 +375,12 @@ def score(
     others = dataclasses.replace(likelihood, value=likelihood.value[inside])
     mean_inside = others.mean(None if weight is None else weight[inside])
     if as_json:
-        report = {"rows": len(value), "outside": outside, "kind": likelihood.kind}
+        report = {
+            "rows": len(value),
+            "outside": outside,
+            "kind": likelihood.kind,
+            "solver_tolerance": likelihood.tolerance,
+        }
         means = {"mean": mean.to_json(), "mean_inside": mean_inside.to_json()}
         print_json(report | means | {"file": str(out)})
         return

@@ -35,6 +35,15 @@ def test_mean_of_a_sum_has_both_kinds_of_error():
     assert mean.stderr == pytest.approx(math.hypot((2 * value).std().item() / 2, 0.5))
 
 
+def test_a_sum_is_as_coarse_as_its_coarser_solver():
+    value = torch.zeros(2)
+    exact = Likelihood(value, Kind.EXACT)
+    fine, coarse = (Likelihood(value, Kind.ESTIMATE, tolerance=t) for t in (1e-5, 1e-3))
+    assert (exact + exact).tolerance is None
+    assert (exact + fine).tolerance == 1e-5
+    assert (fine + coarse).tolerance == 1e-3
+
+
 def test_weight_two_is_a_row_repeated_in_the_mean():
     value = torch.randn(5, dtype=torch.float64)
     weighted = Likelihood(value, Kind.EXACT).mean(torch.tensor([1.0, 2, 1, 1, 0]))

@@ -347,6 +347,21 @@ def test_tables_name_the_farthest_columns():
     assert report["mmd"]["stderr"] > 0
 
 
+@pytest.mark.parametrize("name", ["score-sde", "ffjord"])
+def test_the_tolerance_of_the_solver_stays_with_the_number(name):
+    x = torch.randn(200, 2)
+    data = lk.load_data(x, domain=lk.reals(2))
+    model = lk.make(name, data.domain, hidden=(8, 8), tolerance=1e-3, seed=0)
+    lk.fit(model, data, steps=1)
+    assert model.log_likelihood(x[:2]).tolerance == 1e-3
+    assert model.log_likelihood(x[:2], tolerance=1e-2).tolerance == 1e-2
+    result = lk.evaluate(model, data, rows=20)
+    assert result.solver_tolerance == 1e-3
+    assert "a solver of tolerance 0.001" in str(result)
+    if name == "score-sde":
+        assert model.log_likelihood(x[:2], method="bound").tolerance is None
+
+
 def test_bits_per_dimension_name_the_dequantisation():
     x = torch.randint(0, 8, (2000, 3), generator=torch.Generator().manual_seed(0))
     data = data_of(lk.integers(8, 3), Split(x[:1000]), Split(x[1000:]))

@@ -79,12 +79,15 @@ class Likelihood:
         Standard errors of the single rows, independent between rows.
     common_stderr : float
         Standard error that all rows share, such as that of log Z.
+    tolerance : float, optional
+        Of the adaptive solver that the values come from, relative and absolute, if there was one.
     """
 
     value: Tensor
     kind: Kind
     stderr: Tensor | None = None
     common_stderr: float = 0.0
+    tolerance: float | None = None
 
     def __add__(self, other: Likelihood) -> Likelihood:
         """Sum row by row, of independently estimated parts."""
@@ -94,6 +97,7 @@ class Likelihood:
             self.kind + other.kind,
             sum(part.square() for part in errors).sqrt() if errors else None,  # type: ignore[union-attr]
             math.hypot(self.common_stderr, other.common_stderr),
+            max((t for t in (self.tolerance, other.tolerance) if t is not None), default=None),
         )
 
     def mean(self, weight: Tensor | None = None) -> Figure:

@@ -110,6 +110,7 @@ def _likelihoods(
     on_train = held_out(model, data.train, rows=rows, seed=seed)
     figures: dict[str, Any] = {
         "log_likelihood": figure,
+        "solver_tolerance": likelihood.tolerance,
         "train_log_likelihood": on_train[0].mean(on_train[1]),
         "held": likelihood,
         "held_train": on_train[0],

@@ -55,11 +55,11 @@ def held_out(
             if batch.weight is not None:
                 weights.append(batch.weight)
     errors = [part.stderr for part in parts if part.stderr is not None]
-    likelihood = Likelihood(
-        torch.cat([part.value for part in parts]).cpu(),
-        parts[0].kind,
-        torch.cat(errors).cpu() if errors else None,
-        max(part.common_stderr for part in parts),  # one log Z serves all chunks
+    likelihood = replace(
+        parts[0],
+        value=torch.cat([part.value for part in parts]).cpu(),
+        stderr=torch.cat(errors).cpu() if errors else None,
+        common_stderr=max(part.common_stderr for part in parts),  # one log Z serves all chunks
     )
     return likelihood, torch.cat(weights).cpu() if weights else None
 

@@ -32,6 +32,8 @@ class Evaluation:
         What kind of numbers the log-likelihoods are.
     log_likelihood : Figure, optional
         Weighted mean over the split, in nats per sample; None for models without a density.
+    solver_tolerance : float, optional
+        Relative and absolute, where an adaptive solver computed the log-likelihoods.
     train_log_likelihood : Figure, optional
         The same over at most as many training rows: what lies above is learnt by heart.
     outside : float, optional
@@ -96,6 +98,7 @@ class Evaluation:
     rows: int
     density: Kind
     log_likelihood: Figure | None = None
+    solver_tolerance: float | None = None
     train_log_likelihood: Figure | None = None
     outside: float | None = None
     bits_per_dimension: Figure | None = None
@@ -177,7 +180,10 @@ class Evaluation:
         if self.log_likelihood is None:
             add("log-likelihood", "none", "the model has no density")
         no_density = part(self.outside, "the weight has no density")
-        add("log-likelihood", self.log_likelihood, f"nats, {self.density}{no_density}")
+        solver = (
+            f" by a solver of tolerance {self.solver_tolerance:g}" if self.solver_tolerance else ""
+        )
+        add("log-likelihood", self.log_likelihood, f"nats, {self.density}{solver}{no_density}")
         add("… of training rows", self.train_log_likelihood, "nats")
         add("bits per dimension", self.bits_per_dimension, f"dequantisation: {self.dequantisation}")
         once = self.bits_per_character_in_windows is not None

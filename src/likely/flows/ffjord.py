@@ -225,7 +225,8 @@ class FFJORD(AffineFlow):
             return importance_bound(torch.stack(terms))
 
         value, stderr = self._in_chunks(estimate, x, context, seed)
-        return Likelihood(value, Kind.ESTIMATE, stderr if draws > 1 else None)
+        stderr = stderr if draws > 1 else None
+        return Likelihood(value, Kind.ESTIMATE, stderr, tolerance=tolerance)
 
     def _log_prob_real(
         self, z: Tensor, context: Tensor | None, tolerance: float | None = None

@@ -256,8 +256,10 @@ class ScoreSDE(ScoreModel):
             return mean_and_error(torch.stack(terms))
 
         value, stderr = self._in_chunks(estimate, x, context, seed)
-        kind = Kind.LOWER if method == "bound" else Kind.ESTIMATE
-        return Likelihood(value, kind, stderr if draws > 1 else None)
+        stderr = stderr if draws > 1 else None
+        if method == "bound":
+            return Likelihood(value, Kind.LOWER, stderr)
+        return Likelihood(value, Kind.ESTIMATE, stderr, tolerance=tolerance)
 
     def _bound(
         self, z: Float[Tensor, "n dim"], context: Tensor | None, sigma: Float[Tensor, " n"]
