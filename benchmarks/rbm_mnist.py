@@ -14,6 +14,7 @@ grey images that the files' training and validation rows were drawn from:
 import argparse
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,13 @@ BINARISATIONS = 10  # of each grey image
 
 def drawn_again(data: lk.Data, path: Path, seed: int) -> lk.Data:
     """The same, with draws of pixels from grey images as training rows; the test rows stay as they are."""
-    with np.load(path) as file:
-        grey = torch.from_numpy(file["x_train"])
-    uniform = torch.Generator().manual_seed(seed)
-    rows = [torch.rand(grey.shape, generator=uniform) < grey / 255 for _ in range(BINARISATIONS)]
+    try:
+        with np.load(path) as file:
+            grey = torch.from_numpy(file["x_train"]) / 255
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path}: not the file of grey images with x_train ({error})")
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.rand(grey.shape, generator=generator) < grey for _ in range(BINARISATIONS)]
     train = lk.data.Split(torch.cat(rows).long())
     return lk.Data(data.domain, train, data.valid, data.test, name=f"{data.name}, drawn again")
 
