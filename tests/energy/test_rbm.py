@@ -182,12 +182,16 @@ def test_intervals_of_annealed_importance_sampling_cover_at_their_rate():
     assert 90 <= covered <= 99
 
 
-def test_a_poor_estimate_of_log_z_warns():
+def test_a_poor_estimate_of_log_z_warns_whenever_it_is_used(tmp_path):
     model = lk.make("rbm", lk.binary(24), hidden=24, seed=0)
     with torch.no_grad():
         model.weight.normal_(0, 3)
     with pytest.warns(lk.EstimateWarning, match=r"log Z: the weights of 100 chains are worth \d"):
         model.log_likelihood(torch.zeros(1, 24).long(), betas=5, chains=100, seed=0)
+    lk.save(model, tmp_path / "model.safetensors")
+    for kept in (model, lk.load(tmp_path / "model.safetensors")):
+        with pytest.warns(lk.EstimateWarning, match="worth"):
+            kept.log_z(betas=5, chains=100)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 import likely as lk
 from likely import truth
-from likely.sampling import HMC, MALA, SMC, Gibbs, ais
+from likely.sampling import HMC, MALA, SMC, Gibbs, IndependenceMetropolis, ais
 
 WIDE = truth.gaussian([0.0, 0.0], 9 * torch.eye(2))
 MIXTURE = truth.gaussian_mixture(
@@ -83,6 +83,20 @@ def test_discrete_targets_by_gibbs():
     assert abs(result.gap.value) < 3 * result.gap.stderr
     assert not result.exact
     assert "diagnostic, from long chains" in str(result)
+
+
+def test_draws_of_the_base_that_violate_several_constraints():
+    # Hard-core gas on a ring of 8: 47 states, no two neighbours occupied (the eighth Lucas number).
+    domain = lk.binary(8)
+
+    def energy(s: Tensor) -> Tensor:
+        return torch.where((s * s.roll(1, 1)).sum(1) > 0, torch.inf, 0.0)
+
+    flat = truth.enumerated("flat", domain, lambda s: 0.0 * s.sum(1).double())
+    for kernel in (Gibbs(domain), IndependenceMetropolis(flat)):
+        result = ais(energy, flat, kernel=kernel, betas=[0.0, 0.5, 1.0], chains=4000, seed=0)
+        assert abs(result.log_z.value - math.log(47)) < 3 * result.log_z.stderr
+        assert (energy(result.samples[result.log_weights.isfinite()]) == 0).all()
 
 
 def test_a_base_that_reaches_beyond_the_support():

@@ -163,6 +163,12 @@ def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, mess
             ),
             "interact",
         ),
+        (  # from a start in order, where few flips would show it
+            lambda: Gibbs(lk.spins(16, 16), [range(256)], True).run(
+                truth.ising(16, 16, 1.5).energy, torch.ones(2, 16, 16), 1, 0
+            ),
+            "interact",
+        ),
         (
             lambda: Gibbs(lk.binary(2), None, True).run(
                 lambda s: (s[:, 0] + 0.3) ** 3 + s[:, 1], torch.ones(99, 2), 1, 0
@@ -177,7 +183,19 @@ def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, mess
         (lambda: ais(lambda x: x, GAUSSIAN), r"of shape \(512, 2\)"),
         (lambda: ais(normal, GAUSSIAN, betas=0), "at least two"),
         (lambda: ais(lambda s: s.double().sum((1, 2)), truth.ising(2, 2)), "Gibbs"),
+        (lambda: ais(normal, GAUSSIAN, betas=[1.0]), "rise from 0 to 1"),
         (lambda: ais(normal, GAUSSIAN, path=lambda x, beta: normal(x)), "β = 0 is not ∝ the base"),
+        (  # 0 · ∞
+            lambda: ais(
+                lambda x: torch.where(x[:, 0] > 0, normal(x), torch.inf),
+                GAUSSIAN,
+                path=lambda x, beta: (
+                    (1 - beta) * GAUSSIAN.energy(x)
+                    + beta * torch.where(x[:, 0] > 0, normal(x), torch.inf)
+                ),
+            ),
+            "no finite value at a draw of the base",
+        ),
         (
             lambda: ais(normal, GAUSSIAN, path=lambda x, beta: GAUSSIAN.energy(x)),
             "β = 1 is not the energy",
@@ -209,3 +227,32 @@ def test_energies_that_are_nan_on_the_way_are_counted():
         assert chain.samples[..., 0].max() <= 1
         assert chain.invalid.mean() > 0.01
         assert "was NaN or −∞" in repr(chain)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_interacting_pair_is_found_from_any_start(seed):
+    gibbs = Gibbs(lk.spins(2), [[0, 1]], independent=True)
+    with pytest.raises(lk.LikelyError, match="interact"):
+        gibbs.run(lambda s: -s[:, 0] * s[:, 1], torch.ones(1, 2), 1, seed)
+
+
+@pytest.mark.parametrize("sampler", [MALA(0.1), HMC(0.1)])
+def test_a_tuned_sampler_keeps_the_type_of_its_chains(sampler):
+    layer = torch.nn.Linear(2, 1)  # takes float32 only
+
+    def energy(x: Tensor) -> Tensor:
+        return (normal(x) + layer(x)[:, 0].tanh()).double()
+
+    assert sampler.run(energy, X, 2, 0, burn_in=20).samples.dtype == torch.float32
+
+
+def test_swaps_of_the_burn_in_do_not_count():
+    # One transition tries one of the two pairs.
+    sampler = ParallelTempering(HMC(0.1, leapfrogs=3), (1, 4, 16))
+    swaps = sampler.run(normal, X, 1, 0, burn_in=20).info["swaps"]
+    assert swaps.isnan().sum() == 1
+
+
+def test_a_single_chain_needs_twice_the_draws():
+    assert "8 of a single chain" in str(MALA(0.1).run(normal, X[:1], 6, 0).diagnostics)
+    assert "4 of each chain" in str(MALA(0.1).run(normal, X, 3, 0).diagnostics)

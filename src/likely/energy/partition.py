@@ -17,6 +17,7 @@ from likely.core.errors import EstimateWarning
 from likely.core.likelihood import Figure
 from likely.core.model import GenerativeModel
 from likely.sampling import Annealed
+from likely.sampling.ais import few_effective
 
 
 class Unnormalised(GenerativeModel):
@@ -35,7 +36,8 @@ class Unnormalised(GenerativeModel):
 
     def __init__(self, domain: Domain, *, context: Domain | None, **hyperparameters: Any) -> None:
         super().__init__(domain, context=context, **hyperparameters)
-        self.register_buffer("log_z_found", torch.zeros(2))  # with its standard error
+        # log Z, its standard error, and the effective number of chains.
+        self.register_buffer("log_z_found", torch.zeros(3))
         self.register_buffer("log_z_effort", torch.zeros(2, dtype=torch.int64))  # betas, chains
         self.register_buffer("log_z_owner", torch.zeros(32, dtype=torch.uint8))
 
@@ -70,20 +72,20 @@ class Unnormalised(GenerativeModel):
     def _estimated_log_z(self, betas: int, chains: int, seed: int | None) -> Figure:
         """The estimate that is there for these parameters, if it took as much effort; or a new one.
 
-        An `EstimateWarning` says if the new one has too small an error.
+        An `EstimateWarning` says if its error is too small.
         """
         if not self._knows(betas, chains):
-            found = self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
-            for note in found.notes:
-                warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=4)
-        value, stderr = self.log_z_found.tolist()
+            self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
+        value, stderr, ess = self.log_z_found.tolist()
+        if note := few_effective(ess, int(self.log_z_effort[1])):
+            warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=4)
         return Figure(value, stderr)
 
     def _keep(self, found: Annealed, betas: int, chains: int) -> None:
         """Remember an estimate, unless there is a better one."""
         if self._knows(betas + 1, chains) or self._knows(betas, chains + 1):
             return
-        self.log_z_found.copy_(torch.tensor([found.log_z.value, found.log_z.stderr]))
+        self.log_z_found.copy_(torch.tensor([found.log_z.value, found.log_z.stderr, found.ess]))
         self.log_z_effort.copy_(torch.tensor([betas, chains]))
         self.log_z_owner.copy_(self._owner())
 

@@ -377,6 +377,9 @@ class RBM(BoltzmannMachine):
     def reconstruct(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Expected row, given the probabilities of the hidden units that each row makes.
 
+        Of columns that are neither real nor binary it is expected on the scale of the real view, of
+        positive ones the logarithm, say, and carried back.
+
         Raises
         ------
         DataError

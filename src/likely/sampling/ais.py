@@ -19,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -89,11 +91,8 @@ class Annealed:
     def notes(self) -> tuple[str, ...]:
         """What is wrong with the estimate, in words."""
         notes = []
-        if self.ess < LEAST_ESS * len(self.log_weights):
-            notes.append(
-                f"the weights of {len(self.log_weights)} chains are worth {self.ess:.1f}: the error "
-                "is underestimated; take more temperatures"
-            )
+        if note := few_effective(self.ess, len(self.log_weights)):
+            notes.append(note)
         gap = self.gap
         if gap is not None and not abs(gap.value) <= 0.1 + 3 * (gap.stderr or 0):  # NaN counts
             notes.append(
@@ -109,13 +108,23 @@ class Annealed:
         return "\n".join([first, *(f"WARNING: {note}" for note in self.notes)])
 
 
+def few_effective(ess: float, chains: int) -> str | None:
+    """What is wrong where the weights of so many chains have this effective sample size."""
+    if ess >= LEAST_ESS * chains:
+        return None
+    return (
+        f"the weights of {chains} chains are worth {ess:.1f}: the error is underestimated; take more "
+        "temperatures"
+    )
+
+
 def ais(
     energy: Energy,
     base: Density,
     *,
     kernel: Sampler | Kernel | None = None,
     path: Path | None = None,
-    betas: int | Float[Tensor, " steps"] = 1000,
+    betas: int | Sequence[float] | Float[Tensor, " steps"] = 1000,
     chains: int = 512,
     exact: Shaped[Tensor, "n *shape"] | None = None,
     init: Shaped[Tensor, "n *shape"] | None = None,
@@ -137,7 +146,7 @@ def ais(
         −log f_β(x): ∝ the base at 0, and E at 1. By default the geometric one,
         (β − 1) log q(x) + β E(x), for which each temperature takes one evaluation; another path
         takes two, at the same x, the second just before the kernel at that x and β.
-    betas : int, or Tensor rising from 0 to 1
+    betas : int, or sequence or Tensor rising from 0 to 1
         How many temperatures; a pilot run of sequential Monte Carlo places them so that each loses
         the same effective sample size, and tunes the step of a `Sampler`. Or the temperatures
         themselves, with the kernel as it is.
@@ -165,6 +174,8 @@ def ais(
         If the schedule does not rise from 0 to 1, the energy is none, or the path does not lead
         from the base to it.
     """
+    if isinstance(betas, Integral):  # NumPy's, too
+        betas = int(betas)
     if chains < 2 or (isinstance(betas, int) and betas < 1) or chain_steps < 0:
         raise LikelyError(
             f"ais: {chains} chains, {betas} temperatures, {chain_steps} chain steps: at least two "
@@ -187,8 +198,13 @@ def ais(
         if isinstance(betas, int):
             schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
         else:
-            schedule = betas.double().cpu()
-            if not (schedule[0] == 0 and schedule[-1] == 1 and (schedule.diff() > 0).all()):
+            schedule = torch.as_tensor(betas).double().cpu()
+            if not (
+                len(schedule) > 1
+                and schedule[0] == 0
+                and schedule[-1] == 1
+                and (schedule.diff() > 0).all()
+            ):
                 raise LikelyError("ais: betas must rise from 0 to 1")
         x, log_weight = _anneal(annealing, x, schedule)
         log_weight = log_z0 + log_weight
@@ -228,6 +244,11 @@ def _log_z0(x: Tensor, energy: Energy, base: Density, path: Path | None) -> floa
     if path is None:
         return 0.0
     e, start = energy(x), -path(x, 0.0) - base.log_prob(x)
+    if not start.isfinite().all():
+        raise LikelyError(
+            "ais: the path at β = 0 has no finite value at a draw of the base: 0 · ∞, where the energy "
+            "is infinite?"
+        )
     tolerance = 1e-3 + 1e-4 * e.abs()
     if ((start - start.mean()).abs() > tolerance).any():
         raise LikelyError("ais: the path at β = 0 is not ∝ the base")

@@ -144,7 +144,8 @@ class Chain:
                 "there, or steps are so long that it overflows"
             )
         if math.isnan(r_hat):
-            notes.append("too few draws to tell: keep at least 4 of each chain")
+            least = "8 of a single chain" if len(self.energy) == 1 else "4 of each chain"
+            notes.append(f"too few draws to tell: keep at least {least}")
             return tuple(notes)
         if r_hat > R_HAT:
             notes.append(f"R̂ = {r_hat:.3g} exceeds {R_HAT}: run longer chains, or temper them")

@@ -43,7 +43,7 @@ class IndependenceMetropolis(Sampler):
 
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
         e, log_weight = self._weigh(energy, x)
-        if not log_weight.isfinite().all():
+        if (log_weight.isnan() | (log_weight == torch.inf)).any():
             raise LikelyError(
                 "IndependenceMetropolis: the proposal has no density at some state of init; start "
                 "from its own samples"

@@ -261,6 +261,7 @@ class DualAveraging:
     def update(self, acceptance: Tensor) -> Tensor:
         """The step to try next."""
         self.count += 1
+        acceptance = acceptance.to(self.error)  # an energy in float64 does not widen the chains
         weight = 1 / (self.count + 10)
         self.error = (1 - weight) * self.error + weight * (self.target - acceptance)
         log_step = self.centre - math.sqrt(self.count) / 0.05 * self.error

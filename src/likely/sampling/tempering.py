@@ -39,8 +39,8 @@ class ParallelTempering(Sampler):
     """Parallel tempering of any other sampler; the draws are those at temperature 1.
 
     A burn-in tunes the step of `MALA` and `HMC` at each temperature for itself. `info["swaps"]` of
-    the result is the mean probability of a swap between each two neighbours: where one is below
-    0.2 or so, put more temperatures there.
+    the result is the mean probability of a swap between each two neighbours after it: where one is
+    below 0.2 or so, put more temperatures there.
 
     Parameters
     ----------
@@ -91,6 +91,9 @@ class ParallelTempering(Sampler):
         tried, swapped = torch.zeros(2, K - 1, device=x.device)
         y = x.repeat(K, *[1] * (x.ndim - 1))
         for t in itertools.count(1):
+            if t == tune + 1:  # swaps of the burn-in say nothing about the temperatures
+                tried.zero_()
+                swapped.zero_()
             if isinstance(inner, GradientSampler):
                 inner = inner.with_step(step.repeat_interleave(n))
             move = next(inner.walk(tempered, y))
