@@ -144,6 +144,15 @@ def test_bounds_themselves_are_finite():
     assert x.grad.isfinite().all()
 
 
+def test_a_row_on_a_bound_counts_the_same_in_all_types():
+    model = Normal(lk.table(lk.Interval(0, 1)))
+    x = torch.tensor([[0], [1]])
+    of_wide = model.log_prob(x.double())
+    torch.testing.assert_close(model.log_prob(x.float()), of_wide)
+    torch.testing.assert_close(model.log_prob(x), of_wide)
+    torch.testing.assert_close(of_wide[0], of_wide[1])  # nor do the two ends differ
+
+
 def test_constant_column_contributes_nothing():
     with_constant = lk.table(lk.Real(), lk.Constant(7.0))
     x = torch.randn(10, 2)
@@ -155,15 +164,44 @@ def test_constant_column_contributes_nothing():
     assert (a.sample(3, seed=0)[:, 1] == 7).all()
 
 
-def test_large_offsets_keep_their_precision():
-    # Seconds since 1970 with a spread of one second: float32 alone would lose it.
-    x = 1.7e9 + torch.randn(1000, 1, dtype=torch.float64)
+@pytest.mark.parametrize(("offset", "spread"), [(1.7e9, 1.0), (1.26e9, 5e-4)])
+def test_large_offsets_keep_their_precision(offset, spread):
+    # Seconds since 1970, of GPS to half a millisecond: float32 alone would lose the spread.
+    x = offset + spread * torch.randn(1000, 1, dtype=torch.float64)
     view = RealView(lk.reals(1))
     view.prepare(x)
     z, _ = view(x)
-    assert abs(z.mean()) < 1e-5
+    assert abs(z.mean()) < 0.01
     assert 0.9 < z.std() < 1.1
-    assert z.unique().numel() > 990
+    assert z.unique().numel() > 900
+
+
+def test_integers_lose_nothing_to_their_offset():
+    x = (1.7e9 + 300 * torch.randn(1000, 1, dtype=torch.float64)).long()
+    for domain in (lk.reals(1), lk.table(lk.Positive())):
+        view, features = RealView(domain), Features(domain)
+        for prepared in (view, features):
+            prepared.prepare(x)
+        assert torch.equal(view(x)[0], view(x.double())[0])
+        assert torch.equal(features(x), features(x.double()))
+
+
+@pytest.mark.parametrize("scale", [1e44, 1e-43])
+def test_columns_beyond_float32(scale):
+    # AGN luminosities in erg/s, cross-sections in m².
+    x = scale * torch.randn(1000, 1, dtype=torch.float64).exp()
+    view = RealView(lk.table(lk.Positive()))
+    view.prepare(x)
+    torch.testing.assert_close(view.inverse(view(x)[0]), x, rtol=1e-5, atol=0)
+    with pytest.raises(lk.DataError, match=r"column 'E': .* beyond what float32 holds: rescale it"):
+        RealView(lk.table(E=lk.Real())).prepare(x)
+
+
+def test_draws_of_counts_stay_integers():
+    view = RealView(lk.table(lk.Count()))
+    view.prepare(torch.tensor([[1], [1000]]))
+    x = view.inverse(torch.tensor([[0.0], [1e3]]))
+    assert view.domain.contains(x).all()
 
 
 def test_features_of_one_entry_are_those_of_the_row_and_meet_at_the_seam():

@@ -172,6 +172,22 @@ def test_completions_are_draws_from_the_conditional():
         assert abs(y[:, 1 + column].var() / variance - 1) < 0.05
 
 
+def test_completions_of_discrete_columns_follow_the_samples():
+    # A cell is wide here: the conditional is not that of one point in it.
+    x = (torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) < 0.5).long()
+    x[:, 1] = torch.where(torch.arange(64) % 5 > 0, x[:, 0], x[:, 1])
+    model = lk.make("modern-hopfield", lk.binary(2), patterns=64, beta=2.0)
+    model.store(x)
+    n = 200_000
+    y = model.sample(n, seed=0).double()
+    for value in (0, 1):
+        given = y[y[:, 0] == value, 1]
+        row = torch.tensor([value, 0]).expand(n, 2)
+        filled = model.complete(row, torch.tensor([True, False]), seed=1)[:, 1].double()
+        error = math.hypot(given.std() / len(given) ** 0.5, filled.std() / n**0.5)
+        assert abs(given.mean() - filled.mean()) < 4 * error
+
+
 def test_options_out_of_range():
     for name, options in (
         ("hopfield", {"temperature": 0.0}),

@@ -12,8 +12,9 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 import likely as lk
 from likely.core.likelihood import Kind
 from likely.core.model import Batch
+from likely.core.view import log_mass
 from likely.evaluation.modes import mode_coverage
-from likely.score.ddpm import MEASURED, log_mass, noise_levels
+from likely.score.ddpm import MEASURED, noise_levels
 
 COVARIANCE = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 
@@ -223,3 +224,15 @@ def test_bad_options():
     for options in ({"draws": 0}, {"terms": 0}):
         with pytest.raises(lk.LikelyError, match=next(iter(options))):
             model.log_likelihood(torch.zeros(2, 2), **options)
+
+
+def test_cells_of_large_counts_are_resolved():
+    # Of counts around 1e8 a cell is 1e-8 wide in the logarithm, less than float32 resolves.
+    x = torch.randn(500, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = {}
+    for scale in (1e4, 1e8):
+        counts = (scale * x.exp()).long()
+        model = lk.make("ddpm", lk.table(lk.Count()), levels=20, hidden=(8, 8), seed=0)
+        model.prepare(Batch(counts))
+        values[scale] = model.log_likelihood(counts, seed=0).mean().value
+    assert values[1e8] == pytest.approx(values[1e4] - math.log(1e4), abs=0.01)

@@ -8,6 +8,7 @@ not be invertible. Both learn their scales from the training split, in `prepare`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -27,8 +28,19 @@ from likely.core.domain import (
     Real,
     Spin,
 )
+from likely.core.errors import DataError
 
 LOG_TWO_PI = math.log(2 * math.pi)
+EDGE = 2.0**-24  # of an interval's width, as which its bounds count
+LARGEST_COUNT = 2.0**62  # that is drawn; int64 holds it
+FEW_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
+
+
+def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """log(Φ(b) − Φ(a)) of the standard normal, in the tails too."""
+    low, high = torch.where(low + high > 0, -high, low), torch.where(low + high > 0, -low, high)
+    below, above = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+    return above + (-torch.expm1(below - above)).log()
 
 
 def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -38,7 +50,7 @@ def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     w = (w / w.sum())[:, None]
     mean = (w * z).sum(0)
     std = (w * (z - mean).square()).sum(0).sqrt()
-    floor = 1e-12 * z.abs().amax(0).clamp_min(1e-30)
+    floor = 1e-14 * z.abs().amax(0)  # rounding of the mean
     return mean, torch.where(std > floor, std, 1.0)
 
 
@@ -52,8 +64,10 @@ def to_reals(column: Column, y: Tensor) -> tuple[Tensor, Tensor]:
         return (y - column.low) * factor - math.pi, torch.full_like(y, math.log(factor))
     if isinstance(column, Interval | Discrete):
         low, width = _cells(column)
-        info = torch.finfo(y.dtype)
-        z = torch.special.ndtri(((y - low) / width).clamp(info.tiny, 1 - info.eps / 2))
+        part = (y - low) / width
+        # Rounding has put a row onto a bound: the same for all types of numbers.
+        part = torch.where(part > 0, part, EDGE)
+        z = torch.special.ndtri(torch.where(part < 1, part, 1 - EDGE))
         return z, (z.square() + LOG_TWO_PI) / 2 - math.log(width)
     return y, torch.zeros_like(y)
 
@@ -154,8 +168,7 @@ class RealView(nn.Module):
 
         Discrete values stand `at` a part of their cells, or anywhere in them at random.
         """
-        y = x.flatten(1)
-        y = y if y.is_floating_point() else y.to(self.shift.dtype)
+        y = floating(x.flatten(1), self.shift.dtype, *(column for column, _ in self.groups))
         y = y if self.dim == self.domain.size else y[:, self.kept]
         if len(self.groups) == 1:
             column = self.groups[0][0]
@@ -182,9 +195,11 @@ class RealView(nn.Module):
                 std[index] = (std[index].square() + (mean[index] - together).square()).mean().sqrt()
                 mean[index] = together
         shift = torch.where(self.periodic, 0.0, mean)
+        scale = torch.where(self.periodic, 1.0, std)
+        refuse_out_of_range(self.domain, self.kept, shift, scale, self.shift.dtype)
         self.shift.copy_(shift)
         self.shift_rest.copy_(shift - self.shift)
-        self.scale.copy_(torch.where(self.periodic, 1.0, std))
+        self.scale.copy_(scale)
 
     def forward(
         self, x: Shaped[Tensor, "n *shape"]
@@ -204,7 +219,7 @@ class RealView(nn.Module):
 
         Lower end, middle and upper end of what each value stands for, which are all the same for a
         continuous one, and the log-determinant of the continuous columns. The outermost cells reach
-        to infinity.
+        to infinity. In the type in which they were computed: cells of large counts are narrow.
         """
         low, high = (self._standardised(x, at)[0] for at in (0.0, 1.0))
         middle, log_slope = self._standardised(x, 0.5)
@@ -212,7 +227,7 @@ class RealView(nn.Module):
         low = torch.where(value <= self.ends[0], -math.inf, low)
         high = torch.where(value >= self.ends[1], math.inf, high)
         log_det = torch.where(self.discrete, 0.0, log_slope).sum(1)
-        return torch.stack([low, middle, high]).to(self.shift.dtype), log_det.to(self.shift.dtype)
+        return torch.stack([low, middle, high]), log_det.to(self.shift.dtype)
 
     @property
     def discrete(self) -> Bool[Tensor, " dim"]:
@@ -233,12 +248,14 @@ class RealView(nn.Module):
         dtype = self.shift.dtype
         shift, scale = self.shift.double() + self.shift_rest, self.scale.double()
         low, high, z = shift - scale, shift + scale, z * scale + shift
+        for column, index in self.groups:
+            ends = (from_reals(self._scale_of(column), end[index]) for end in (low, high))
+            dtype = resolving(dtype, *ends)
         y = torch.empty_like(z)
         for column, index in self.groups:
-            scale_of = self._scale_of(column)
-            y[:, index] = _quantised(column, from_reals(scale_of, z[:, index]))
-            ends = from_reals(scale_of, low[index]), from_reals(scale_of, high[index])
-            dtype = resolving(dtype, *ends)
+            y[:, index] = _quantised(
+                column, from_reals(self._scale_of(column), z[:, index]), torch.finfo(dtype)
+            )
         if self.dim < self.domain.size:
             full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
             full[:, self.kept] = y
@@ -251,10 +268,34 @@ def resolving(dtype: torch.dtype, low: Tensor, high: Tensor) -> torch.dtype:
     """`dtype`, or float64 where it is too coarse for some column whose bulk spans [low, high].
 
     That is where rounding exceeds 1e-4 of half the span, a standard deviation, say: for times in
-    seconds since 1970 with a spread below three weeks.
+    seconds since 1970 with a spread below three weeks. Or where numbers are too large for it, or too
+    small.
     """
-    rounding = torch.finfo(dtype).eps * torch.maximum(low.abs(), high.abs())
-    return torch.float64 if (rounding > 1e-4 * (high - low) / 2).any() else dtype
+    info, largest = torch.finfo(dtype), torch.maximum(low.abs(), high.abs())
+    rounding = info.eps * largest.clamp_min(info.tiny)
+    too_coarse = (rounding > 1e-4 * (high - low) / 2) | (largest > info.max)
+    return torch.float64 if too_coarse.any() else dtype
+
+
+def floating(x: Tensor, dtype: torch.dtype, *columns: Column) -> Tensor:
+    """Integers as numbers of `dtype`, or of float64 if there may be too many for it in a column."""
+    if x.is_floating_point():
+        return x
+    few = all(isinstance(c, Discrete) and (c.levels or math.inf) <= FEW_LEVELS for c in columns)
+    return x.to(dtype if few else torch.float64)
+
+
+def refuse_out_of_range(
+    domain: Domain, entries: Sequence[int], shift: Tensor, scale: Tensor, dtype: torch.dtype
+) -> None:
+    """Raise a `DataError` where a column is so large or so small that `dtype` cannot hold its scale."""
+    info = torch.finfo(dtype)
+    good = (shift.abs() <= info.max) & (scale <= info.max) & (scale >= info.tiny)
+    for i in good.logical_not().nonzero()[:1, 0].tolist():
+        raise DataError(
+            f"column {domain.name(entries[i])}: its mean {shift[i].item():.3g} or its standard deviation "
+            f"{scale[i].item():.3g} is beyond what {str(dtype)[6:]} holds: rescale it"
+        )
 
 
 def _outermost(column: Column) -> tuple[float, float]:
@@ -273,15 +314,18 @@ def _dequantised(column: Column, x: Tensor, at: float | None = None) -> Tensor:
     return (x - column.low) / column.step + (torch.rand_like(x) if at is None else at)
 
 
-def _quantised(column: Column, y: Tensor) -> Tensor:
-    """The value of a column that y stands for: of a discrete one the level of the cell."""
+def _quantised(column: Column, y: Tensor, info: torch.finfo) -> Tensor:
+    """The value of a column that y stands for: of a discrete one the level of the cell.
+
+    `info` is that of the numbers that are to hold it.
+    """
     if isinstance(column, Interval):
         return y.clamp(column.low, column.high)
-    if isinstance(column, Positive):  # a float32 can hold it, too
-        return y.clamp(torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max)
+    if isinstance(column, Positive):
+        return y.clamp(info.tiny, info.max)
     if not isinstance(column, Discrete):
         return y
-    top = None if column.levels is None else column.levels - 1
+    top = LARGEST_COUNT if column.levels is None else column.levels - 1
     return column.low + column.step * y.floor().clamp(0, top)
 
 
@@ -352,6 +396,7 @@ class Features(nn.Module):
         flat = x.flatten(1)
         for column, index in self.domain.groups:
             mean, std = weighted_moments(_logarithm(flat[:, index], column), weight)
+            refuse_out_of_range(self.domain, index, mean, std, self.shift.dtype)
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
 
@@ -396,7 +441,7 @@ class Features(nn.Module):
 
 def _logarithm(x: Tensor, column: Column) -> Tensor:
     """Positive columns and counts on a logarithmic scale, the rest as it is, in floating point."""
-    y = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    y = floating(x, torch.get_default_dtype(), column)
     if isinstance(column, Positive):
         return y.log()
     return y.log1p() if isinstance(column, Count) else y

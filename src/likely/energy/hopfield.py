@@ -32,7 +32,7 @@ from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Figure
 from likely.core.model import Batch, GenerativeModel, RealModel, seeded
 from likely.core.registry import register
-from likely.core.view import LOG_TWO_PI, RealView
+from likely.core.view import LOG_TWO_PI, RealView, log_mass
 from likely.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
 
 Storage = Literal["hebbian", "pseudo-inverse"]
@@ -419,16 +419,33 @@ class ModernHopfield(RealModel):
         return -self.beta * self.energy(z) - log_z - width
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
-        open_entries = self._used.new_zeros(n, self.view.dim)
-        return self._conditional(open_entries, open_entries.bool())
+        return self._around(self._used.new_zeros(n, len(self._used)))
 
-    def _conditional(self, z: Float[Tensor, "n dim"], known: Bool[Tensor, "n dim"]) -> Tensor:
-        """Draws given the known columns: of a pattern, and of what is open around it."""
-        x, norm = self._used, self._used.square()
-        near = (z * known) @ x.T - known.to(z) @ norm.T / 2  # −½‖z − x‖² over known columns
-        log_weight = self.beta * (near + norm.sum(1) / 2)
+    def _around(self, log_known: Float[Tensor, "n stored"]) -> Float[Tensor, "n dim"]:
+        """Draws around patterns, given how likely each makes what is known."""
+        x = self._used
+        log_weight = log_known + self.beta / 2 * x.square().sum(1)
         drawn_from = x[torch.multinomial(log_weight.softmax(1), 1)[:, 0]]
-        return torch.where(known, z, drawn_from + torch.randn_like(z) / math.sqrt(self.beta))
+        return drawn_from + torch.randn_like(drawn_from) / math.sqrt(self.beta)
+
+    def _log_known(
+        self, rows: Shaped[Tensor, "n *shape"], known: Bool[Tensor, "n dim"]
+    ) -> Float[Tensor, "n stored"]:
+        """log-probability of the known columns of rows around each pattern, up to a constant.
+
+        Densities of continuous columns, masses of the cells of discrete ones.
+        """
+        x, discrete = self._used, self.view.discrete
+        low, z, high = self.view.cells(rows)[0].to(x)
+        dense = known & ~discrete
+        near = torch.where(dense, z, 0) @ x.T - dense.to(z) @ x.square().T / 2
+        total = self.beta * near  # −½β‖z − x‖², but for ‖z‖²
+        for i in (known & discrete).any(0).nonzero()[:, 0].tolist():
+            below, above = (
+                (end[:, i, None] - x[:, i]) * math.sqrt(self.beta) for end in (low, high)
+            )
+            total += torch.where(known[:, i, None], log_mass(below, above), 0)
+        return total
 
     @torch.no_grad()
     def recall(self, x: Shaped[Tensor, "n *shape"], *, steps: int = 1) -> Tensor:
@@ -470,6 +487,6 @@ class ModernHopfield(RealModel):
         self._context(context, len(x))
         x, known = self._partly_known(x, known, self.dtype)
         with seeded(seed, self.device):
-            z, _ = self.view(x)
-            filled = self.view.inverse(self._conditional(z, known.flatten(1)[:, self.view.kept]))
+            log_known = self._log_known(x, known.flatten(1)[:, self.view.kept])
+            filled = self.view.inverse(self._around(log_known))
         return torch.where(known, x, filled.to(x))

@@ -39,7 +39,7 @@ from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Kind, Likelihood, mean_and_error
 from likely.core.model import Batch, Recipe
 from likely.core.registry import register
-from likely.core.view import LOG_TWO_PI
+from likely.core.view import LOG_TWO_PI, log_mass
 from likely.score.score import ScoreModel, ScoreNetwork
 
 Schedule = Literal["cosine", "linear"]
@@ -125,7 +125,7 @@ class DDPM(ScoreModel):
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """Mean over columns of (ε̂ − ε)², with the weights w/2(1 + w e_t) and T for the bound."""
-        z = self.view.cells(batch.x)[0][1]
+        z = self.view.cells(batch.x)[0][1].to(self.error)
         spread = torch.arange(len(z), device=z.device) / len(z)
         t = 1 + ((torch.rand(1).to(z) + spread) % 1 * self.levels).long().clamp_max(self.levels - 1)
         square = self._missed(z, t, self._context(batch.context, len(z))).square()
@@ -153,7 +153,7 @@ class DDPM(ScoreModel):
         n = max(MEASURED[0], MEASURED[1] // (self.levels * self.dim))
         rows = torch.multinomial(weight, self.levels * n, replacement=True).to(self.device)
         for t, index in enumerate(rows.view(self.levels, n), start=1):
-            z = self.view.cells(batch.x[index])[0][1]
+            z = self.view.cells(batch.x[index])[0][1].to(self.error)
             context = None if batch.context is None else batch.context[index]
             missed = self._missed(z, torch.tensor([t]), self._context(context, n))
             self.error[t - 1] = missed.square().mean(0)
@@ -191,12 +191,13 @@ class DDPM(ScoreModel):
             raise LikelyError(f"draws={draws}, terms={terms}: take at least one")
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
-            (low, z, high), log_det = self.view.cells(x)
+            (low, middle, high), log_det = self.view.cells(x)
+            z = middle.to(log_det)
             last = 1 + self.sigma[-1].item() ** 2  # 1/ᾱ_T
             prior = ((z.square() - 1) / last - math.log1p(-1 / last)).sum(1) / 2
             values = []
             for _ in range(draws):
-                value = self._log_decoder(z, low, high, context) - prior
+                value = self._log_decoder(z, low - middle, high - middle, context) - prior
                 for t, weight in self._chosen(terms, z):
                     value = value - weight * self._divergence(z, t, context)
                 values.append(value + log_det)
@@ -224,15 +225,15 @@ class DDPM(ScoreModel):
     def _log_decoder(
         self,
         z: Float[Tensor, "n dim"],
-        low: Float[Tensor, "n dim"],
-        high: Float[Tensor, "n dim"],
+        below: Float[Tensor, "n dim"],
+        above: Float[Tensor, "n dim"],
         context: Tensor | None,
     ) -> Float[Tensor, " n"]:
-        """log p(x₀|x₁) of each row, with one draw of y₁."""
+        """log p(x₀|x₁) of each row, whose cells reach from z + below to z + above, with one draw of y₁."""
         std = self.sigma[1].to(z) * self.error[0].sqrt()
         u = self._missed(z, torch.tensor([1]), context) / self.error[0].sqrt()  # (x₀ − mean)/std
         density = -(u.square() + LOG_TWO_PI) / 2 - std.log()
-        inside = log_mass(u + (low - z) / std, u + (high - z) / std)
+        inside = log_mass(u + below / std, u + above / std).to(density)
         return torch.where(self.view.discrete, inside, density).sum(1)
 
     # Sampling.
@@ -303,10 +304,3 @@ def noise_levels(levels: int, schedule: Schedule) -> Float64[Tensor, " levels+1"
         beta = 1 - signal[1:] / signal[:-1]
     log_signal = (-beta.clamp_max(0.999)).log1p().cumsum(0)
     return torch.cat([beta.new_zeros(1), (-log_signal).expm1().sqrt()])
-
-
-def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """log(Φ(b) − Φ(a)) of the standard normal, in the tails too."""
-    low, high = torch.where(low + high > 0, -high, low), torch.where(low + high > 0, -low, high)
-    below, above = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
-    return above + (-torch.expm1(below - above)).log()
