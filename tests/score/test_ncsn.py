@@ -116,3 +116,12 @@ def test_bad_options():
         lk.score.NCSN(lk.reals(2), levels=1)
     with pytest.raises(lk.LikelyError, match="no option 'step'"):
         lk.make("ncsn", lk.reals(2), step=0.1)
+
+
+def test_it_is_made_in_the_default_type():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert lk.make("ncsn", lk.reals(2), hidden=(8,)).sample(2, seed=0).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(before)

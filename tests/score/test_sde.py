@@ -330,3 +330,11 @@ def test_refused_domains_and_estimates(exact):
         model.score(x, 0.0)
     with pytest.raises(lk.DataError, match="score: z has shape"):
         model.score(torch.zeros(2, 3), 1.0)
+
+
+def test_weights_that_are_not_finite_are_an_error():
+    model = lk.make("score-sde", lk.reals(2), hidden=(8, 8), seed=0)
+    torch.nn.init.constant_(next(model.net.parameters()), math.nan)
+    for use in (lambda: model.sample(2, seed=0), lambda: model.log_likelihood(torch.zeros(2, 2))):
+        with pytest.raises(lk.DivergenceError, match="Are the model's weights finite"):
+            use()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.core.errors import LikelyError
+from likely.core.errors import DivergenceError, LikelyError
 
 
 def solve(
@@ -31,6 +31,11 @@ def solve(
     low, high : float
     tolerance : float
         Relative and absolute; rows are held to it one by one, so that none hides among others.
+
+    Raises
+    ------
+    DivergenceError
+        If the field is not finite somewhere on the way.
     """
     if not len(start):
         return start
@@ -48,7 +53,15 @@ def solve(
 
     from torchdiffeq import odeint  # which imports much of SciPy
 
-    end = odeint(wide, start.double(), times, rtol=tolerance, atol=tolerance, options=options)[-1]
+    try:
+        end = odeint(wide, start.double(), times, rtol=tolerance, atol=tolerance, options=options)[
+            -1
+        ]
+    except AssertionError as error:  # steps that shrink to nothing
+        raise DivergenceError(
+            "the ODE has no solution that can be followed: its field is not finite, or too steep. Are the "
+            "model's weights finite, and the rows anywhere near those it was trained on?"
+        ) from error
     return end.to(dtype)
 
 

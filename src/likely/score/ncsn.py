@@ -137,7 +137,11 @@ class NCSN(DenoisingScore):
 
 def geometric(first: float, last: float, count: int) -> Tensor:
     """A geometric sequence of so many numbers."""
-    return torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64).exp().float()
+    return (
+        torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64)
+        .exp()
+        .to(torch.get_default_dtype())
+    )
 
 
 def overlapping_ratio(dim: int) -> float:
