@@ -98,7 +98,8 @@ class _Block(nn.Module):
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    # Two channels or more in a group: at one pixel, one value would have no variance.
+    return nn.GroupNorm(math.gcd(8, max(1, channels // 2)), channels)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
