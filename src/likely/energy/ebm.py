@@ -65,6 +65,7 @@ from likely.sampling.tempering import swap
 Training = Literal["likelihood", "denoising"]
 Method = Literal["auto", "ais", "integral"]
 
+FULL_RATE = 112  # columns up to which chains keep up with the whole rate
 LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 INTEGRATED, MOST_INTEGRATED = 3, 8  # columns up to which log Z is, and may be, an integral
 KERNEL = HMC(0.3, leapfrogs=3)  # of annealing
@@ -85,8 +86,8 @@ STEEPEST = 1e4  # … inverse square root of the chains' step, from which on tra
 class EBM(Unnormalised):
     """Energy-based model.
 
-    With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 16
-    columns is lower, as the inverse of the root of their number. A training that diverges (the energies
+    With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 112
+    columns is lower, as the inverse of their number. A training that diverges (the energies
     of data and draws part, or the chains' steps vanish) is taken back to the last good state, with a
     warning; `rollbacks.count` tells how often.
 
@@ -206,7 +207,7 @@ class EBM(Unnormalised):
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
-            rate = self.recipe.rate * min(1, 4 / self.view.dim**0.5)
+            rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)
             self.recipe = replace(self.recipe, rate=rate)
         self.derivative_in_loss = training == "denoising"
         self.register_buffer("betas", torch.arange(replicas, 0, -1) / replicas, persistent=False)
