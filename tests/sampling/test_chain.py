@@ -232,8 +232,20 @@ def test_energies_that_are_nan_on_the_way_are_counted():
 @pytest.mark.parametrize("seed", range(6))
 def test_one_interacting_pair_is_found_from_any_start(seed):
     gibbs = Gibbs(lk.spins(2), [[0, 1]], independent=True)
-    with pytest.raises(lk.LikelyError, match="interact"):
-        gibbs.run(lambda s: -s[:, 0] * s[:, 1], torch.ones(1, 2), 1, seed)
+
+    def energy(s: Tensor) -> Tensor:
+        return -1.0 * s[:, 0] * s[:, 1]  # of integers, too
+
+    flat = truth.enumerated("flat", lk.spins(2), lambda s: 0.0 * s.sum(1).double())
+    runs = [
+        lambda: gibbs.run(energy, torch.ones(1, 2), 1, seed),
+        lambda: ParallelTempering(gibbs, (1, 2)).run(energy, torch.ones(1, 2), 1, seed),
+        lambda: SMC(flat, gibbs).run(energy, flat.sample(20, seed), 1, seed),
+        lambda: ais(energy, flat, kernel=gibbs, betas=2, chains=20, seed=seed),
+    ]
+    for run in runs:
+        with pytest.raises(lk.LikelyError, match="interact"):
+            run()
 
 
 @pytest.mark.parametrize("sampler", [MALA(0.1), HMC(0.1)])

@@ -195,6 +195,7 @@ def ais(
                 )
             kernel = HMC(0.1, leapfrogs=5)
         annealing = Annealing(energy, base, kernel, path)
+        annealing.check(x)
         if isinstance(betas, int):
             schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
         else:

@@ -42,6 +42,11 @@ class Annealing:
         self.betas: list[float] = []  # where the kernel's step was tuned …
         self.log_steps: list[float] = []  # … and to what
 
+    def check(self, x: Tensor) -> None:
+        """Raise a `LikelyError` if the energies on the way are not what the kernel needs."""
+        if isinstance(self.kernel, Sampler):
+            self.kernel.check(self.energy_at(0.5), x)
+
     def energy_at(self, beta: float) -> Energy:
         """−log f_β."""
         path = self.path

@@ -57,6 +57,9 @@ class Sampler(ABC):
         here, and gradients are off outside the energy.
         """
 
+    def check(self, energy: Energy, x: Tensor) -> None:  # noqa: B027 – most samplers take any energy
+        """Raise a `LikelyError` if the energy is not what the sampler needs, as seen from x."""
+
     def run(
         self,
         energy: Energy,
@@ -107,6 +110,7 @@ class Sampler(ABC):
         keep_freed_memory()
         with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
             check_energy(energy, init, self.domain, outside=self.annealed)
+            self.check(energy, init)
             walk = self.walk(energy, init, burn_in)
             for _ in range(burn_in):
                 next(walk)

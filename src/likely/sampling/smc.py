@@ -71,6 +71,7 @@ class SMC(Sampler):
                 "SMC: all particles of init are the same: take draws of the base, "
                 "base.sample(n, seed=…)"
             )
+        annealing.check(x)
         log_z = torch.zeros((), dtype=torch.float64, device=x.device)
         n, first = len(x), torch.arange(len(x), device=x.device)
         for _, particles, log_weight, ancestor in annealing.stages(x, self.ess, self.moves):

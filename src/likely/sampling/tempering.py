@@ -75,6 +75,9 @@ class ParallelTempering(Sampler):
     def domain(self) -> Domain | None:  # type: ignore[override]
         return self.sampler.domain
 
+    def check(self, energy: Energy, x: Tensor) -> None:
+        self.sampler.check(energy, x)
+
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
         n, inner = len(x), self.sampler
         T = torch.tensor(self.temperatures, dtype=torch.float64, device=x.device)
