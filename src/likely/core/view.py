@@ -66,8 +66,8 @@ def to_reals(column: Column, y: Tensor) -> tuple[Tensor, Tensor]:
         low, width = _cells(column)
         part = (y - low) / width
         # Rounding has put a row onto a bound: the same for all types of numbers.
-        part = torch.where(part > 0, part, EDGE)
-        z = torch.special.ndtri(torch.where(part < 1, part, 1 - EDGE))
+        part = torch.where(part <= 0, EDGE, part)
+        z = torch.special.ndtri(torch.where(part >= 1, 1 - EDGE, part))
         return z, (z.square() + LOG_TWO_PI) / 2 - math.log(width)
     return y, torch.zeros_like(y)
 

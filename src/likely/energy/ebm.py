@@ -87,9 +87,9 @@ class EBM(Unnormalised):
     """Energy-based model.
 
     With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 112
-    columns is lower, as the inverse of their number. A training that diverges (the energies
-    of data and draws part, or the chains' steps vanish) is taken back to the last good state, with a
-    warning; `rollbacks.count` tells how often.
+    columns is lower, as the inverse of their number. A training that diverges (the energies of data and draws
+    part, or the chains' steps vanish) is taken back to the last good state, with a warning; `rollbacks.count`
+    tells how often.
 
     In `fit` the score of a validation is the mean log-likelihood; with more than three columns log Z is
     then from annealed importance sampling with 20 temperatures and 200 chains only: too low in

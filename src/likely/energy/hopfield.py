@@ -435,8 +435,8 @@ class ModernHopfield(RealModel):
 
         Densities of continuous columns, masses of the cells of discrete ones.
         """
-        x, discrete = self._used, self.view.discrete
-        low, z, high = self.view.cells(rows)[0].to(x)
+        low, z, high = self.view.cells(rows)[0]
+        x, discrete = self._used.to(z), self.view.discrete
         dense = known & ~discrete
         near = torch.where(dense, z, 0) @ x.T - dense.to(z) @ x.square().T / 2
         total = self.beta * near  # −½β‖z − x‖², but for ‖z‖²

@@ -54,15 +54,15 @@ def solve(
     from torchdiffeq import odeint  # which imports much of SciPy
 
     try:
-        end = odeint(wide, start.double(), times, rtol=tolerance, atol=tolerance, options=options)[
-            -1
-        ]
+        states = odeint(
+            wide, start.double(), times, rtol=tolerance, atol=tolerance, options=options
+        )
     except AssertionError as error:  # steps that shrink to nothing
         raise DivergenceError(
             "the ODE has no solution that can be followed: its field is not finite, or too steep. Are the "
             "model's weights finite, and the rows anywhere near those it was trained on?"
         ) from error
-    return end.to(dtype)
+    return states[-1].to(dtype)
 
 
 def refuse_tolerance(tolerance: float, dtype: torch.dtype) -> None:
