@@ -18,6 +18,7 @@ from likely.core.registry import entries, hyperparameter_names
 from likely.estimator import DensityEstimator
 
 SMALL = {"hidden": (8,), "transforms": 1, "components": 2, "bins": 4, "latent": 2, "tolerance": 0.1}
+HIDDEN = {"ffjord": (8, 8), "gaussian-rbm": 4}  # where one layer does not do
 QUICK = ("gmm", "nsf", "vae")
 WITH_A_DENSITY = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
@@ -29,6 +30,8 @@ WITH_A_DENSITY = [
 def small(model: str, steps: int = 2, **options: Any) -> DensityEstimator:
     known = hyperparameter_names(model)
     hyperparameters = {name: value for name, value in SMALL.items() if name in known}
+    if model in HIDDEN:
+        hyperparameters["hidden"] = HIDDEN[model]
     return DensityEstimator(model, hyperparameters, steps=steps, **options)
 
 
