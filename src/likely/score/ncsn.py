@@ -137,11 +137,8 @@ class NCSN(DenoisingScore):
 
 def geometric(first: float, last: float, count: int) -> Tensor:
     """A geometric sequence of so many numbers."""
-    return (
-        torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64)
-        .exp()
-        .to(torch.get_default_dtype())
-    )
+    exponents = torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64)
+    return exponents.exp().to(torch.get_default_dtype())
 
 
 def overlapping_ratio(dim: int) -> float:
