@@ -37,8 +37,8 @@ class Gibbs(Sampler):
     independent : bool
         The entries of a block don't interact, have two values, and the energy is linear in each
         (Ising models on a chessboard, Boltzmann machines): one gradient then gives the law of a
-        block of any size. `run` first checks at init that the energy is so, by flips of each block
-        and of random halves of it.
+        block of any size. `run`, and what anneals or tempers this sampler, first check that the
+        energy is so, by flips of each block and of random halves of it.
 
     Raises
     ------
@@ -140,7 +140,8 @@ class Gibbs(Sampler):
         for block in self._blocks:
             g = gradient.flatten(1)[:, block]
             whole = torch.ones_like(g, dtype=torch.bool)
-            for flipped in (whole, *(torch.rand_like(g) < 0.5 for _ in range(HALVES))):
+            halves = HALVES if len(block) > 1 else 0
+            for flipped in (whole, *(torch.rand_like(g) < 0.5 for _ in range(halves))):
                 change = torch.where(flipped, twice_middle[block] - 2 * flat[:, block], 0)
                 after = flat.clone()
                 after[:, block] += change
