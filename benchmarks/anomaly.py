@@ -29,7 +29,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from likely.estimator import DensityEstimator
+from likely.sklearn import DensityEstimator
 
 CAP = 20_000
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.suite import OURS, Options, Row, Side, size
 
 from benchmarks import reference
-from likely.core.precision import fast_products
+from likely.core.runtime import fast_products
 
 TITLE = "Adversarial networks"
 D, LATENT, HIDDEN, BATCH, PENALTY = 64, 16, [128, 128, 128], 256, 0.1

@@ -23,7 +23,7 @@ import torch
 from benchmarks.suite import OURS, Options, Side, reason
 
 from benchmarks import mixtures, peers, reference
-from likely.core.precision import fast_products
+from likely.core.runtime import fast_products
 
 TITLE = "Growth"
 REPEATS, SHORT = 3, 0.5  # runs; seconds of a run above which one is enough

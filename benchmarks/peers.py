@@ -20,7 +20,7 @@ from benchmarks.suite import OURS, Gap, Options, Side, size
 from torch import Tensor, nn
 
 from benchmarks import reference
-from likely.core.precision import fast_products
+from likely.core.runtime import fast_products
 
 HIDDEN = (128, 128)
 BINS, BOUND = 8, 5.0

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import likely as lk
-from likely.physics.povm import povm
-from likely.physics.shots import load
+from likely.quantum.povm import povm
+from likely.quantum.shots import load
 
 NAME = "Tutorial1_TrainPosRealWaveFunction__tfim1d_{}.txt"
 

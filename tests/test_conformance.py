@@ -14,13 +14,14 @@ import scipy.stats
 import torch
 
 import likely as lk
-from likely.autoregressive.autoregressive import Autoregressive
-from likely.core.artifact import build, configuration
+from likely.contract.registry import entries, find
+from likely.contract.store import build, configuration
+from likely.contract.training import Batch
 from likely.core.likelihood import Kind
-from likely.core.model import Batch, seeded
-from likely.core.registry import entries, find
+from likely.core.random import seeded
+from likely.models.autoregressive.base import Autoregressive
 from likely.nets.masked import MaskedMLP
-from likely.truth import gaussian_mixture, markov_chain
+from likely.targets import gaussian_mixture, markov_chain
 
 MODELS = list(entries())
 DTYPES = [torch.float32, torch.float64]

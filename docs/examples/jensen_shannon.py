@@ -22,7 +22,7 @@ from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 
 import likely as lk
-from likely.gans import GAN, WGAN
+from likely.models.gans import GAN, WGAN
 from likely.report import to_png
 from likely.report.pictures import INK, PALETTE, STYLE
 

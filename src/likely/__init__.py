@@ -5,34 +5,30 @@ import torch.
 """
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from likely._version import __version__
 
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
-    from likely.core.artifact import load, save
-    from likely.core.domain import (
+    from likely.contract.model import GenerativeModel
+    from likely.contract.registry import make, models, register
+    from likely.contract.store import load, save
+    from likely.contract.training import Batch, Objective
+    from likely.core.columns import (
         Binary,
         Categorical,
         Constant,
         Count,
-        Domain,
         Integer,
         Interval,
         Periodic,
         Positive,
         Real,
         Spin,
-        binary,
-        categories,
-        infer_domain,
-        integers,
-        reals,
-        spins,
-        table,
-        text,
     )
+    from likely.core.domain import Domain, binary, categories, integers, reals, spins, table, text
     from likely.core.errors import (
         ArtifactError,
         DataError,
@@ -42,27 +38,30 @@ if TYPE_CHECKING:
         EstimateWarning,
         LikelyError,
     )
+    from likely.core.inference import infer_domain
     from likely.core.likelihood import Figure, Kind, Likelihood
-    from likely.core.model import Batch, GenerativeModel, Objective
-    from likely.core.registry import make, models, register
     from likely.core.target import Target
     from likely.data import Data, load_data
-    from likely.evaluation import Evaluation, evaluate
-    from likely.fitting import History, fit
+    from likely.evaluation.evaluate import evaluate
+    from likely.evaluation.result import Evaluation
+    from likely.fitting.fit import fit
+    from likely.fitting.history import History
 
 _PUBLIC = {
     "comparison": "Comparison compare",
-    "core.artifact": "load save",
-    "core.domain": (
-        "Binary Categorical Constant Count Domain Integer Interval Periodic Positive Real Spin "
-        "binary categories infer_domain integers reals spins table text"
+    "contract.model": "GenerativeModel",
+    "contract.registry": "make register",
+    "contract.store": "load save",
+    "contract.training": "Batch Objective",
+    "core.columns": (
+        "Binary Categorical Constant Count Integer Interval Periodic Positive Real Spin"
     ),
+    "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (
         "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError"
     ),
+    "core.inference": "infer_domain",
     "core.likelihood": "Figure Kind Likelihood",
-    "core.model": "Batch GenerativeModel Objective",
-    "core.registry": "make models register",
     "core.target": "Target",
     "data": "Data load_data",
     "evaluation": "Evaluation evaluate",
@@ -70,20 +69,26 @@ _PUBLIC = {
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _ROOMS = (
-    "autoencoders",
-    "autoregressive",
-    "data",
-    "energy",
-    "evaluation",
-    "flows",
-    "gans",
-    "mixtures",
+    "core",
+    "contract",
     "nets",
-    "physics",
-    "report",
+    "models",
     "sampling",
-    "score",
-    "truth",
+    "numerics",
+    "targets",
+    "data",
+    "fitting",
+    "evaluation",
+    "comparison",
+    "report",
+    "quantum",
+    "cli",
+)
+# Families need no entry: they are the folders of `models`.
+_FAMILIES = tuple(
+    sorted(
+        p.name for p in (Path(__file__).parent / "models").iterdir() if (p / "__init__.py").exists()
+    )
 )
 
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604
@@ -92,6 +97,8 @@ __all__ = [*sorted(_HOME)]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f"likely.{_HOME[name]}"), name)
+    elif name in _FAMILIES:
+        value = importlib.import_module(f"likely.models.{name}")
     elif name in _ROOMS:
         value = importlib.import_module(f"likely.{name}")
     else:
@@ -101,4 +108,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, *_ROOMS])
+    return sorted([*globals(), *_HOME, *_FAMILIES, *_ROOMS])

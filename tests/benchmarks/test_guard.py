@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import likely as lk
-from likely.core.precision import fast_products
+from likely.core.runtime import fast_products
 from likely.sampling import Langevin
 
 sys.path.append(str(Path(__file__).parents[2]))

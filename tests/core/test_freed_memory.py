@@ -10,7 +10,7 @@ import pytest
 CHURN = """
 import resource
 import torch
-from likely.core.memory import keep_freed_memory
+from likely.core.runtime import keep_freed_memory
 
 def churn():
     kept = [torch.ones(2**21) for _ in range(6)]

@@ -69,8 +69,8 @@ def test_columns_context_weight_and_splits_of_a_mapped_file(path):
 
 
 def test_order_reads_blocks_of_neighbours(path, monkeypatch):
-    monkeypatch.setattr("likely.data.data.BLOCK_BYTES", 32 * 4 * D)
-    monkeypatch.setattr("likely.data.data.POOL_BYTES", 32 * 4 * D * 10)
+    monkeypatch.setattr("likely.data.dataset.BLOCK_BYTES", 32 * 4 * D)
+    monkeypatch.setattr("likely.data.dataset.POOL_BYTES", 32 * 4 * D * 10)
     train = load_data(path).train
     order = train.order(1)
     assert sorted(order.tolist()) == list(range(len(train)))

@@ -5,7 +5,8 @@ from scipy import stats
 from torch import nn
 
 import likely as lk
-from likely.core.model import Batch, GenerativeModel
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
 from likely.evaluation import pit, rank_histogram, ranks
 
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 import likely as lk
-from likely import truth
+from likely import targets as truth
+from likely.contract.model import GenerativeModel, RealModel
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind, Likelihood
-from likely.core.model import GenerativeModel, RealModel
 from likely.data import Data, Split
 from likely.evaluation import (
     FeatureExtractor,

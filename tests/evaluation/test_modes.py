@@ -7,7 +7,7 @@ import torch
 
 import likely as lk
 from likely.evaluation.modes import mode_coverage
-from likely.truth import gaussian_mixture
+from likely.targets import gaussian_mixture
 
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 

@@ -12,7 +12,7 @@ COIN = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
 RATE = 0.57207  # bits a character: its entropy, 3/4 H(0.1) + 1/4 H(0.3)
 
 
-class Chain(lk.autoregressive.autoregressive.Autoregressive):
+class Chain(lk.autoregressive.base.Autoregressive):
     """The true conditionals of a chain whose first character of a window is as likely as any."""
 
     def _terms(self, k, x, context):

@@ -10,9 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import likely as lk
-from likely.core.artifact import read_tree
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch, Objective, Recipe
+from likely.core.files import read_tree
 from likely.core.likelihood import Kind
-from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
+from likely.core.random import seeded
 
 SMALL = {"transforms": 1, "hidden": (8,), "bins": 4, "jitter": 0.0}
 
@@ -90,8 +92,8 @@ def interrupt_at(model, step):
 
 @pytest.mark.parametrize("name", ["nsf", "gmm", "made"])
 def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
-    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     data = data_of()
 
     def made():
@@ -112,8 +114,8 @@ def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path, monkeypatch):
         with pytest.raises(InterruptedError):
             lk.fit(model, data, run=tmp_path / "b", **budget)
         monkeypatch.undo()
-        monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
-        monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+        monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+        monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     model = made()
     resumed = lk.fit(model, data, run=tmp_path / "b", **budget)
     assert same_weights(undisturbed, model)
@@ -145,7 +147,7 @@ def test_what_is_done_at_the_end_is_done_again_after_a_kill(tmp_path, monkeypatc
 
     model, again = finishing(), finishing()
     lk.fit(model, data_of(), steps=20, run=tmp_path / "a")
-    monkeypatch.setattr("likely.core.artifact.save", _interrupted)
+    monkeypatch.setattr("likely.contract.store.save", _interrupted)
     with pytest.raises(InterruptedError):
         lk.fit(finishing(), data_of(), steps=20, run=tmp_path / "b")
     monkeypatch.undo()
@@ -234,8 +236,8 @@ def test_divergence_names_objective_step_and_layer():
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
-    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     model = small()
     loss = model.loss
     model.loss = lambda batch: loss(batch) * (torch.nan if batch.step >= 30 else 1)
@@ -294,8 +296,8 @@ def test_a_validation_without_a_number_is_not_the_best():
 
 def test_a_run_with_minutes_resumes_with_the_same_bits(tmp_path, monkeypatch):
     # The decision about the number of steps is younger than the checkpoint that the run goes on from.
-    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
-    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     data = data_of()
     model = small()
     lk.fit(model, data, minutes=0.03, run=tmp_path / "a")
@@ -470,8 +472,8 @@ def test_minutes_are_not_counted_in_steps_that_compile(monkeypatch):
 @pytest.mark.parametrize("at", [5, 15, 35])
 def test_a_compiled_fit_resumes(tmp_path, monkeypatch, at):
     monkeypatch.setattr(torch, "compile", lambda loss, options: loss)
-    monkeypatch.setattr("likely.fitting.run.LEAST_INTERVAL", 0.0)
-    monkeypatch.setattr("likely.fitting.run.OVERHEAD", 1e9)
+    monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     expected, model = small(), small()
     lk.fit(expected, data_of(), steps=80, compile=True)
     interrupt_at(model, at)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import likely as lk
-from likely.core.artifact import read_tree
+from likely.core.files import read_tree
 
 KILLS = 20
 

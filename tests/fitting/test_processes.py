@@ -14,10 +14,10 @@ import torch
 from torch import distributed
 
 import likely as lk
-from likely.core.artifact import read_tree
+from likely.core.files import read_tree
 from likely.data import Rows
 from likely.evaluation import energy_distance
-from likely.fitting import run as folders
+from likely.fitting import folder as folders
 
 TIMEOUT = 150  # of what should take a tenth of it, on a machine that may be busy
 

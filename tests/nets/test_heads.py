@@ -7,20 +7,19 @@ import pytest
 import torch
 from scipy import stats
 
-from likely.core.domain import (
+from likely.core.columns import (
     Binary,
     Categorical,
     Constant,
     Count,
-    Domain,
     Integer,
     Interval,
     Periodic,
     Positive,
     Real,
     Spin,
-    table,
 )
+from likely.core.domain import Domain, table
 from likely.core.errors import DomainError, LikelyError
 from likely.nets.heads import ColumnHeads, mixture_head, simple_head
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import likely as lk
-from likely import truth
+from likely import targets as truth
 from likely.sampling import HMC, MALA, SMC, Gibbs, IndependenceMetropolis, ais
 
 WIDE = truth.gaussian([0.0, 0.0], 9 * torch.eye(2))

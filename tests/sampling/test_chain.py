@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import likely as lk
-from likely import truth
+from likely import targets as truth
 from likely.sampling import (
     HMC,
     MALA,

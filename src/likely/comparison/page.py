@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import likely
-from likely.autoencoders import Autoencoder
+from likely._version import __version__
 from likely.comparison.columns import filled
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
 from likely.core.likelihood import Figure, Kind
-from likely.core.model import Batch, GenerativeModel
+from likely.models.autoencoders import Autoencoder
 from likely.report import page as html
 from likely.report import pictures
 
@@ -286,7 +287,7 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
         ),
         (
             "versions",
-            f"likely {likely.__version__}, Python {platform.python_version()}, "
+            f"likely {__version__}, Python {platform.python_version()}, "
             f"torch {torch.__version__}, numpy {np.__version__}",
         ),
     ]

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import likely
+from likely._version import __version__
 from likely.comparison import words
 from likely.comparison.columns import NOT_COMPARABLE, filled
 from likely.comparison.page import page, table
 from likely.comparison.seeds import Pooled, welch
-from likely.core.artifact import write_json, write_text
+from likely.contract.model import GenerativeModel
+from likely.contract.registry import find
 from likely.core.errors import DensityError, LikelyError
+from likely.core.files import write_json, write_text
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
-from likely.core.model import GenerativeModel
-from likely.core.registry import find
 from likely.data import Data
 from likely.data.check import SAMPLE_ENTRIES, has_atom
 from likely.evaluation import Evaluation
@@ -392,7 +392,7 @@ class Comparison:
             },
             "settings": self.settings,
             "versions": {
-                "likely": likely.__version__,
+                "likely": __version__,
                 "torch": torch.__version__,
                 "numpy": np.__version__,
             },

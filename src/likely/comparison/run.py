@@ -9,12 +9,12 @@ from typing import Any
 import joblib
 
 from likely.comparison.result import BASELINE, Comparison, Run
+from likely.contract.model import GenerativeModel
+from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError
-from likely.core.model import GenerativeModel
-from likely.core.registry import entries, find, make
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
-from likely.fitting.fitting import fit, one_budget
+from likely.fitting.fit import fit, one_budget
 
 
 def compare(

@@ -10,9 +10,9 @@ import torch
 
 from likely.comparison.columns import COLUMNS, NOT_COMPARABLE
 from likely.comparison.seeds import LEVEL, Pooled
+from likely.contract.model import GenerativeModel
+from likely.contract.registry import find
 from likely.core.likelihood import Kind, shown
-from likely.core.model import GenerativeModel
-from likely.core.registry import find
 
 if TYPE_CHECKING:
     from likely.comparison.result import Comparison, Row

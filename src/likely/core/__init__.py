@@ -1,1 +1,1 @@
-"""What everything stands on: domains, the model contract, likelihoods, files."""
+"""What everything stands on: columns, domains, likelihoods, targets, files, errors."""

@@ -5,7 +5,7 @@ without splitting. There is one reader for each format in `readers`.
 """
 
 from likely.data.builtin import names
-from likely.data.data import Data, Rows, Split
+from likely.data.dataset import Data, Rows, Split
 from likely.data.load import load_data, load_rows
 
 __all__ = ["Data", "Rows", "Split", "load_data", "load_rows", "names"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from likely import truth
+from likely import targets as truth
 from likely.core.domain import integers
 from likely.data.readers import TARGET_ROWS, Table, from_target
 

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import torch
 
-from likely.core.domain import Constant, Count, Discrete, Domain, Integer, Real
+from likely.core.columns import Constant, Count, Discrete, Integer, Real
+from likely.core.domain import Domain
 from likely.core.errors import DataError
-from likely.data.data import Rows
+from likely.data.dataset import Rows
 from likely.data.readers import Table
 
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most

@@ -9,17 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from likely.core.domain import (
-    Categorical,
-    Column,
-    Domain,
-    categories,
-    infer_domain,
-    parse_column,
-    text,
-)
+from likely.core.columns import Categorical, Column, parse_column
+from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
-from likely.data.data import Rows
+from likely.core.inference import infer_domain
+from likely.data.dataset import Rows
 from likely.data.readers import MAPPED_BYTES, Table
 
 Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of a column

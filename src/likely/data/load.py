@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from likely.core.domain import Domain, Real
+from likely.core.columns import Real
+from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.data import check
-from likely.data.data import Data, Rows, Split
+from likely.data.dataset import Data, Rows, Split
 from likely.data.encode import WINDOW, Declared, Selection, encode, resolve
 from likely.data.readers import MAPPED_BYTES, Table, as_values, into_lines, read
 
@@ -55,7 +56,7 @@ def load_data(
     ----------
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
         - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
-          array, `context="label"`), or a target of `likely.truth`;
+          array, `context="label"`), or a target of `likely.targets`;
         - a file: `.npy`, `.npz`, `.csv`, `.tsv`, `.parquet`, `.h5`, `.hdf5`; arrays in an `.npz` or
           `.h5` file by name, `events.h5::group/key`, several as a table, `events.h5::pt,eta`;
         - a `.txt` file: a running text, or single ones (see `window`), over its own characters;

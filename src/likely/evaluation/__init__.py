@@ -2,7 +2,7 @@
 
 from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
 from likely.evaluation.classifier import ClassifierTest, classifier_test
-from likely.evaluation.evaluation import evaluate
+from likely.evaluation.evaluate import evaluate
 from likely.evaluation.images import FeatureExtractor, frechet_distance
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl
 from likely.evaluation.marginals import marginal_distances, pair_distances
@@ -11,12 +11,7 @@ from likely.evaluation.neighbours import Neighbours, neighbours
 from likely.evaluation.resampling import thinned
 from likely.evaluation.result import Evaluation
 from likely.evaluation.speed import throughput
-from likely.evaluation.two_sample import (
-    energy_distance,
-    kernel_distance,
-    mmd,
-    sliced_wasserstein,
-)
+from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, sliced_wasserstein
 
 __all__ = [
     "ClassifierTest",

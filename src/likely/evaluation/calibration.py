@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from likely.contract.model import GenerativeModel, as_rows
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Kind
-from likely.core.model import GenerativeModel, as_rows, seeded
-from likely.flows.flow import Flow
+from likely.core.random import seeded
+from likely.models.flows.base import Flow
 
 
 def ranks(

@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.core.domain import Categorical, Discrete, Domain
+from likely.contract.model import CHUNK
+from likely.contract.views import weighted_moments
+from likely.core.columns import Categorical, Discrete
+from likely.core.domain import Domain
 from likely.core.errors import DomainError
 from likely.core.likelihood import Figure
-from likely.core.model import CHUNK, seeded
-from likely.core.view import weighted_moments
+from likely.core.random import seeded
 from likely.data import Data
 from likely.evaluation.resampling import jackknife, two_samples, weight_of
 from likely.nets.convolutional import ImageDecoder, ImageEncoder, image_shape

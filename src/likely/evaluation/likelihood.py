@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likely.contract.model import CHUNK, GenerativeModel
+from likely.contract.training import Batch
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Kind, Likelihood
-from likely.core.model import CHUNK, Batch, GenerativeModel, seeded
+from likely.core.random import seeded
 from likely.core.target import Target
 
 if TYPE_CHECKING:

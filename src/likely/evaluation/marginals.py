@@ -14,9 +14,10 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from likely.core.domain import Binary, Categorical, Column, Constant, Domain, Periodic
+from likely.contract.views import weighted_moments
+from likely.core.columns import Binary, Categorical, Column, Constant, Periodic
+from likely.core.domain import Domain
 from likely.core.errors import DataError
-from likely.core.view import weighted_moments
 from likely.evaluation.resampling import Statistic, jackknife, two_samples, weight_of
 
 if TYPE_CHECKING:

@@ -49,9 +49,9 @@ class Evaluation:
         is the mean over windows that do not overlap, whose first characters have little before them.
     energy_distance, sliced_wasserstein : Figure
         Between draws of the model and rows of the split, as the standardised features of
-        `likely.core.view.Features`, with one scale for all pixels of an image. A conditional model draws at
-        the rows' contexts, and these count as features too; being shared, they alone lower the Wasserstein
-        distance somewhat.
+        `likely.contract.views.Features`, with one scale for all pixels of an image. A conditional model
+        draws at the rows' contexts, and these count as features too; being shared, they alone lower the
+        Wasserstein distance somewhat.
     mmd, mmd_p_value : Figure and float, optional
         As `mmd` gives them, of the same features; the p-value is that of permutations. This, the
         classifier and the neighbours take rows without weights: rows with weights are `thinned`,

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
+from likely.contract.views import Features
 from likely.core.likelihood import Figure
-from likely.core.model import Batch, GenerativeModel
-from likely.core.view import Features
 from likely.data import Data
 from likely.evaluation.classifier import classifier_test
 from likely.evaluation.images import FeatureExtractor, frechet_distance
@@ -22,12 +23,7 @@ from likely.evaluation.likelihood import subset
 from likely.evaluation.marginals import marginal_distances, pair_distances
 from likely.evaluation.neighbours import neighbours
 from likely.evaluation.resampling import thinned
-from likely.evaluation.two_sample import (
-    energy_distance,
-    kernel_distance,
-    mmd,
-    sliced_wasserstein,
-)
+from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, sliced_wasserstein
 
 if TYPE_CHECKING:
     from likely.data import Split

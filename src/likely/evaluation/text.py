@@ -14,8 +14,8 @@ from likely.core.likelihood import Figure
 from likely.evaluation.likelihood import batches
 
 if TYPE_CHECKING:
-    from likely.autoregressive.autoregressive import Autoregressive
     from likely.data import Split
+    from likely.models.autoregressive.base import Autoregressive
 
 
 def bits_per_character(

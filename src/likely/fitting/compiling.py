@@ -10,8 +10,8 @@ from statistics import median
 
 import torch
 
-from likely.core.compiling import compiled, refuse_uncompilable
-from likely.core.model import Objective
+from likely.contract.training import Objective
+from likely.core.runtime import compiled, refuse_uncompilable
 from likely.fitting.history import History
 
 PLAIN = 20  # steps before, for comparison

@@ -15,16 +15,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch, Objective, Recipe
 from likely.core.errors import DivergenceError, EstimateWarning
 from likely.core.likelihood import Kind
-from likely.core.model import Batch, GenerativeModel, Objective, Recipe, seeded
-from likely.core.precision import fast_products
+from likely.core.random import seeded
+from likely.core.runtime import fast_products
 from likely.data import Data
 from likely.fitting import memory, processes
 from likely.fitting.compiling import Compilation
+from likely.fitting.folder import Run
 from likely.fitting.history import History
 from likely.fitting.progress import Progress
-from likely.fitting.run import Run
 
 PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
 VALID_ENTRIES = 1 << 19  # numbers that one validation scores

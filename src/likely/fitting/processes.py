@@ -38,9 +38,10 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
-from likely.core import artifact, errors, registry
+from likely.contract import registry
+from likely.contract.model import GenerativeModel
+from likely.core import errors, files
 from likely.core.errors import LikelyError
-from likely.core.model import GenerativeModel
 from likely.fitting.history import History
 
 SILENCE = timedelta(
@@ -235,7 +236,7 @@ def launch(
             for process in context.processes:
                 process.kill()
                 process.join()
-        result = artifact.read_tree(Path(folder) / "result")
+        result = files.read_tree(Path(folder) / "result")
     model.load_state_dict(result["model"])
     return History(**result["history"])
 
@@ -271,11 +272,11 @@ def _work(
         history = train(fabric, model, *arguments)
         if rank == 0:
             result = {"model": dict(model.state_dict()), "history": vars(history)}
-            artifact.write_tree(Path(folder) / "result", result)
+            files.write_tree(Path(folder) / "result", result)
         dist.destroy_process_group()
     except Exception as error:
         report = {"type": type(error).__name__, "message": str(error)}
-        artifact.write_json(Path(folder) / f"error-{rank}", report)
+        files.write_json(Path(folder) / f"error-{rank}", report)
         raise
 
 

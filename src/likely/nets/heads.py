@@ -28,26 +28,26 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.core.domain import (
-    Binary,
-    Column,
-    Constant,
-    Count,
-    Discrete,
-    Domain,
-    Integer,
-    Interval,
-    Periodic,
-    Positive,
-)
-from likely.core.errors import DomainError, LikelyError
-from likely.core.view import (
+from likely.contract.views import (
     LOG_TWO_PI,
     cosine_basis,
     has_few_levels,
     resolving,
     weighted_moments,
 )
+from likely.core.columns import (
+    Binary,
+    Column,
+    Constant,
+    Count,
+    Discrete,
+    Integer,
+    Interval,
+    Periodic,
+    Positive,
+)
+from likely.core.domain import Domain
+from likely.core.errors import DomainError, LikelyError
 
 ALL = slice(None)
 PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted

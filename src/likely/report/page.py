@@ -8,7 +8,7 @@ from itertools import groupby
 
 import jinja2
 
-import likely
+from likely._version import __version__
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def render(
         sections=sections,
         settings=settings,
         sorted_by=sorted_by,
-        version=likely.__version__,
+        version=__version__,
     )
 
 

@@ -24,18 +24,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from likely.core.domain import (
-    END,
+from likely.core.columns import (
     Binary,
     Categorical,
     Column,
     Constant,
     Discrete,
-    Domain,
     Integer,
     Interval,
     Positive,
 )
+from likely.core.domain import END, Domain
 from likely.fitting.history import BOOKKEEPING
 
 # After Okabe & Ito: colours that colour-blind readers tell apart, none lost on white or on black.

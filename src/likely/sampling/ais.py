@@ -30,16 +30,11 @@ from torch import Tensor
 
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Figure, importance_bound
-from likely.core.model import seeded
-from likely.core.precision import fast_products
+from likely.core.random import seeded
+from likely.core.runtime import fast_products
 from likely.sampling.annealing import Annealing, Kernel, Path, effective, systematic
 from likely.sampling.hmc import HMC
-from likely.sampling.sampler import (
-    Density,
-    Energy,
-    Sampler,
-    check_energy,
-)
+from likely.sampling.sampler import Density, Energy, Sampler, check_energy
 
 PILOT_ESS = 0.9  # what each stage of the pilot keeps of the effective sample size …
 PILOT_MOVES = 5  # … and its transitions

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from likely.core.domain import Domain, Periodic
+from likely.core.columns import Periodic
+from likely.core.domain import Domain
 
 R_HAT = 1.01  # above this, and with fewer effective draws than these, chains count as not mixed
 ESS = 400

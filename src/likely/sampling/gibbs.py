@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likely.core.domain import Discrete, Domain
+from likely.core.columns import Discrete
+from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
 from likely.sampling.sampler import Energy, Move, Sampler, value_and_gradient
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likely.core.domain import Domain, Periodic
+from likely.core.columns import Periodic
+from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.sampling.sampler import (
     DualAveraging,

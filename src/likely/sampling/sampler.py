@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from likely.core.compiling import compiled, refuse_uncompilable
-from likely.core.domain import Column, Domain, Interval, Periodic, Positive
+from likely.contract.views import LOG_TWO_PI, from_reals, to_reals
+from likely.core.columns import Column, Interval, Periodic, Positive
+from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
-from likely.core.memory import keep_freed_memory
-from likely.core.model import seeded
-from likely.core.precision import fast_products
-from likely.core.view import LOG_TWO_PI, from_reals, to_reals
+from likely.core.random import seeded
+from likely.core.runtime import compiled, fast_products, keep_freed_memory, refuse_uncompilable
 from likely.sampling.chain import Chain
 
 Energy = Callable[[Tensor], Tensor]

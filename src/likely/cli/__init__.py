@@ -1,0 +1,5 @@
+"""The command `likely`."""
+
+from likely.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,87 @@
+"""Models as files: `save` and `load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from likely._version import __version__
+from likely.contract.model import GenerativeModel
+from likely.contract.registry import make, name_of
+from likely.core.domain import Domain
+from likely.core.errors import ArtifactError
+from likely.core.files import read_tensors, write_tensors
+
+
+def configuration(model: GenerativeModel) -> dict[str, Any]:
+    """What it takes to build a model again: JSON-able."""
+    return {
+        "name": name_of(model),
+        "domain": model.domain.to_json(),
+        "context": None if model.context is None else model.context.to_json(),
+        "hyperparameters": model.hyperparameters,
+    }
+
+
+def build(config: dict[str, Any]) -> GenerativeModel:
+    """The (untrained) model that a configuration describes."""
+    hyperparameters: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config["hyperparameters"].items()
+    }
+    context = None if config["context"] is None else Domain.from_json(config["context"])
+    return make(
+        config["name"], Domain.from_json(config["domain"]), context=context, **hyperparameters
+    )
+
+
+def save(model: GenerativeModel, path: str | Path) -> None:
+    """Save a model: one `.safetensors` file with its configuration and a checksum.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        Of a registered class.
+    path : str or Path
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be written; an existing one is then untouched.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
+    description = {
+        "version": __version__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "model": configuration(model),
+    }
+    write_tensors(path, model.state_dict(), description)
+
+
+def load(path: str | Path) -> GenerativeModel:
+    """Load a model that `save` wrote, in evaluation mode.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or a run folder that holds `model.safetensors`.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, damaged, or not a model. Nothing in it is ever executed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    tensors, description = read_tensors(path)
+    try:
+        model = build(description["model"])
+        model.to(getattr(torch, description["dtype"]))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(f"{path}: not a model of this version of likely ({error})") from error
+    return model.eval()

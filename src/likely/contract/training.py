@@ -1,0 +1,78 @@
+"""What `fit` and a model tell each other: batches, objectives, recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Batch:
+    """What a loss sees.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, *domain.shape)
+    context : Tensor, shape (n, *context.shape), optional
+    weight : Tensor, shape (n,), optional
+        Non-negative; None means one for each row.
+    step : int
+        Steps taken so far.
+    progress : float
+        Part of the budget that is spent, from 0 to 1.
+    """
+
+    x: Tensor
+    context: Tensor | None = None
+    weight: Tensor | None = None
+    step: int = 0
+    progress: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device) -> Batch:
+        """This batch on a device."""
+        context = None if self.context is None else self.context.to(device)
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.x.to(device), context, weight, self.step, self.progress)
+
+
+@dataclass
+class Objective:
+    """One player: what it minimises, what it moves and how often.
+
+    Attributes
+    ----------
+    name : str
+    parameters : list of Parameter
+    loss : callable (batch) -> Tensor of shape (n,) or ()
+    every : int
+        Runs at each `every`-th step.
+    after : callable, optional
+        Runs after each accepted step (clipping a critic, updating a codebook).
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Callable[[Batch], Tensor]
+    every: int = 1
+    after: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A family's defaults for `fit`."""
+
+    batch: int = 512
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float = 5.0  # largest norm of the gradient
+    ema: float = 0.999  # decay of the averaged weights
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    steps: int | None = None  # the budget if none is given, where no likelihood says when to stop

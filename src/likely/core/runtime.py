@@ -1,0 +1,93 @@
+"""The process that computes: its memory, the precision of its products, and torch.compile."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from likely.core.errors import LikelyError
+
+# In bytes: glibc adapts to blocks of at most 32 MiB, their headers included.
+LARGEST = (32 << 20) - (1 << 14)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for what comes next, instead of giving it back to the system.
+
+    A training step, or a step of a chain, frees what it computed. glibc then gives the top of its
+    heap back, and the next step faults every page in again, which can take as long as its arithmetic.
+    How much stays adapts to the program: once a mapped block has been freed, blocks of its size come
+    from the heap, and twice that size may lie free at the top (mallopt(3), M_MMAP_THRESHOLD). So one
+    block of the largest size to which glibc adapts is mapped and freed; none of its pages is touched.
+    With another allocator, or thresholds from the environment, this changes nothing.
+    """
+    torch.empty(LARGEST, dtype=torch.uint8, device="cpu")
+
+
+@contextlib.contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Let float32 matrix products on a CPU go through oneDNN, where it keeps their precision.
+
+    There they are up to twice as fast on AVX-512; products of a few rows are slower. The setting that
+    leads there also allows bfloat16, which CPUs with AMX then take: a trial product tells. On older
+    torch, nothing happens.
+    """
+    products: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    before = getattr(products, "fp32_precision", None)
+    if device.type != "cpu" or before != "none" or not _onednn_is_exact(products):
+        yield
+        return
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+@functools.cache
+def _onednn_is_exact(products: Any) -> bool:
+    # Whatever the defaults are; nothing cancels in its square.
+    a = torch.linspace(1, 2, 128 * 128, dtype=torch.float32, device="cpu").view(128, 128)
+    products.fp32_precision = "bf16"
+    try:
+        with torch.autocast("cpu", enabled=False):
+            exact = a.double() @ a.double()
+            error = (a @ a - exact).abs().max() / exact.abs().max()
+    finally:
+        products.fp32_precision = "none"
+    return error.item() < 1e-5  # 1e-6 in float32, 1e-3 in bfloat16
+
+
+P = ParamSpec("P")
+
+
+T = TypeVar("T")
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that is compiled at its first call, and draws the random numbers of the plain one."""
+    options: dict[str, Any] = {"fallback_random": True}
+    return torch.compile(function, options=options)
+
+
+@contextlib.contextmanager
+def refuse_uncompilable(what: str) -> Iterator[None]:
+    """Around calls that compile.
+
+    Raises
+    ------
+    LikelyError
+        If torch cannot compile, with what and why.
+    """
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise LikelyError(
+            f"the {what} cannot be compiled ({' '.join(str(error).split())[:200]}); leave out "
+            "`compile`, or install a C++ compiler if that is what is missing"
+        ) from error

@@ -1,8 +1,0 @@
-"""Models that define a distribution by an energy: Boltzmann machines, networks and
-Hopfield networks."""
-
-from likely.energy.ebm import EBM
-from likely.energy.hopfield import Hopfield, ModernHopfield, capacity
-from likely.energy.rbm import RBM, GaussianRBM
-
-__all__ = ["EBM", "RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]

@@ -1,0 +1,250 @@
+"""fit: the one training loop, for every family.
+
+What is trained by gradients hands out `Objective`s; what isn't (EM, Hebbian storage) has an `epoch`.
+Both get the same budget, validation, history, checkpoints and progress.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from torch.nn.utils.parametrize import is_parametrized
+
+from likely._version import __version__
+from likely.contract.model import GenerativeModel
+from likely.contract.store import configuration
+from likely.contract.training import Recipe
+from likely.core.errors import DomainError, LikelyError
+from likely.core.random import seeded
+from likely.data import Data, load_data
+from likely.fitting import memory, processes
+from likely.fitting.folder import Run
+from likely.fitting.history import History
+from likely.fitting.loop import Gradients, Passes, Watch
+from likely.fitting.progress import Progress
+
+BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
+
+
+def fit(
+    model: GenerativeModel,
+    data: Any,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    run: str | Path | None = None,
+    progress: bool = False,
+    early_stopping: bool = True,
+    batch: int | None = None,
+    rate: float | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
+    compile: bool = False,
+    watch: Watch | None = None,
+) -> History:
+    """Train a model on the training split; it then holds its best weights by validation likelihood.
+
+    With a budget (one of `steps`, `epochs`, `minutes`) the learning rate falls to zero as a cosine
+    over it; without one, it falls when validation stops improving, and then training stops; a model
+    without a likelihood has a default number of steps. Weights are averaged (EMA), and it is the
+    average that is validated and kept; a model without a likelihood keeps the last one. A step whose
+    loss or gradient is not finite is skipped and counted.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        On the domain of the data; it is trained in place.
+    data : Data, or anything that `load_data` reads
+    steps, epochs, minutes : number, optional
+        The budget, one of them at most. Minutes become a number of steps once the first are timed.
+    seed : int
+        From the same initial weights (`lk.make(…, seed=…)`) the same seed gives the same weights, bit
+        by bit, on a CPU with the same number of threads.
+    run : path, optional
+        Folder for checkpoints, history and the model. A run that was interrupted goes on from its
+        last checkpoint; one that is complete is only loaded.
+    progress : bool
+        Show a progress bar.
+    early_stopping : bool
+        Keep the best weights, and stop when the score has not risen for 30 % of the budget.
+        Otherwise the whole budget is used and the last weights are kept.
+    batch : int, optional
+        Rows of a batch; by default the family's, and at most an eighth of the
+        training rows and about 130,000 numbers.
+    rate, weight_decay, clip, ema : float, optional
+        Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
+        averaged weights; by default the family's `recipe`.
+    device : str
+        "auto", "cpu", "cuda" …
+    devices : int
+        Number of processes that share each batch: new ones on the cores or GPUs of this machine, from
+        a script, a notebook or a test alike; or the processes that torchrun or Slurm has started,
+        each of which calls `fit` with the same arguments. `batch` is what they take together.
+        Noise differs from process to process, and so from that of a single one; it is the same in
+        each run on the same number of processes, which share the threads of the caller.
+    precision : {"32-true", "64-true", "bf16-mixed"}
+        As in Lightning Fabric.
+    compile : bool
+        Compile the loss after 20 steps (torch.compile), of a model without derivatives in its loss. That
+        takes about half a minute, and pays in long runs of what consists of many small operations, as
+        flows do; the history tells cost and gain. A run that goes on after an interruption then
+        ends with the same weights up to rounding.
+    watch : callable (model) -> dict of str to float, optional
+        Figures of the averaged model that go into the history at each validation.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range, there are two budgets, one of several processes has ended, or the
+        loss cannot be compiled.
+    DomainError
+        If model and data are on different domains.
+    DivergenceError
+        If training cannot go on; the last good checkpoint is kept.
+    ArtifactError
+        If `run` is not empty and not this run, or cannot be written.
+    """
+    if not isinstance(data, Data):
+        data = load_data(data, domain=model.domain)
+    if model.domain != data.domain or model.context != data.context:
+        raise DomainError(
+            "the model was built for another domain or context than the data's: "
+            "build it with lk.make(name, data.domain, context=data.context)"
+        )
+    budget = one_budget(steps, epochs, minutes)
+    given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
+    for option, value in given.items():
+        may_vanish = option in ("weight_decay", "ema")
+        if value is not None and not (0 < value < math.inf or (may_vanish and value == 0)):
+            raise LikelyError(f"{option} must be a finite number above 0, not {value}")
+    if seed < 0:
+        raise LikelyError(f"seed must not be negative, not {seed}")
+    if devices < 1:
+        raise LikelyError(f"devices must be at least 1, not {devices}")
+    if devices > 1 and any(is_parametrized(module) for module in model.modules()):
+        raise LikelyError(
+            "a parametrised model (spectral_norm=True) trains in one process: devices=1"
+        )
+    for option, on in (("devices", devices > 1), ("compile", compile)):
+        if on and hasattr(model, "epoch"):
+            raise LikelyError(
+                f"{type(model).__name__} is not trained by gradients: leave out {option}"
+            )
+    if compile and model.derivative_in_loss:
+        raise LikelyError(
+            "compile: torch.compile cannot follow the derivative in this model's loss"
+        )
+    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    if batch is None:
+        changes["batch"] = min(
+            model.recipe.batch,
+            max(32, len(data.train) // 8),
+            max(16, BATCH_ENTRIES // model.domain.size),
+        )
+    recipe = dataclasses.replace(model.recipe, **changes)
+    if not budget:
+        steps = recipe.steps
+    if min(recipe.batch, len(data.train)) < devices:
+        raise LikelyError(f"devices={devices}, but a batch has fewer rows than that")
+    alone = Fabric(
+        accelerator=device, devices=1, precision=precision, plugins=LightningEnvironment()
+    )
+    fabric = processes.joined(devices, device, precision) or alone
+    if devices > fabric.world_size and alone.device.type != "cpu":
+        there_are = torch.accelerator.device_count()
+        if there_are < devices:
+            raise LikelyError(
+                f"devices={devices}, but there are {there_are} of type {alone.device.type}: give "
+                f'fewer, or device="cpu"'
+            )
+    folder = None
+    if run is not None:
+        config = {
+            "version": __version__,
+            "model": configuration(model),
+            "data": {"source": data.name, "fingerprint": data.fingerprint()},
+            "fit": {
+                **dataclasses.asdict(recipe),
+                "steps": steps,
+                "epochs": epochs,
+                "minutes": minutes,
+                "seed": seed,
+                "early_stopping": early_stopping,
+                "precision": precision,
+                "compile": compile or None,
+                "devices": devices if devices > 1 else None,
+            },
+        }
+        folder = processes.first(fabric, partial(Run, run, config))
+    if precision == "64-true":
+        model.double()
+    if folder is not None and folder.complete:
+        warnings.warn(f"{run}: this run is complete, there is nothing left to do", stacklevel=2)
+        history = processes.first(fabric, partial(folder.read_result, model))
+        processes.share_weights(fabric, model)
+        model.eval()
+        return history
+    budgets = steps, epochs, minutes
+    arguments = data, recipe, seed, early_stopping, compile, watch, budgets, folder, progress
+    if devices == fabric.world_size:
+        return _train(fabric, model, *arguments)
+    history = processes.launch(
+        _train, model, *arguments, devices=devices, device=device, precision=precision
+    )
+    model.to(alone.device).eval()
+    return history
+
+
+def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:
+    """The budget that is given, by its unit, if any; a `LikelyError` for two, or one of 0 or less."""
+    units = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    budget = {unit: value for unit, value in units.items() if value is not None}
+    if len(budget) > 1:
+        raise LikelyError("give one budget: steps, epochs or minutes")
+    for unit, value in budget.items():
+        if not value > 0:
+            raise LikelyError(f"{unit} must be above 0, not {value}")
+    return budget
+
+
+def _train(
+    fabric: Fabric,
+    model: GenerativeModel,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    early_stopping: bool,
+    compile: bool,
+    watch: Watch | None,
+    budget: tuple[int | None, int | None, float | None],
+    folder: Run | None,
+    progress: bool,
+) -> History:
+    """The fit, in each of its processes."""
+    loop_class = Passes if hasattr(model, "epoch") else Gradients
+    loop = loop_class(model, data, fabric, recipe, seed, early_stopping, watch, compile)
+    loop.plan(*budget)
+    if folder is not None:
+        folder.writes = fabric.is_global_zero
+    memory.reset_peak()
+    bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
+    with seeded(seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
+        return loop.run(folder, bar)

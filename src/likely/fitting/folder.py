@@ -1,0 +1,154 @@
+"""The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from likely.contract import store
+from likely.contract.model import GenerativeModel
+from likely.core import files
+from likely.core.errors import ArtifactError
+from likely.fitting.history import History
+
+LEAST_INTERVAL = 1.0  # seconds between checkpoints …
+OVERHEAD = 0.05  # … and the part of the time that writing them may take
+
+
+class Run:
+    """A folder that a fit writes to and resumes from.
+
+    Parameters
+    ----------
+    path : str or Path
+    config : dict
+        What makes the run what it is; a folder with another one is refused.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder holds something else, or a run of another configuration.
+    """
+
+    def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.config = json.loads(json.dumps(config))
+        self.plan: dict[str, Any] = {}
+        self.writes = True  # of several processes, one
+        self.complete = self.model.exists()
+        self._cost = 0.0
+        self._writer: Any = None
+        self._written = -float("inf")
+        if self.config_file.exists():
+            self._compare()
+        elif self.path.exists() and (not self.path.is_dir() or self._foreign()):
+            raise ArtifactError(
+                f"{self.path}: not an empty folder and not a run; choose another one"
+            )
+        for file in (self.config_file, self.history_file, self.model, self.checkpoint):
+            for left_by_a_kill in file.parent.glob(f".{file.name}.*{files.PART}"):
+                left_by_a_kill.unlink()
+
+    def _foreign(self) -> list[Path]:
+        """What lies in the folder, beside what a kill left of the first file."""
+        parts = set(self.path.glob(f".{self.config_file.name}.*{files.PART}"))
+        return [path for path in self.path.iterdir() if path not in parts]
+
+    def _compare(self) -> None:
+        try:
+            stored = json.loads(self.config_file.read_text())
+            self.plan = stored.pop("plan")
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ArtifactError(
+                f"{self.config_file}: cannot be read ({error}); choose another folder"
+            ) from error
+        differences = list(_differences(stored, self.config))
+        if differences:
+            raise ArtifactError(
+                f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
+                "choose another folder or remove this one"
+            )
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    def write_plan(self, **plan: Any) -> None:
+        """Note a decision that a resumed run must not take anew."""
+        self.plan |= plan
+        if self.writes:
+            files.write_json(self.config_file, self.config | {"plan": self.plan})
+
+    def read_state(self) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one."""
+        return files.read_tree(self.checkpoint) if self.checkpoint.exists() else None
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Send a row of the history to TensorBoard, where it is installed."""
+        if not self.writes or importlib.util.find_spec("tensorboard") is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            # What a killed run showed beyond its last checkpoint is shown anew.
+            self._writer = SummaryWriter(self.path / "tensorboard", purge_step=row["step"])
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(name, value, row["step"])
+
+    def finish(self, model: GenerativeModel) -> None:
+        """Write the model, with which the run is complete."""
+        if self.writes:
+            store.save(model, self.model)
+        if self._writer is not None:
+            self._writer.close()
+
+    def read_result(self, model: GenerativeModel) -> History:
+        """Load the weights of a complete run; its history."""
+        model.load_state_dict(files.read_tensors(self.model)[0])
+        return History(**files.read_tree(self.checkpoint)["history"])
+
+    def due(self) -> bool:
+        """Whether to write a checkpoint: so often that a kill costs seconds, never much time."""
+        since = time.monotonic() - self._written
+        return since >= max(LEAST_INTERVAL, self._cost / OVERHEAD)
+
+    def save(self, state: dict[str, Any], history: History) -> None:
+        """Write a checkpoint and the history."""
+        if not self.writes:
+            return
+        started = time.monotonic()
+        files.write_tree(self.checkpoint, state)
+        files.write_text(self.history_file, history.to_csv())
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+
+def _differences(stored: Any, given: Any, where: str = "") -> list[str]:
+    """Where two configurations differ, in words."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        return [
+            line
+            for key in sorted({*stored, *given})
+            for line in _differences(stored.get(key), given.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if stored == given:
+        return []
+    if len(f"{stored}{given}") > 100:
+        return [f"{where} differs"]
+    return [f"{where} is {stored!r} there and {given!r} here"]

@@ -1,1 +1,0 @@
-"""Element-wise bijections: pure mathematics, one kind in a file."""

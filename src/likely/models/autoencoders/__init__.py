@@ -1,0 +1,7 @@
+"""Autoencoders, plain and variational."""
+
+from likely.models.autoencoders.ae import Autoencoder
+from likely.models.autoencoders.dae import DenoisingAutoencoder
+from likely.models.autoencoders.vae import VAE
+
+__all__ = ["VAE", "Autoencoder", "DenoisingAutoencoder"]

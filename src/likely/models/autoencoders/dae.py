@@ -1,0 +1,102 @@
+"""Denoising autoencoder.
+
+    x̃ ~ C(x̃|x),      loss = −log p(x|e(x̃))
+
+(Vincent, Larochelle, Bengio & Manzagol 2008, doi:10.1145/1390156.1390294). To repair what the corruption
+C destroyed, the network has to learn where data lie; going to and fro,
+
+    x̃_t ~ C(x̃|x_t),      x_{t+1} ~ p(x|e(x̃_t)),
+
+is a Markov chain whose stationary distribution estimates that of the data (Bengio, Yao, Alain & Vincent
+2013, arXiv:1305.6663, theorem 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from likely.contract.registry import register
+from likely.contract.training import Batch
+from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.models.autoencoders.ae import Autoencoder, Integers
+from likely.nets.convolutional import Network
+
+
+@register(
+    "dae",
+    title="denoising autoencoder",
+    density="none",
+    constraint="sampled by a Markov chain that corrupts and repairs",
+    paper="Vincent et al. 2008; Bengio et al. 2013, arXiv:1305.6663",
+)
+class DenoisingAutoencoder(Autoencoder):
+    """Denoising autoencoder: as `Autoencoder`, but the encoder sees corrupted samples.
+
+    The other parameters and the errors are those of `Autoencoder`.
+
+    Parameters
+    ----------
+    noise : float
+        Corruption C: the probability that a discrete entry is blanked (its features become zero), and
+        the standard deviation of the normal noise on a continuous one's features, which have 1.
+    transitions : int
+        Steps of the chain for a sample; it starts as a sample of `Autoencoder`.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        latent: int = 16,
+        hidden: Sequence[int] | None = None,
+        network: Network = "auto",
+        integers: Integers = "auto",
+        scale: float | None = None,
+        noise: float = 0.3,
+        transitions: int = 20,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            latent=latent,
+            hidden=hidden,
+            network=network,
+            integers=integers,
+            scale=scale,
+        )
+        if not 0 < noise <= 1:
+            raise LikelyError(f"noise={noise}: give a number above 0 and at most 1")
+        self.hyperparameters |= {"noise": noise, "transitions": transitions}
+        self.noise, self.transitions = noise, transitions
+        sizes = torch.tensor(self.features.sizes)
+        discrete = torch.tensor([domain.column(i).discrete for i in range(domain.size)])
+        self.register_buffer("entry", torch.repeat_interleave(sizes), persistent=False)
+        self.register_buffer("discrete", discrete, persistent=False)
+
+    entry: Tensor  # of each feature
+    discrete: Tensor  # entries
+
+    def _corrupted(self, features: Tensor) -> Tensor:
+        """C, on the features of a sample."""
+        blanked = torch.rand(len(features), self.domain.size, device=self.device) < self.noise
+        noisy = features + self.noise * torch.randn_like(features)
+        blank = torch.where(blanked[:, self.entry], 0.0, features)
+        return torch.where(self.discrete[self.entry], blank, noisy)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """−log p(x|e(x̃)) of each row."""
+        context = self._context(batch.context, len(batch))
+        z = self.encoder(self._corrupted(self.features(batch.x)), context)
+        return -self._log_prob_given(batch.x, z, context)
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        x = super()._sample(n, context)
+        for _ in range(self.transitions):
+            z = self.encoder(self._corrupted(self.features(x)), context)
+            x = self.heads.sample(self.decoder(z, context))
+        return x

@@ -1,0 +1,8 @@
+"""Autoregressive models, and the product of independent marginals."""
+
+from likely.models.autoregressive.independent import Independent
+from likely.models.autoregressive.made import MADE
+from likely.models.autoregressive.rnn import RNN
+from likely.models.autoregressive.transformer import Transformer
+
+__all__ = ["MADE", "RNN", "Independent", "Transformer"]

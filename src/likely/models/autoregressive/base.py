@@ -1,0 +1,266 @@
+"""What autoregressive models have in common: sampling, completing rows, several orderings.
+
+p(x) = Π_i p(x_{o(i)} | x_{o(1)}, …, x_{o(i−1)})   for an ordering o of the entries
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from likely.contract.model import CHUNK, GenerativeModel, as_rows
+from likely.contract.training import Batch
+from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.core.random import seeded
+from likely.nets.heads import ColumnHeads, choose
+
+Draw = Callable[[int, Tensor], Tensor]  # an entry and its outputs, to a draw of it
+
+
+class Walk(Protocol):
+    """A pass of n rows through a network, entry by entry in an ordering."""
+
+    def outputs(self) -> Float[Tensor, "n size"]:
+        """Outputs of the present entry, given the entries fed so far."""
+
+    def feed(self, values: Tensor) -> None:
+        """Take the present entry and move on to the next one."""
+
+    def select(self, rows: Int[Tensor, " m"]) -> None:
+        """Go on with these rows, which may repeat."""
+
+
+class Autoregressive(GenerativeModel):
+    """A model with a conditional for each entry given those before it in an ordering.
+
+    A subclass sets `heads`, and writes `_terms` and `_walk`. Of its hyperparameters, `order` is that
+    of the entries, and `orders` the number of orderings. With several the model is the
+    equal mixture of the autoregressive models of these orderings, which share their weights:
+    log p(x) = log 1/K Σ_k p_k(x), exactly. A training step takes one of them at random and descends
+    −log p_k, whose mean over k bounds −log p from above.
+    """
+
+    heads: ColumnHeads
+    orderings: Tensor
+
+    def __init__(
+        self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+    ) -> None:
+        order, orders = hyperparameters.get("order"), hyperparameters.get("orders", 1)
+        super().__init__(domain, context=context, **hyperparameters)
+        first = list(range(domain.size)) if order is None else list(order)
+        if sorted(first) != list(range(domain.size)):
+            raise LikelyError(
+                f"order: it must hold each of the {domain.size} entries 0 … {domain.size - 1} once"
+            )
+        if orders < 1:
+            raise LikelyError(f"orders must be at least 1, not {orders}")
+        generator = torch.Generator().manual_seed(0)
+        others = [torch.randperm(domain.size, generator=generator) for _ in range(orders - 1)]
+        self.register_buffer("orderings", torch.stack([torch.tensor(first), *others]))
+
+    # What a subclass writes.
+
+    def _terms(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, "n entries"]:
+        """Log-probability of each entry given those before it in ordering k."""
+        raise NotImplementedError
+
+    def _walk(self, k: int, n: int, context: Tensor | None) -> Walk:
+        """A pass of n rows in ordering k; nothing is recorded for gradients."""
+        raise NotImplementedError
+
+    def _input(self, i: int, x: Tensor) -> Tensor:
+        """What a `Walk` is fed of entry i, from its values, shape (n,)."""
+        return x
+
+    # Likelihood.
+
+    def loss(self, batch: Batch) -> Float[Tensor, " n"]:
+        """−log p_k of each row, of an ordering k that is drawn anew for each batch."""
+        k = int(torch.randint(len(self.orderings), ())) if len(self.orderings) > 1 else 0
+        return -self._terms(k, batch.x, self._context(batch.context, len(batch))).sum(1)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        terms = [self._terms(k, x, context).sum(1) for k in range(len(self.orderings))]
+        return torch.stack(terms).logsumexp(0) - math.log(len(terms))
+
+    def conditionals(
+        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+    ) -> Float[Tensor, "n *shape"]:
+        """Log-probability of each entry given those before it in the ordering; their sum is log p.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        context : Tensor, optional
+            As in `log_prob`.
+
+        Returns
+        -------
+        Tensor, shape (n, *domain.shape)
+            Nats; −inf in rows outside the support.
+
+        Raises
+        ------
+        LikelyError
+            If there are several orderings, whose mixture has no such terms.
+        """
+        if len(self.orderings) > 1:
+            raise LikelyError(
+                "conditionals: a mixture of several orderings has none; take orders=1"
+            )
+
+        def terms(x: Tensor, context: Tensor | None) -> Tensor:
+            return self._terms(0, x, context).T
+
+        inside = self.domain.contains(as_rows(x, self.domain, "x").to(self.device))
+        values = self._in_chunks(terms, x, context).T
+        values = torch.where(inside[:, None], values, -math.inf)
+        return values.reshape(len(values), *self.domain.shape)
+
+    # Sampling and completion.
+
+    def _sample(self, n: int, context: Tensor | None, draw: Draw | None = None) -> Tensor:
+        dtype = self.heads.type_of_draws(self.dtype)
+        x = self.domain.anchor.flatten().to(self.device, dtype).repeat(n, 1)
+        of_row = torch.randint(len(self.orderings), (n,), device=self.device)
+        for k in range(len(self.orderings)):
+            rows = (of_row == k).nonzero()[:, 0]
+            part = None if context is None else context[rows]
+            unknown = torch.zeros_like(x[rows], dtype=torch.bool)
+            x[rows] = self._fill(k, x[rows], unknown, part, draw=draw)[0]
+        return x.reshape(n, *self.domain.shape)
+
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+        particles: int = 64,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Fill what the mask `known` leaves open by draws from the conditional.
+
+        Exact for the rows whose known entries come first in the ordering (in every ordering, where
+        there are several). For the others a particle filter draws the open entries in the ordering,
+        weighs each candidate by the probabilities of the known entries that follow, resamples when
+        the weights become uneven, and returns one of the candidates: its distribution tends to the
+        conditional as `particles` grows, at a proportional cost (Gordon, Salmond & Smith 1993,
+        IEE Proc. F 140, 107).
+
+        The other parameters and the errors are those of `GenerativeModel.complete`.
+
+        Parameters
+        ----------
+        particles : int
+            Candidates for a row whose known entries do not come first.
+        """
+        return self._completed(x, known, context, seed, particles)
+
+    def _completed(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        seed: int | None,
+        particles: int,
+        draw: Draw | None = None,
+    ) -> Tensor:
+        if particles < 1:
+            raise LikelyError(f"particles must be at least 1, not {particles}")
+        x, known = self._partly_known(x, known, self.heads.type_of_draws(self.dtype))
+        features = self._checked_context(context, len(x))
+        result, flat = x.flatten(1).clone(), known.flatten(1)
+        ordered = flat[:, self.orderings]
+        scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
+        with torch.no_grad(), seeded(seed, self.device):
+            for candidates, group in ((1, ~scattered), (particles, scattered)):
+                entries = self.domain.size * (1 if candidates == 1 else 4 * candidates)
+                for rows in group.nonzero()[:, 0].split(max(1, CHUNK // entries)):
+                    part = None if features is None else features[rows]
+                    result[rows] = self._fill_in_each_order(
+                        result[rows], flat[rows], part, candidates, draw
+                    )
+        return result.reshape(x.shape)
+
+    def _fill_in_each_order(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        particles: int,
+        draw: Draw | None,
+    ) -> Tensor:
+        """Rows completed in every ordering; of these, one for each row by their posterior."""
+        filled = x.expand(len(self.orderings), -1, -1).clone()
+        evidence = torch.zeros(len(filled), len(x), device=x.device, dtype=self._network_type)
+        for k in range(len(self.orderings)):
+            filled[k], evidence[k] = self._fill(k, x, known, context, particles, draw)
+        return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
+
+    @property
+    def _network_type(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def _fill(
+        self,
+        k: int,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        particles: int = 1,
+        draw: Draw | None = None,
+    ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"]]:
+        """Rows with their open entries drawn in ordering k, and estimates of log p_k(known)."""
+        n, draw = len(x), draw or self.heads.sample_entry
+        if context is not None:
+            context = context.repeat_interleave(particles, 0)
+        x, known = x.repeat_interleave(particles, 0), known.repeat_interleave(particles, 0)
+        order = self.orderings[k].tolist()
+        walk = self._walk(k, len(x), context)
+        # The sum over a row's candidates is the estimate of p_k(known so far).
+        log_weight = torch.full(
+            (n, particles), -math.log(particles), device=x.device, dtype=self._network_type
+        )
+        some_known, all_known = known.any(0).tolist(), known.all(0).tolist()
+        for i in order:
+            outputs = walk.outputs()
+            if not all_known[i] and self.heads.sizes[i]:  # x holds the constants
+                x[:, i] = torch.where(known[:, i], x[:, i], draw(i, outputs).to(x))
+            walk.feed(self._input(i, x[:, i]))
+            if some_known[i]:
+                term = self.heads.log_prob_entry(i, outputs, x[:, i])
+                log_weight += torch.where(known[:, i], term, 0.0).view(n, particles)
+                rows, log_weight = _resample(log_weight)
+                if rows is not None:
+                    x = x[rows]
+                    walk.select(rows)
+        picked = choose(log_weight) + particles * torch.arange(n, device=x.device)
+        return x[picked], log_weight.logsumexp(1)
+
+
+def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Systematic resampling of candidates, shape (n, particles), where their weights are uneven.
+
+    That is where the effective number of candidates is below half of them; returns the positions
+    (in the flattened candidates) to go on with, None for all as they are, and the weights left.
+    """
+    n, particles = log_weight.shape
+    total = log_weight.logsumexp(1, keepdim=True)
+    weight = (log_weight - total).exp()
+    uneven = weight.square().sum(1, keepdim=True) > 2 / particles
+    if not uneven.any():
+        return None, log_weight
+    own = torch.arange(particles, device=weight.device)
+    spaced = (own + torch.rand_like(total)) / particles
+    picked = torch.searchsorted(weight.cumsum(1), spaced).clamp_max(particles - 1)
+    first = particles * torch.arange(n, device=own.device)[:, None]
+    rows = first + torch.where(uneven, picked, own)
+    return rows.flatten(), torch.where(uneven, total - math.log(particles), log_weight)

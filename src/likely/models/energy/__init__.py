@@ -1,0 +1,8 @@
+"""Models that define a distribution by an energy: Boltzmann machines, networks and
+Hopfield networks."""
+
+from likely.models.energy.ebm import EBM
+from likely.models.energy.hopfield import Hopfield, ModernHopfield, capacity
+from likely.models.energy.rbm import RBM, GaussianRBM
+
+__all__ = ["EBM", "RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]

@@ -1,0 +1,318 @@
+"""What Boltzmann machines share: log Z by enumeration or by annealing, likelihoods and samples.
+
+Their probability is e^(−F(x)) / Z. Annealing joins an independent base at β = 0 with the model at
+β = 1 by densities e^(−F_β), each with a block Gibbs step that leaves it invariant.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from likely.contract.model import as_rows
+from likely.core.columns import Discrete
+from likely.core.domain import Domain
+from likely.core.errors import DensityError, refuse_unless_one_of
+from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.random import seeded
+from likely.core.runtime import fast_products
+from likely.models.energy.partition import Unnormalised
+from likely.sampling import Annealed, ais
+
+ENUMERATED = 20  # units at most of a layer that is summed over
+BLOCK = 1 << 22  # numbers at a time while it is
+
+Beta = float | Tensor
+Method = Literal["auto", "exact", "ais"]
+
+
+def drawn(probability: Tensor) -> Tensor:
+    """Zeros and ones."""
+    return torch.rand_like(probability).lt_(probability.detach())
+
+
+class BoltzmannMachine(Unnormalised):
+    """A model whose log-probability is −F(x) − log Z, with units that a block Gibbs step redraws.
+
+    log Z is exact where a layer has at most 20 binary units, and estimated by annealed importance
+    sampling otherwise; such an estimate is kept, and saved, together with a checksum of the
+    parameters that it belongs to. Samples are exact where log Z is. Otherwise they are the ends of
+    Gibbs chains of `sample_steps`, which start at the base and reach β = 1 after half of them.
+
+    A subclass sees states v of its own units, floating and of shape (n, units).
+    """
+
+    of_one_kind = True
+    validation: ClassVar[dict[str, Any]] = {"betas": 200, "chains": 50}
+
+    def __init__(
+        self, domain: Domain, *, context: Domain | None, sample_steps: int, **hyperparameters: Any
+    ) -> None:
+        super().__init__(domain, context=context, sample_steps=sample_steps, **hyperparameters)
+        self.sample_steps = sample_steps
+        self._summed: tuple[str, Tensor] | None = None  # checksum, and log-weights of all states
+
+    # What a subclass writes.
+
+    @property
+    @abstractmethod
+    def enumerated(self) -> int:
+        """Number of binary units of the smaller layer, whose states can be summed over."""
+
+    @abstractmethod
+    def _log_weight(self, states: Float[Tensor, "n enumerated"]) -> Float[Tensor, " n"]:
+        """Unnormalised log-probability of states (0 or 1) of that layer."""
+
+    @abstractmethod
+    def _given(self, states: Float[Tensor, "n enumerated"]) -> Float[Tensor, "n units"]:
+        """Draws of v given states of that layer."""
+
+    @abstractmethod
+    def _units(self, x: Shaped[Tensor, "n *shape"]) -> tuple[Tensor, Tensor]:
+        """v, and log |dv/dx|."""
+
+    @abstractmethod
+    def _rows(self, v: Float[Tensor, "n units"]) -> Tensor:
+        """Inverse of `_units`."""
+
+    @abstractmethod
+    def _base(self, n: int) -> Float[Tensor, "n units"]:
+        """Draws at β = 0."""
+
+    @abstractmethod
+    def _log_base(self, v: Float[Tensor, "n units"]) -> Float[Tensor, " n"]:
+        """Their normalised log-density."""
+
+    @abstractmethod
+    def _field(self, v: Float[Tensor, "n units"]) -> Float[Tensor, "n hidden"]:
+        """What v does to the hidden units: the costly part of F and of a Gibbs step."""
+
+    @abstractmethod
+    def _free_energy(self, v: Tensor, field: Tensor, beta: Beta = 1.0) -> Tensor:
+        """F_β(v)."""
+
+    @abstractmethod
+    def _gibbs(self, field: Float[Tensor, "n hidden"], beta: Beta) -> Float[Tensor, "n units"]:
+        """v after a step at β from a state with this field."""
+
+    # Density.
+
+    @property
+    def density(self) -> Kind:
+        return Kind.EXACT if self.enumerated <= ENUMERATED else Kind.ESTIMATE
+
+    def _energy(self, x: Tensor) -> Tensor:
+        v, log_det = self._units(x)
+        return self._free_energy(v, self._field(v)) - log_det
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return -self._energy(x) - self._exact_log_z()
+
+    def log_likelihood(  # type: ignore[override]
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        context: Tensor | None = None,
+        *,
+        seed: int | None = None,
+        method: Method = "auto",
+        betas: int = 10_000,
+        chains: int = 512,
+    ) -> Likelihood:
+        """Log-likelihood of each row.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        context : None
+        seed, method, betas, chains
+            As in `log_z`, whose error is the `common_stderr`.
+
+        Raises
+        ------
+        DensityError
+            If the method is "exact" and each layer has more than 20 units.
+        """
+        log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
+        values = self._in_chunks(lambda x, _: -self._energy(x)[None], x, context)[0]
+        values = values - log_z.value
+        if log_z.stderr is None:
+            return Likelihood(values, Kind.EXACT)
+        return Likelihood(values, Kind.ESTIMATE, common_stderr=log_z.stderr)
+
+    def log_z(
+        self,
+        *,
+        method: Method = "auto",
+        betas: int = 10_000,
+        chains: int = 512,
+        seed: int | None = None,
+    ) -> Figure:
+        """log Z in nats, with its standard error unless it is exact.
+
+        An estimate for the same parameters, made before with as many temperatures and chains or
+        more, is returned again; `annealed` makes a new one, and says more about it.
+
+        Parameters
+        ----------
+        method : {"auto", "exact", "ais"}
+            By enumeration of a layer, or by annealed importance sampling; "auto" enumerates layers
+            of up to 20 units.
+        betas, chains : int
+            Temperatures and chains of annealed importance sampling.
+        seed : int, optional
+            Of those chains.
+
+        Raises
+        ------
+        DensityError
+            If the method is "exact" and each layer has more units than that.
+        """
+        refuse_unless_one_of("method", method, Method)
+        if method == "exact" and self.density != Kind.EXACT:
+            raise DensityError(
+                f"{type(self).__name__}: its smaller layer has {self.enumerated} units, of which at "
+                f'most {ENUMERATED} are enumerated: take method="ais"'
+            )
+        if method == "exact" or (method == "auto" and self.density == Kind.EXACT):
+            with torch.no_grad():
+                return Figure(self._exact_log_z().item())
+        return self._estimated_log_z(betas, chains, seed)
+
+    def annealed(
+        self,
+        *,
+        betas: int = 10_000,
+        chains: int = 512,
+        reverse: bool = True,
+        init: Shaped[Tensor, "n *shape"] | None = None,
+        seed: int | None = None,
+    ) -> Annealed:
+        """log Z by annealed importance sampling, forwards and backwards.
+
+        Parameters
+        ----------
+        betas, chains : int
+            Temperatures and chains.
+        reverse : bool
+            Whether to run backwards, too: from exact samples where a layer can be enumerated, and
+            else from chains of 1,000 steps.
+        init : Tensor, shape (n, *domain.shape), optional
+            Where those chains start, such as training rows; by default at the forward run's ends.
+        seed : int, optional
+
+        Returns
+        -------
+        Annealed
+            Its `samples` are states of the visible units.
+
+        References
+        ----------
+        Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks".
+        """
+        last: list[Tensor] = []
+
+        def field(v: Tensor) -> Tensor:
+            if not last or last[0] is not v:  # both ends of an interval and the kernel need it
+                last[:] = v, self._field(v)
+            return last[1]
+
+        exact = None
+        with torch.no_grad(), seeded(seed, self.device):
+            if reverse and self.density == Kind.EXACT:
+                exact = self._exact_states(chains)
+            if init is not None:
+                init = self._units(as_rows(init, self.domain, "init").to(self.device))[0]
+            found = ais(
+                lambda v: self._free_energy(v, field(v)),
+                _Base(self),
+                kernel=lambda v, beta: self._gibbs(field(v), beta),
+                path=lambda v, beta: self._free_energy(v, field(v), beta),
+                betas=betas,
+                chains=chains,
+                exact=exact,
+                init=init,
+                reverse=reverse,
+            )
+        self._keep(found, betas, chains)
+        return found
+
+    # Enumeration.
+
+    def _states(self, index: Int64[Tensor, " n"]) -> Float[Tensor, "n enumerated"]:
+        bits = torch.arange(self.enumerated, device=self.device)
+        return (index[:, None] >> bits & 1).to(self.log_z_found.dtype)
+
+    def _parts(self, rows: int) -> Iterator[Tensor]:
+        return iter(torch.arange(2**self.enumerated, device=self.device).split(rows))
+
+    def _exact_log_z(self) -> Float[Tensor, ""]:
+        """log Σ over all states; where gradients are wanted they are computed block by block."""
+        if not torch.is_grad_enabled():
+            return self._log_weights().logsumexp(0)
+        rows = max(1, BLOCK // (self.domain.size + self.enumerated))
+
+        def part(index: Tensor) -> Tensor:
+            return self._log_weight(self._states(index)).logsumexp(0)
+
+        sums: list[Any] = [checkpoint(part, i, use_reentrant=False) for i in self._parts(rows)]
+        return torch.stack(sums).logsumexp(0)
+
+    def _log_weights(self) -> Float[Tensor, " states"]:
+        """Unnormalised log-probabilities of all states, kept until the parameters change."""
+        owner = self._fingerprint()
+        if self._summed is None or self._summed[0] != owner:
+            rows = max(1, BLOCK // (self.domain.size + self.enumerated))
+            parts = [self._log_weight(self._states(i)).double() for i in self._parts(rows)]
+            self._summed = owner, torch.cat(parts)
+        return self._summed[1]
+
+    def _exact_states(self, n: int) -> Float[Tensor, "n units"]:
+        """Independent draws of v."""
+        cumulative = self._log_weights().softmax(0).cumsum(0)
+        u = torch.rand(n, dtype=cumulative.dtype, device=self.device) * cumulative[-1]
+        index = torch.searchsorted(cumulative, u, right=True).clamp_max(len(cumulative) - 1)
+        return self._given(self._states(index))
+
+    # Samples.
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        if self.density == Kind.EXACT:
+            return self._rows(self._exact_states(n))
+        with fast_products(self.device):
+            v = self._base(n)
+            for step in range(1, self.sample_steps + 1):
+                v = self._gibbs(self._field(v), min(1.0, 2 * step / self.sample_steps))
+        return self._rows(v)
+
+
+class _Base:
+    """The density at β = 0, as annealed importance sampling wants it."""
+
+    def __init__(self, model: BoltzmannMachine) -> None:
+        self.model = model
+        self.log_prob: Callable[[Tensor], Tensor] = model._log_base
+
+    def sample(self, n: int, *, seed: int) -> Tensor:
+        with seeded(seed, self.model.device):
+            return self.model._base(n)
+
+
+def binary_codes(domain: Domain, x: Shaped[Tensor, "n *shape"], dtype: torch.dtype) -> Tensor:
+    """Binary columns or spins as zeros and ones, shape (n, size)."""
+    column = domain.columns[0]
+    assert isinstance(column, Discrete)
+    code = x.flatten(1).to(dtype)
+    return code if column.step == 1 else (code - column.low) / column.step
+
+
+def binary_rows(domain: Domain, code: Float[Tensor, "n size"]) -> Int64[Tensor, "n *shape"]:
+    """Inverse of `binary_codes`."""
+    column = domain.columns[0]
+    assert isinstance(column, Discrete)
+    return (column.low + column.step * code.long()).reshape(-1, *domain.shape)

@@ -1,0 +1,474 @@
+"""Energy-based model: any network as the energy of a density, on a Gaussian base.
+
+With z the real view of a sample, and m and Σ the mean and a widened covariance of the training rows,
+
+    E(z) = f_θ(z) + (z − m)ᵀΣ⁻¹(z − m)/2,      p(z) = e^(−E(z)) / Z.
+
+Z is finite for all parameters if f falls at most linearly, and then the base also has all moments of
+the weights e^(−f). The networks here do, since their activations are Lipschitz: f(z) ≥ f(m) − L |z − m|,
+where L need not be known, and the base outweighs any line. (On a circle, f is bounded and the base
+uniform.)
+
+Maximum likelihood (`training="likelihood"`) follows
+
+    −∂/∂θ log p = ⟨∂f/∂θ⟩_data − ⟨∂f/∂θ⟩_model,
+
+where the draws of the model come from persistent chains that start at data. If they never crossed between
+modes the weights of the modes would be wrong, however good the samples look, and restarts would bias
+them; so Metropolis-adjusted Langevin steps take turns with independent proposals from the base, which are
+accepted with min(1, e^(f(z) − f(z'))), and both leave p as it is. Replicas with β f in place of f, which
+swap states, lead from the base to the model where no single proposal would be accepted.
+
+Denoising score matching (`training="denoising"`) needs no chains. Rows are moved by noise of deviation σ,
+and
+
+    ‖z' − z − σ₀² ∇E(z')‖² / 2σ²
+
+is least where e^(−E) is the density of the data convolved with N(0, σ₀²), if σ = σ₀ (Vincent 2011). With
+several levels σ, of which σ₀ is the smallest, one energy serves them all (Li, Chen & Sommer): that is right
+only where a point tells how far from the data it is, in many dimensions, and shows the way from far off.
+Slopes say nothing about the weights of modes that the noise does not join.
+
+References
+----------
+Younes 1999 and Tieleman 2008 (persistent chains); Du & Mordatch 2019, arXiv:1903.08689 (replay buffer);
+Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.contract.model import as_rows
+from likely.contract.registry import register
+from likely.contract.training import Batch, Recipe
+from likely.contract.views import RealView
+from likely.core.domain import Domain
+from likely.core.errors import DomainError, LikelyError, refuse_unless_one_of
+from likely.core.likelihood import Figure, Kind, Likelihood, importance_bound
+from likely.core.random import seeded
+from likely.core.runtime import fast_products
+from likely.models.energy.base import GaussianBase
+from likely.models.energy.networks import EnergyNetwork
+from likely.models.energy.partition import Unnormalised
+from likely.models.energy.rollback import Rollback
+from likely.nets.convolutional import Network, image_seen
+from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
+from likely.sampling.tempering import swap
+
+Training = Literal["likelihood", "denoising"]
+Method = Literal["auto", "ais", "integral"]
+
+FULL_RATE = 112  # columns up to which chains keep up with the whole rate
+LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
+INTEGRATED, MOST_INTEGRATED = 3, 8  # columns up to which log Z is, and may be, an integral
+KERNEL = HMC(0.3, leapfrogs=3)  # of annealing
+PARTICLES = 512  # at least, of the annealing before samples
+ROUND = 10  # steps of samples between proposals from the base
+ADAPTATION = 0.1  # of the logarithm of the chains' steps, for each update
+R_HAT = 4.0  # of the energy between data and draws, and …
+STEEPEST = 1e4  # … inverse square root of the chains' step, from which on training has diverged
+
+
+@register(
+    "ebm",
+    title="energy-based model",
+    density="estimate",
+    constraint="none on the network, but that it falls at most linearly; samples come from Markov chains",
+    paper="Younes 1999; Du & Mordatch 2019, arXiv:1903.08689; Vincent 2011",
+)
+class EBM(Unnormalised):
+    """Energy-based model.
+
+    With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 112
+    columns is lower, as the inverse of their number. A training that diverges (the energies of data and draws
+    part, or the chains' steps vanish) is taken back to the last good state, with a warning; `rollbacks.count`
+    tells how often.
+
+    In `fit` the score of a validation is the mean log-likelihood; with more than three columns log Z is
+    then from annealed importance sampling with 20 temperatures and 200 chains only: too low in
+    expectation, so that the score is too high, the more so the more rugged the energy is.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of real, positive, bounded, periodic, integer, count, binary or spin columns.
+    hidden : sequence of int, optional
+        Widths of the hidden layers; if they are convolutional, channels at half the resolution, at a
+        quarter … None takes (128, 128, 128), or (32, 64) channels.
+    network : {"auto", "mlp", "convolutional"}
+        Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
+    frequencies : sequence of int, optional
+        The network sees sin w z and cos w z of each column z for each w of these, beside z itself: edges
+        and narrow modes are learned ten times faster. None takes (1, 2, 4, 8) for up to 16 columns, and
+        otherwise only what angles need.
+    training : {"likelihood", "denoising"}
+        Maximum likelihood, or denoising score matching.
+    k : int
+        Langevin steps of each chain for each update.
+    proposals : int
+        Independent proposals from the base after these, to the replica at the smallest β.
+    replicas : int
+        States of each chain, at β = 1, 1 − 1/replicas …, 1/replicas.
+    noise : sequence of float
+        Levels of the noise of denoising score matching, in standard deviations of a column.
+    spectral_norm : bool
+        Whether to divide the weights of each layer by their largest singular value. Training is
+        stable then, and the energy's slopes are small. Such a model trains in one process only.
+    energy_l2 : float
+        With maximum likelihood, weight of the mean square of f over data and draws, added to the loss.
+    sample_steps : int
+        Langevin steps of a sample, after sequential Monte Carlo has led there from the base.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range, or convolutions are asked for where there are no images.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> data = lk.load_data("rings")
+    >>> model = lk.energy.EBM(data.domain, hidden=(32, 32))
+    >>> history = lk.fit(model, data, steps=20)
+    >>> str(model.log_likelihood(data.test.x).kind)
+    'estimate'
+    """
+
+    accepts = RealView.accepts
+    dequantises = True
+    betas: Tensor
+    recipe = Recipe(batch=512, rate=3e-3, clip=10.0, steps=5000)
+    validation: ClassVar[dict[str, Any]] = {"betas": 20, "chains": 200, "draws": 1}
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        hidden: Sequence[int] | None = None,
+        network: Network = "auto",
+        frequencies: Sequence[int] | None = None,
+        training: Training = "likelihood",
+        k: int = 5,
+        proposals: int = 7,
+        replicas: int = 1,
+        noise: Sequence[float] = (0.1,),
+        spectral_norm: bool = False,
+        energy_l2: float = 0.0,
+        sample_steps: int = 200,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            hidden=None if hidden is None else tuple(hidden),
+            network=network,
+            frequencies=None if frequencies is None else tuple(frequencies),
+            training=training,
+            k=k,
+            proposals=proposals,
+            replicas=replicas,
+            noise=tuple(noise),
+            spectral_norm=spectral_norm,
+            energy_l2=energy_l2,
+            sample_steps=sample_steps,
+        )
+        refuse_unless_one_of("training", training, Training)
+        refuse_unless_one_of("network", network, Network)
+        if min(k, proposals, replicas, sample_steps) < 1:
+            raise LikelyError(
+                f"k={k}, proposals={proposals}, replicas={replicas}, sample_steps={sample_steps}: "
+                "take at least one of each"
+            )
+        if any(w < 1 or w != int(w) for w in frequencies or ()):
+            raise LikelyError(f"frequencies={frequencies}: take whole numbers from 1 on")
+        if hidden is not None and (not hidden or min(hidden) < 1):
+            raise LikelyError(f"hidden={hidden}: take at least one layer, and widths of 1 or more")
+        if not energy_l2 >= 0 or not noise or not all(0 < level < math.inf for level in noise):
+            raise LikelyError(
+                f"energy_l2={energy_l2}, noise={tuple(noise)}: take a weight of 0 or more, and "
+                "positive levels of noise"
+            )
+        if training == "denoising" and energy_l2:
+            raise LikelyError('energy_l2 belongs to training="likelihood": leave it out')
+        self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
+        self.energy_l2, self.sample_steps = energy_l2, sample_steps
+        self.view = RealView(domain)
+        if not self.view.dim:
+            raise DomainError("every column of the data is constant: there is nothing to learn")
+        self.base = GaussianBase(self.view.periodic)
+        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
+        if training == "likelihood":
+            # The more columns, the more a step changes f, and the chains must keep up.
+            rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)
+            self.recipe = replace(self.recipe, rate=rate)
+        self.derivative_in_loss = training == "denoising"
+        self.register_buffer("betas", torch.arange(replicas, 0, -1) / replicas, persistent=False)
+        self.rollbacks = Rollback()
+        self.load_training_state({})
+
+    @property
+    def density(self) -> Kind:
+        return Kind.ESTIMATE
+
+    @property
+    def taken_back(self) -> int:  # type: ignore[override]
+        return self.rollbacks.count
+
+    # The energy, in coordinates u of the base.
+
+    def _f(self, u: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return self.network(self.base.columns(u))
+
+    def _at(self, beta: Tensor | float = 1.0) -> Callable[[Tensor], Tensor]:
+        """The energy β f(u) − log base(u), normalised at β = 0."""
+        return lambda u: beta * self._f(u) - self.base.log_prob(u)
+
+    def _coordinates(self, x: Shaped[Tensor, "n *shape"]) -> tuple[Tensor, Tensor]:
+        """u of rows, and log |du/dx|."""
+        z, log_det = self.view(x)
+        return self.base.coordinates(z), log_det - self.base.log_volume
+
+    def _energy(self, x: Tensor) -> Tensor:
+        u, log_det = self._coordinates(x)
+        return self._at()(u) - log_det
+
+    # Training.
+
+    def prepare(self, batch: Batch) -> None:
+        self.domain.check(batch.x)
+        self.view.prepare(batch.x, batch.weight)
+        self.base.prepare(self.view(batch.x)[0], batch.weight)
+        super().prepare(batch)
+
+    def training_state(self) -> dict[str, Any]:
+        return {"chains": self._chains, "step": self._step, "rollbacks": self.rollbacks.state()}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        self._chains: Tensor | None = state.get("chains")  # replicas × chains × d
+        self._step = state.get("step", torch.full((len(self.betas),), 0.01))
+        self.rollbacks.load(state.get("rollbacks", {}))
+
+    def loss(self, batch: Batch) -> Float[Tensor, " n"]:
+        """What training minimises, row by row.
+
+        With maximum likelihood, f of a row minus the mean of f over the chains, which move first.
+        """
+        if self.objective == "denoising":
+            return self._denoising(self.view(batch.x)[0])
+        data = self._coordinates(batch.x)[0]
+        draws = self._negatives(data)
+        f = self._f(torch.cat([data, draws]))
+        f_data, f_draws = f.split([len(data), len(draws)])
+        if self.training and self._diverged(data, f_data, draws, f_draws):
+            return self.loss(batch)
+        loss = f_data - f_draws.mean()
+        if self.energy_l2:
+            loss = loss + self.energy_l2 * (f_data.square() + f_draws.square().mean())
+        return loss
+
+    @torch.no_grad()
+    def _negatives(self, data: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Draws of the model: the chains, after they have moved."""
+        if self._chains is None:
+            self._chains = data.repeat(len(self.betas), 1, 1)
+        with torch.autocast(self.device.type, enabled=False), fast_products(self.device):
+            self._chains, acceptance = self._moved(
+                self._chains.to(data), self._step.to(data), self.betas, self.k
+            )
+        self._step = self._step.to(data) * (ADAPTATION * (acceptance - MALA.target)).exp()
+        return self._chains[0]
+
+    def _moved(
+        self, u: Float[Tensor, "replicas n d"], step: Tensor, betas: Tensor, steps: int
+    ) -> tuple[Float[Tensor, "replicas n d"], Float[Tensor, " replicas"]]:
+        """Chains after Langevin steps, proposals and swaps, and the acceptance of the first."""
+        replicas, n, d = u.shape
+        walk = MALA(step.repeat_interleave(n)).walk(
+            self._at(betas.repeat_interleave(n)), u.flatten(0, 1)
+        )
+        acceptance = torch.zeros_like(betas)
+        for move in islice(walk, steps):
+            assert move.acceptance is not None
+            acceptance += move.acceptance.view(replicas, n).mean(1) / steps
+        u = move.x.view(replicas, n, d).clone()
+        if move.energy.isfinite().all():  # or `_diverged` takes the chains back
+            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1]), u[-1])
+            *_, move = islice(fresh, self.proposals)
+            u[-1] = move.x
+        if replicas > 1:
+            f = self._f(u.flatten(0, 1)).view(replicas, n)
+            low = torch.arange(int(torch.randint(2, ())), replicas - 1, 2, device=u.device)
+            high = low + 1
+            swap(low, (betas[low] - betas[high])[:, None] * (f[low] - f[high]), u)
+        return u, acceptance
+
+    def _diverged(self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor) -> bool:
+        """Whether the energies of data and draws part, or have become too steep to walk on.
+
+        Then parameters and chains are taken back.
+        """
+        assert self._chains is not None
+        e_data = (f_data - self.base.log_prob(data)).detach()
+        e_draws = (f_draws - self.base.log_prob(draws)).detach()
+        gap = e_data.mean() - e_draws.mean()
+        within = (e_data.var(correction=0) + e_draws.var(correction=0)) / 2
+        figures = {
+            "energy gap": (gap.abs().item(), 10.0 + self.view.dim),
+            "R̂": ((1 + gap.square() / (2 * within.clamp_min(1))).sqrt().item(), R_HAT),
+            "slope": (self._step.rsqrt().max().item(), STEEPEST),
+        }
+        return self.rollbacks.check(figures, self._moving())
+
+    def _moving(self) -> list[Tensor]:
+        """All that training moves."""
+        assert self._chains is not None
+        network = [*self.network.parameters(), *self.network.buffers()]
+        return [*network, self._chains, self._step]
+
+    def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        levels = torch.tensor(self.noise, dtype=z.dtype, device=z.device)
+        sigma = levels[torch.randint(len(levels), (len(z), 1), device=z.device)]
+        noisy = (z + sigma * torch.randn_like(z)).requires_grad_()
+        with torch.enable_grad():
+            energy = self._at()(self.base.coordinates(noisy))
+            (slope,) = torch.autograd.grad(energy.sum(), noisy, create_graph=True)
+        error = noisy.detach() - z - levels.min().square() * slope
+        return (error.square() / (2 * sigma.square())).sum(1)
+
+    # Use.
+
+    def log_likelihood(  # type: ignore[override]
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        context: Tensor | None = None,
+        *,
+        seed: int | None = None,
+        method: Method = "auto",
+        betas: int = 200,
+        chains: int = 256,
+        draws: int = 16,
+    ) -> Likelihood:
+        """Log-likelihood of each row.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        context : None
+        seed, method, betas, chains
+            As in `log_z`, whose error is the `common_stderr`.
+        draws : int
+            Of the noise where columns are dequantised, as in `RealModel.log_likelihood`.
+        """
+        if draws < 1:
+            raise LikelyError(f"draws must be at least 1, not {draws}")
+        log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
+        assert log_z.stderr is not None
+
+        def score(x: Tensor, _: Tensor | None) -> Tensor:
+            if self.view.exact:
+                return -self._energy(x)[None]
+            return importance_bound(torch.stack([-self._energy(x) for _ in range(draws)]))
+
+        value, *stderr = self._in_chunks(score, x, context, seed)
+        error = stderr[0] if stderr and draws > 1 else None
+        return Likelihood(value - log_z.value, Kind.ESTIMATE, error, log_z.stderr)
+
+    def log_z(
+        self,
+        *,
+        method: Method = "auto",
+        betas: int = 200,
+        chains: int = 256,
+        seed: int | None = None,
+    ) -> Figure:
+        """log Z in nats, with its standard error.
+
+        An annealed estimate for the same parameters, made before with as many temperatures and chains
+        or more, is returned again; `annealed` makes a new one, and says more about it.
+
+        Parameters
+        ----------
+        method : {"auto", "ais", "integral"}
+            By annealed importance sampling, or by the mean of e^(−f) over low-discrepancy points of the
+            base, whose error is that between independent scramblings; "auto" integrates in up to
+            three columns.
+        betas, chains : int
+            Temperatures and chains of annealed importance sampling.
+        seed : int, optional
+            Of those chains.
+        """
+        refuse_unless_one_of("method", method, Method)
+        if method == "integral" and self.view.dim > MOST_INTEGRATED:
+            raise LikelyError(
+                f'method="integral": points cannot fill {self.view.dim} columns, at most '
+                f'{MOST_INTEGRATED}; take method="ais"'
+            )
+        if method == "integral" or (method == "auto" and self.view.dim <= INTEGRATED):
+            return self.base.integral(self._f)  # E_base e^(−f), since the base is normalised
+        return self._estimated_log_z(betas, chains, seed)
+
+    def annealed(
+        self,
+        *,
+        betas: int = 200,
+        chains: int = 256,
+        reverse: bool = True,
+        init: Shaped[Tensor, "n *shape"] | None = None,
+        seed: int | None = None,
+    ) -> Annealed:
+        """log Z by annealed importance sampling from the base, forwards and backwards.
+
+        Parameters
+        ----------
+        betas, chains : int
+            Temperatures, with a step of HMC at each, and chains.
+        reverse : bool
+            Whether to run backwards, too, from chains of 1,000 steps.
+        init : Tensor, shape (n, *domain.shape), optional
+            Where those chains start, such as training rows; by default at the forward run's ends.
+        seed : int, optional
+
+        Returns
+        -------
+        Annealed
+            Its `samples` are rows of the domain.
+        """
+        with torch.no_grad(), seeded(seed, self.device):
+            if init is not None:
+                init = self._coordinates(as_rows(init, self.domain, "init").to(self.device))[0]
+            found = ais(
+                self._at(),
+                self.base,
+                kernel=KERNEL,
+                betas=betas,
+                chains=chains,
+                init=init,
+                reverse=reverse,
+            )
+            self._keep(found, betas, chains)
+            return replace(found, samples=self._rows(found.samples))
+
+    def _rows(self, u: Float[Tensor, "n d"]) -> Tensor:
+        return self.view.inverse(self.base.columns(u))
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        """Ends of chains that sequential Monte Carlo has led from the base to the model."""
+        with fast_products(self.device):
+            start = self.base.sample(max(n, PARTICLES))
+            arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
+            step = arrival.info["step"][None].square() / 2  # of Langevin steps instead of leapfrogs
+            u = arrival.x[torch.randperm(len(start), device=self.device)[:n]][None]
+            for done in range(0, self.sample_steps, ROUND):
+                steps = min(ROUND, self.sample_steps - done)
+                u, _ = self._moved(u, step, self.betas[:1], steps)
+        return self._rows(u[0])

@@ -1,0 +1,495 @@
+"""Hopfield networks: patterns as minima of an energy, recalled by going downhill.
+
+Binary (Hopfield 1982, PNAS 79, 2554), for P patterns ξ^μ of N spins ±1:
+
+    E(s) = −½ Σ_{i≠j} J_ij s_i s_j,      s_i ← sign Σ_j J_ij s_j,  one spin after another
+
+    Hebb's rule       J = ΞᵀΞ / N, which recalls up to P ≈ 0.138 N random patterns
+                      (Amit, Gutfreund & Sompolinsky 1985)
+    pseudo-inverse    J = Ξ⁺Ξ, the projector on the patterns (Personnaz, Guyon & Dreyfus 1985): each of
+                      up to N linearly independent patterns is a fixed point
+
+Both are J = AᵀA. With one Gaussian unit m for each row of A the network is a Boltzmann machine of two
+layers (Barra, Bernacchia, Santucci & Contucci 2012): e^(½β ‖As‖²) ∝ ∫ dm e^(−½ m² + √β mᵀA s).
+
+Continuous (Ramsauer et al. 2020, arXiv:2008.02217, eqs. 2 and 3), for patterns x_μ, the rows of X:
+
+    E(ξ) = −1/β log Σ_μ e^(β x_μ·ξ) + ½ ξ·ξ,      ξ ← Xᵀ softmax(β X ξ)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from likely.contract.model import GenerativeModel, RealModel
+from likely.contract.registry import register
+from likely.contract.training import Batch
+from likely.contract.views import LOG_TWO_PI, RealView, log_mass
+from likely.core.columns import Binary, Periodic, Spin
+from likely.core.domain import Domain
+from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
+from likely.core.likelihood import Figure
+from likely.core.random import seeded
+from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
+
+Storage = Literal["hebbian", "pseudo-inverse"]
+
+SWEEPS = 100  # after which a recall that has not settled ends
+TIE = 1e-5  # a field below this is none
+
+
+def first_rows(batches: Iterable[Batch], wanted: int) -> Shaped[Tensor, "n *shape"]:
+    """The first rows of weight above zero; all, where there are fewer than wanted."""
+    parts: list[Tensor] = []
+    for batch in batches:
+        x = batch.x if batch.weight is None else batch.x[batch.weight > 0]
+        parts.append(x[:wanted])
+        wanted -= len(parts[-1])
+        if not wanted:
+            break
+    if not sum(len(part) for part in parts):
+        raise DataError("no row has a weight above zero: there is nothing to store")
+    return torch.cat(parts)
+
+
+def refuse_empty(model: GenerativeModel) -> None:
+    """Raise a `LikelyError` unless patterns are stored."""
+    if not model.prepared:
+        raise LikelyError(f"{type(model).__name__}: nothing is stored yet: call store, or lk.fit")
+
+
+def refuse_more(x: Tensor, patterns: Tensor) -> None:
+    """Raise a `DataError` if there are more rows than patterns."""
+    if len(x) > len(patterns):
+        raise DataError(f"{len(x)} rows for {len(patterns)} patterns: build the network with more")
+
+
+@register(
+    "hopfield",
+    title="Hopfield network",
+    density="exact up to 20 spins, else an estimate",
+    constraint="pairwise couplings by a formula; stores few patterns",
+    paper="Hopfield 1982",
+)
+class Hopfield(BoltzmannMachine):
+    """Binary Hopfield network, which stores rows of the training split as patterns.
+
+    As a distribution it is Boltzmann's, p(s) ∝ e^(−E(s)/T): exact up to 20 spins, by annealed
+    importance sampling beyond. Its wells lie at the patterns, at their negatives and at mixtures of
+    them; how often the patterns occurred in the data it does not know.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of spins, or of binary columns, whose zeros count as −1.
+    storage : {"hebbian", "pseudo-inverse"}
+    patterns : int, optional
+        How many rows are stored, drawn at random; by default a tenth of the number of spins, which
+        Hebb's rule can just hold.
+    temperature : float
+        T, in units of the coupling.
+    sample_steps : int
+        Gibbs steps of a sample, where the states cannot be enumerated.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import likely as lk
+    >>> x = lk.truth.ising(10, 10, 5.0).sample(20, 0)
+    >>> network = lk.energy.Hopfield(lk.spins(10, 10), storage="pseudo-inverse", patterns=20)
+    >>> network.store(x)
+    >>> known = torch.arange(100).view(10, 10) < 70
+    >>> bool((network.complete(x, known, seed=0) == x).double().mean() > 0.9)
+    True
+    """
+
+    accepts = frozenset({Binary, Spin})
+    converged = True  # after one pass
+    factor: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        storage: Storage = "hebbian",
+        patterns: int | None = None,
+        temperature: float = 0.5,
+        sample_steps: int = 1000,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            storage=storage,
+            patterns=patterns,
+            temperature=temperature,
+            sample_steps=sample_steps,
+        )
+        refuse_unless_one_of("storage", storage, Storage)
+        patterns = max(1, domain.size // 10) if patterns is None else patterns
+        if patterns < 1 or not temperature > 0 or sample_steps < 1:
+            raise LikelyError(
+                f"patterns={patterns}, temperature={temperature}, sample_steps={sample_steps}: all "
+                "must be above 0"
+            )
+        self.storage, self.temperature = storage, temperature
+        self.register_buffer("factor", torch.zeros(patterns, domain.size))  # A
+
+    # Storage and recall.
+
+    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Store the first rows: that is all the training there is."""
+        x = first_rows(batches, len(self.factor))
+        self.store(x)
+        return {"stored": float(len(x))}
+
+    @torch.no_grad()
+    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
+        """Make rows the patterns, in place of what was stored.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain, or there are more rows than `patterns`.
+        """
+        x = self._within(x)
+        refuse_more(x, self.factor)
+        xi, _ = self._units(x)
+        if self.storage == "hebbian":
+            a = xi / math.sqrt(self.domain.size)
+        else:
+            _, singular, right = torch.linalg.svd(xi.double(), full_matrices=False)
+            a = right[singular > 1e-6 * singular.max()].to(xi)
+        self.factor.zero_()[: len(a)] = a
+        self.prepared.fill_(True)
+
+    @property
+    def couplings(self) -> Float[Tensor, "spins spins"]:
+        """J, with zeros on its diagonal."""
+        return (self.factor.T @ self.factor).fill_diagonal_(0)
+
+    @torch.no_grad()
+    def recall(
+        self, x: Shaped[Tensor, "n *shape"], *, seed: int | None = None
+    ) -> Shaped[Tensor, "n *shape"]:
+        """The states where rows come to rest when their spins follow their fields, one by one.
+
+        Each sweep goes through the spins in a random order; the energy falls until a minimum is
+        reached, or 100 sweeps are over.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        seed : int, optional
+            Of the orders.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain.
+        LikelyError
+            If nothing is stored.
+        """
+        refuse_empty(self)
+        x = self._within(x)
+        s, _ = self._units(x)
+        with seeded(seed, self.device):
+            return self._rows(self._settled(s, torch.zeros_like(s, dtype=torch.bool)))
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Recall what the mask `known` leaves open; the known spins stay.
+
+        The open spins start along the field of the known ones. The result is a minimum of the energy,
+        not a draw at the temperature. Parameters and errors are those of `GenerativeModel.complete`.
+        """
+        self._context(context, len(x))
+        x, known = self._partly_known(x, known, self.dtype)
+        known = known.flatten(1)
+        s = torch.where(known, self._units(x)[0], 0.0)
+        with seeded(seed, self.device):
+            start = s @ self.couplings + 1e-6 * torch.randn_like(s)  # noise settles what is open
+            return self._rows(self._settled(torch.where(known, s, start.sign()), known))
+
+    def _settled(self, s: Float[Tensor, "n spins"], fixed: Bool[Tensor, "n spins"]) -> Tensor:
+        couplings, s = self.couplings, s.T.clone()
+        for _ in range(SWEEPS):
+            before = s.clone()
+            for i in torch.randperm(len(s)).tolist():
+                field = couplings[i] @ s
+                s[i] = torch.where(fixed[:, i] | (field.abs() < TIE), s[i], field.sign())
+            if torch.equal(before, s):
+                break
+        return s.T
+
+    # The distribution.
+
+    def _units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s = 2 * binary_codes(self.domain, x, self.factor.dtype) - 1
+        return s, s.new_zeros(len(s))
+
+    def _rows(self, v: Tensor) -> Tensor:
+        return binary_rows(self.domain, (v + 1) / 2)
+
+    def _field(self, v: Tensor) -> Tensor:
+        return v @ self.factor.T
+
+    def _free_energy(self, v: Tensor, field: Tensor, beta: Beta = 1.0) -> Tensor:
+        return beta * (self.factor.square().sum() - field.square().sum(-1)) / (2 * self.temperature)
+
+    def _gibbs(self, field: Tensor, beta: Beta) -> Tensor:
+        root = math.sqrt(beta / self.temperature)
+        m = root * field + torch.randn_like(field)
+        return 2 * drawn((2 * root * m @ self.factor).sigmoid()) - 1
+
+    def _base(self, n: int) -> Tensor:
+        return 2 * drawn(self.factor.new_full((n, self.domain.size), 0.5)) - 1
+
+    def _log_base(self, v: Tensor) -> Tensor:
+        return v.new_full((len(v),), -self.domain.size * math.log(2))
+
+    @property
+    def enumerated(self) -> int:
+        return self.domain.size
+
+    def _given(self, states: Tensor) -> Tensor:
+        return 2 * states - 1
+
+    def _log_weight(self, states: Tensor) -> Tensor:
+        v = self._given(states)
+        return -self._free_energy(v, self._field(v))
+
+
+def capacity(
+    loads: Sequence[float],
+    *,
+    units: int = 500,
+    storage: Storage = "hebbian",
+    flipped: float = 0.15,
+    networks: int = 1,
+    seed: int | None = None,
+) -> list[Figure]:
+    """The capacity curve: how well random patterns are recalled, by how many there are.
+
+    Parameters
+    ----------
+    loads : sequence of float
+        Patterns per unit, P/N.
+    units : int
+        N.
+    storage : {"hebbian", "pseudo-inverse"}
+    flipped : float
+        Part of the spins that start with the wrong sign. From the patterns themselves small networks
+        remember much beyond their capacity: 0.70 at a load of 0.18 with 500 units, 0.34 with 2,000.
+    networks : int
+        How many to average over; with one, the error is that of the mean over its patterns.
+    seed : int, optional
+
+    Returns
+    -------
+    list of Figure
+        Mean overlap ξ·s/N of pattern and recalled state at each load: 1 where nothing is lost.
+
+    References
+    ----------
+    Amit, Gutfreund & Sompolinsky 1985, Physical Review Letters 55, 1530.
+    """
+    domain, figures = Domain((units,), (Spin(),)), []
+    with seeded(seed):
+        for load in loads:
+            if not load > 0:
+                raise LikelyError(f"capacity: loads must be above 0, not {load}")
+            overlaps = []
+            for _ in range(networks):
+                patterns = max(1, round(load * units))
+                network = Hopfield(domain, storage=storage, patterns=patterns)
+                xi = 2 * torch.randint(2, (patterns, units)) - 1
+                network.store(xi)
+                start = torch.where(torch.rand(xi.shape) < flipped, -xi, xi)
+                overlaps.append((network.recall(start) * xi).double().mean(1))
+            m = torch.stack([o.mean() for o in overlaps]) if networks > 1 else overlaps[0]
+            error = (m.std() / math.sqrt(len(m))).item() if len(m) > 1 else None
+            figures.append(Figure(m.mean().item(), error))
+    return figures
+
+
+@register(
+    "modern-hopfield",
+    title="continuous Hopfield network",
+    density="exact",
+    constraint="keeps rows of the data; one width for all",
+    paper="Ramsauer et al. 2020, arXiv:2008.02217",
+)
+class ModernHopfield(RealModel):
+    """Continuous Hopfield network over the real view of a domain; its patterns are training rows.
+
+    Its Boltzmann distribution at inverse temperature β, the same that is in the softmax, is a mixture
+    of Gaussians around the patterns:
+
+        e^(−βE(ξ)) = Σ_μ e^(β x_μ·ξ − ½β ξ·ξ) = Σ_μ e^(½β ‖x_μ‖²) e^(−½β ‖ξ − x_μ‖²)
+
+    so that the density is exact, N(x_μ, 1/β) with weights ∝ e^(½β ‖x_μ‖²): equal ones only for
+    patterns of equal norm, otherwise the longest win. A network without patterns is N(0, 1/β).
+
+    Parameters
+    ----------
+    domain : Domain
+        Of continuous columns, without periodic ones, or of discrete ones, which are dequantised.
+    patterns : int
+        How many rows are stored at most, drawn at random.
+    beta : float
+        β, for columns of variance 1.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range.
+    """
+
+    accepts = RealView.accepts - {Periodic}
+    takes_context = False
+    converged = True  # after one pass
+    patterns: Tensor
+    stored: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        patterns: int = 512,
+        beta: float = 2.0,
+    ) -> None:
+        super().__init__(domain, context=context, patterns=patterns, beta=beta)
+        if patterns < 1 or not beta > 0:
+            raise LikelyError(f"patterns={patterns}, beta={beta}: both must be above 0")
+        self.beta = beta
+        self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))
+        self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
+
+    @torch.no_grad()
+    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
+        """Make rows the patterns, in place of what was stored.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain, or there are more rows than `patterns`.
+        """
+        x = self._within(x)
+        refuse_more(x, self.patterns)
+        self.prepare(Batch(x))
+        self.epoch([Batch(x)])
+
+    @torch.no_grad()
+    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Store the first rows: that is all the training there is."""
+        z, _ = self.view(first_rows(batches, len(self.patterns)))
+        self.patterns.zero_()[: len(z)] = z
+        self.stored.fill_(len(z))
+        return {"stored": float(len(z))}
+
+    @property
+    def _used(self) -> Float[Tensor, "stored dim"]:
+        return self.patterns[: int(self.stored)]
+
+    def energy(self, xi: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """E(ξ) of states in the view's columns."""
+        lse = (self.beta * xi @ self._used.T).logsumexp(1) / self.beta
+        return xi.square().sum(1) / 2 - lse
+
+    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+        log_z = (self.beta / 2 * self._used.square().sum(1)).logsumexp(0)
+        width = self.view.dim / 2 * (LOG_TWO_PI - math.log(self.beta))
+        return -self.beta * self.energy(z) - log_z - width
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        return self._around(self._used.new_zeros(n, len(self._used)))
+
+    def _around(self, log_known: Float[Tensor, "n stored"]) -> Float[Tensor, "n dim"]:
+        """Draws around patterns, given how likely each makes what is known."""
+        x = self._used
+        log_weight = log_known + self.beta / 2 * x.square().sum(1)
+        drawn_from = x[torch.multinomial(log_weight.softmax(1), 1)[:, 0]]
+        return drawn_from + torch.randn_like(drawn_from) / math.sqrt(self.beta)
+
+    def _log_known(
+        self, rows: Shaped[Tensor, "n *shape"], known: Bool[Tensor, "n dim"]
+    ) -> Float[Tensor, "n stored"]:
+        """log-probability of the known columns of rows around each pattern, up to a constant.
+
+        Densities of continuous columns, masses of the cells of discrete ones.
+        """
+        low, z, high = self.view.cells(rows)[0]
+        x, discrete = self._used.to(z), self.view.discrete
+        dense = known & ~discrete
+        near = torch.where(dense, z, 0) @ x.T - dense.to(z) @ x.square().T / 2
+        total = self.beta * near  # −½β‖z − x‖², but for ‖z‖²
+        for i in (known & discrete).any(0).nonzero()[:, 0].tolist():
+            below, above = (
+                (end[:, i, None] - x[:, i]) * math.sqrt(self.beta) for end in (low, high)
+            )
+            total += torch.where(known[:, i, None], log_mass(below, above), 0)
+        return total
+
+    @torch.no_grad()
+    def recall(self, x: Shaped[Tensor, "n *shape"], *, steps: int = 1) -> Tensor:
+        """Rows after so many updates ξ ← Xᵀ softmax(β X ξ), each of which lowers the energy.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        steps : int
+            One is nearly always enough, where the patterns are far apart.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain.
+        LikelyError
+            If nothing is stored.
+        """
+        refuse_empty(self)
+        x = self._within(x)
+        xi, _ = self.view(x)
+        for _ in range(steps):
+            xi = (self.beta * xi @ self._used.T).softmax(1) @ self._used
+        return self.view.inverse(xi)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Fill what the mask `known` leaves open by draws from the conditional, which is exact.
+
+        Parameters and errors are those of `GenerativeModel.complete`.
+        """
+        self._context(context, len(x))
+        x, known = self._partly_known(x, known, self.dtype)
+        with seeded(seed, self.device):
+            log_known = self._log_known(x, known.flatten(1)[:, self.view.kept])
+            filled = self.view.inverse(self._around(log_known))
+        return torch.where(known, x, filled.to(x))

@@ -1,0 +1,9 @@
+"""Normalizing flows."""
+
+from likely.models.flows.ffjord import FFJORD
+from likely.models.flows.maf import IAF, MAF
+from likely.models.flows.nice import NICE
+from likely.models.flows.nsf import NSF
+from likely.models.flows.realnvp import RealNVP
+
+__all__ = ["FFJORD", "IAF", "MAF", "NICE", "NSF", "RealNVP"]

@@ -1,0 +1,7 @@
+"""Generative adversarial networks."""
+
+from likely.models.gans.gan import GAN, MinimaxGAN
+from likely.models.gans.lsgan import LSGAN
+from likely.models.gans.wgan import WGAN
+
+__all__ = ["GAN", "LSGAN", "WGAN", "MinimaxGAN"]

@@ -1,0 +1,329 @@
+"""Generative adversarial network: a generator learns to deceive a critic, which learns to see through it.
+
+Goodfellow et al. 2014, arXiv:1406.2661, eq. 1. With D = 1/(1 + e^(−f)), where f is the critic's number,
+the two play for
+
+    V = E_data log D(x) + E_noise log(1 − D(G(noise))).
+
+At the critic's optimum, f = log p_data/p_model, this is 2 JS(data, model) − log 4: the generator's
+best answer is p_model = p_data, where V = −log 4. The critic maximises V. The generator minimises
+E log(1 − D) (minimax), or −E log D (non-saturating), which has the same fixed point, and a slope
+where the critic is sure of itself.
+
+With alternating steps the game circles its equilibrium unless something damps it, such as the gradient
+penalty on data, R₁ = γ/2 E_data ‖∇f(x)‖² (Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406, eq. 9;
+the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.contract.model import GenerativeModel, as_rows
+from likely.contract.registry import register
+from likely.contract.training import Batch, Objective, Recipe
+from likely.contract.views import RealView
+from likely.core.domain import Domain
+from likely.core.errors import DataError, LikelyError
+from likely.core.likelihood import Figure, Kind
+from likely.models.gans.penalties import squared_gradient
+from likely.models.gans.view import AffineView
+from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_seen
+from likely.nets.mlp import MLP, joined
+
+PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
+CODE = 128  # numbers that a critic's convolutions make of an image
+LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
+
+
+def leaky(h: Tensor) -> Tensor:
+    """Leaky rectifier: a critic whose units all died would judge no more, and nothing would tell."""
+    return F.leaky_relu(h, 0.2)
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """What is computed inside has no gradient with respect to the module's parameters."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class Critic(nn.Module):
+    """f(u, c): one number for each row; an image passes convolutions first.
+
+    Parameters
+    ----------
+    inputs : int
+        Columns of u.
+    context : int
+        Columns of c.
+    hidden : sequence of int
+        Widths of layers, or channels.
+    image : (channels, height, width), optional
+    """
+
+    def __init__(
+        self, inputs: int, context: int, hidden: Sequence[int], image: Shape | None
+    ) -> None:
+        super().__init__()
+        if image is None:
+            self.encoder, self.head = None, MLP(inputs + context, 1, hidden, leaky)
+        else:
+            self.encoder = ImageEncoder(image, CODE, hidden)
+            self.head = MLP(CODE + context, 1, (CODE,), leaky)
+
+    def forward(
+        self, u: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
+    ) -> Float[Tensor, " n"]:
+        h = u if self.encoder is None else leaky(self.encoder(u))
+        return self.head(joined(h, context)).squeeze(1)
+
+
+@register(
+    "gan-gp",
+    title="GAN with a gradient penalty on data",
+    density="none",
+    constraint="none on the generator; the critic's slope on data is penalised",
+    paper="Mescheder et al. 2018, arXiv:1801.04406",
+    penalty=1.0,
+)
+@register(
+    "gan",
+    title="generative adversarial network",
+    density="none",
+    constraint="none on the generator; a critic beside it",
+    paper=PAPER,
+)
+class GAN(GenerativeModel):
+    """Generative adversarial network with the non-saturating loss.
+
+    It has no likelihood: `log_prob` and `log_likelihood` raise a `DensityError`. Nor do its losses
+    tell how good it is. Compare samples with data (`lk.evaluate`: distances between samples), look at
+    `critic_gap`, and count modes where they are known (`likely.evaluation.mode_coverage`): a GAN may
+    miss some and look perfect on the others.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of real, positive, bounded, periodic, integer, count, binary or spin columns.
+    context : Domain, optional
+    latent : int, optional
+        Dimension of the generator's normal noise; by default that of the data, from 2 to 64.
+    hidden : sequence of int, optional
+        Widths of the hidden layers of both networks; if they are convolutional, channels at half the
+        resolution, at a quarter … None takes (128, 128, 128), or (32, 64) channels.
+    network : {"auto", "mlp", "convolutional"}
+        Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
+    critic_steps : int
+        Steps of the critic for each of the generator.
+    penalty : float
+        Weight γ of R₁.
+
+    Raises
+    ------
+    LikelyError
+        If the penalty is negative, or convolutions are asked for where there are no images.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> data = lk.load_data("eight-gaussians")
+    >>> model = lk.gans.GAN(data.domain, penalty=0.1)
+    >>> history = lk.fit(model, data, steps=100)
+    >>> model.sample(5, seed=1).shape
+    torch.Size([5, 2])
+    """
+
+    accepts = RealView.accepts
+    recipe = Recipe(batch=256, rate=2e-3, betas=(0.0, 0.9), steps=10_000)
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        latent: int | None = None,
+        hidden: Sequence[int] | None = None,
+        network: Network = "auto",
+        critic_steps: int = 1,
+        penalty: float = 0.0,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            latent=latent,
+            hidden=None if hidden is None else tuple(hidden),
+            network=network,
+            critic_steps=critic_steps,
+            penalty=penalty,
+        )
+        if penalty < 0:
+            raise LikelyError(f"penalty={penalty}: give a number of at least 0")
+        self.critic_steps, self.penalty = critic_steps, penalty
+        self.view = AffineView(domain)
+        self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
+        self.circles = int(self.view.periodic.sum())
+        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        given = self.context_size
+        self.generator: nn.Module
+        if image is None:
+            hidden = (128, 128, 128) if hidden is None else hidden
+            self.generator = MLP(self.latent + given, self.view.dim, hidden)
+        else:
+            hidden = (32, 64) if hidden is None else hidden
+            self.generator = ImageDecoder(self.latent + given, image, hidden)
+            image = (image[0] * (2 if self.circles else 1), *image[1:])
+        self.critic = Critic(self.view.dim + self.circles, given, hidden, image)
+
+    @property
+    def density(self) -> Kind:
+        return Kind.NONE
+
+    def prepare(self, batch: Batch) -> None:
+        self.view.prepare(batch.x, batch.weight)
+        super().prepare(batch)
+
+    # The equations; a variant writes its own. `real` and `fake` are the critic's numbers.
+
+    def critic_loss(
+        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """−log D(x) − log(1 − D(G)), whose mean is −V."""
+        return F.softplus(-real) + F.softplus(fake)
+
+    def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """−log D(G)."""
+        return F.softplus(-fake)
+
+    def penalties(
+        self,
+        real: Float[Tensor, "n features"],
+        fake: Float[Tensor, "n features"],
+        context: Float[Tensor, "n context"] | None,
+    ) -> Float[Tensor, " n"]:
+        """What the critic pays for its slope: R₁."""
+        return self.penalty / 2 * squared_gradient(lambda u: self.critic(u, context), real)
+
+    @property
+    def derivative_in_loss(self) -> bool:  # type: ignore[override]
+        return bool(self.penalty)
+
+    def bound_critic(self) -> None:
+        """What is done to the critic after each of its steps: nothing here."""
+
+    # The two players.
+
+    def loss(self, batch: Batch) -> Tensor:
+        raise LikelyError(
+            f"{type(self).__name__} has two players: train both of its `objectives()`"
+        )
+
+    def objectives(self) -> list[Objective]:
+        critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
+        return [
+            Objective("critic", critic, self._critic_objective, after=self.bound_critic),
+            Objective("generator", generator, self._generator_objective, every=self.critic_steps),
+        ]
+
+    def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
+        context = self._context(batch.context, len(batch))
+        real = self._seen(self.view(batch.x))
+        with torch.no_grad():
+            fake = self._seen(self._generated(len(batch), context))
+        twice = None if context is None else context.repeat(2, 1)
+        numbers = self.critic(torch.cat([real, fake]), twice)  # one pass costs less than two
+        loss = self.critic_loss(*numbers.chunk(2))
+        return loss + self.penalties(real, fake, context) if self.penalty else loss
+
+    def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
+        context = self._context(batch.context, len(batch))
+        fake = self._seen(self._generated(len(batch), context))
+        with frozen(self.critic):  # it judges, but does not learn from this
+            return self.generator_loss(self.critic(fake, context))
+
+    def _generated(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+        """Columns of the view that the generator makes of noise."""
+        like = self.view.reals.scale
+        noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
+        return self.view.squash(self.generator(joined(noise, context)))
+
+    def _seen(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n features"]:
+        """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""
+        if not self.circles:
+            return z
+        circle = self.view.periodic
+        return torch.cat([z[:, ~circle], z[:, circle].cos(), z[:, circle].sin()], 1)
+
+    # Use.
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.view.inverse(self._generated(n, context))
+
+    def critic_gap(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        context: Tensor | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Figure:
+        """Mean of the critic on real rows minus that on as many samples, and its standard error.
+
+        Near zero the critic cannot tell them apart, be it that they agree or that it is weak. The gap
+        of a `wgan-gp` estimates the Wasserstein-1 distance W between the standardised columns: a weak
+        critic finds less, and a penalty λ lets the best one find about W (1 + W/2λ).
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Real rows, best such as training has not seen.
+        context : Tensor, shape (n, *context.shape), optional
+            Of these rows; the samples are drawn given the same.
+        seed : int, optional
+            Of the samples.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain, or there are fewer than two.
+        """
+        x = as_rows(x, self.domain, "x")
+        self.domain.check(x)
+        if len(x) < 2:
+            raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
+
+        def gap(x: Tensor, c: Tensor | None) -> Tensor:
+            real, fake = self._seen(self.view(x)), self._seen(self._generated(len(x), c))
+            return (self.critic(real, c) - self.critic(fake, c))[None]
+
+        gaps = self._in_chunks(gap, x, context, seed)[0].double()
+        return Figure(gaps.mean().item(), gaps.std().item() / len(gaps) ** 0.5)
+
+
+@register(
+    "gan-minimax",
+    title="generative adversarial network, minimax",
+    density="none",
+    constraint="none on the generator, which hardly learns while the critic wins",
+    paper=PAPER,
+)
+class MinimaxGAN(GAN):
+    """The GAN as a zero-sum game: the generator minimises what the critic maximises.
+
+    Parameters and limits are those of `GAN`.
+    """
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """log(1 − D(G))."""
+        return -F.softplus(fake)

@@ -1,0 +1,115 @@
+"""Wasserstein GAN, with clipped weights or with a gradient penalty.
+
+Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875, eq. 2:
+
+    W₁(data, model) = max over f with slope ≤ 1 of  E_data f(x) − E_noise f(G(noise)),
+
+which falls smoothly as the model comes nearer, even where supports do not meet. Clipping the weights to
+[−c, c] bounds the slope by some number (algorithm 1 there); the penalty
+
+    λ E (‖∇f(û)‖ − 1)²,    û uniform on the line between a real and a generated row,
+
+draws it to 1, which it is along optimal transport (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from likely.contract.registry import register
+from likely.contract.training import Recipe
+from likely.core.domain import Domain
+from likely.core.errors import LikelyError
+from likely.models.gans.gan import GAN
+from likely.models.gans.penalties import distance_from_unit_slope
+from likely.nets.convolutional import Network
+
+
+@register(
+    "wgan-gp",
+    title="Wasserstein GAN with a gradient penalty",
+    density="none",
+    constraint="none on the generator; the critic's slope is drawn to 1",
+    paper="Gulrajani et al. 2017, arXiv:1704.00028",
+    bound=None,
+)
+@register(
+    "wgan",
+    title="Wasserstein GAN with clipped weights",
+    density="none",
+    constraint="none on the generator; the critic's weights are bounded",
+    paper="Arjovsky et al. 2017, arXiv:1701.07875",
+)
+class WGAN(GAN):
+    """Wasserstein GAN.
+
+    Parameters
+    ----------
+    domain, context, latent, hidden, network
+        As in `GAN`, and so are its limits.
+    critic_steps : int
+        Steps of the critic for each of the generator.
+    bound : float, optional
+        c, the largest weight of the critic; None takes the gradient penalty instead.
+    penalty : float
+        Its weight λ, where the weights are not clipped.
+
+    Raises
+    ------
+    LikelyError
+        As in `GAN`, or if the bound is not positive.
+    """
+
+    recipe = Recipe(batch=256, rate=3e-3, betas=(0.0, 0.9), steps=10_000)
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        latent: int | None = None,
+        hidden: Sequence[int] | None = None,
+        network: Network = "auto",
+        critic_steps: int = 2,
+        bound: float | None = 0.03,
+        penalty: float = 0.1,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            latent=latent,
+            hidden=hidden,
+            network=network,
+            critic_steps=critic_steps,
+            penalty=penalty,
+        )
+        if bound is not None and bound <= 0:
+            raise LikelyError(f"bound={bound}: give a number above 0, or None")
+        self.hyperparameters["bound"] = self.bound = bound
+        if bound is not None:
+            self.penalty = 0.0
+        self.bound_critic()
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """f(G) − f(x)."""
+        return fake - real
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """−f(G)."""
+        return -fake
+
+    def penalties(self, real: Tensor, fake: Tensor, context: Tensor | None) -> Tensor:
+        """λ (‖∇f(û)‖ − 1)²."""
+        return self.penalty * distance_from_unit_slope(
+            lambda u: self.critic(u, context), real, fake
+        )
+
+    @torch.no_grad()
+    def bound_critic(self) -> None:
+        """Clip the critic's weights."""
+        if self.bound is not None:
+            for parameter in self.critic.parameters():
+                parameter.clamp_(-self.bound, self.bound)

@@ -1,0 +1,5 @@
+"""Mixtures: weighted sums of simple densities."""
+
+from likely.models.mixtures.gmm import GaussianMixture
+
+__all__ = ["GaussianMixture"]

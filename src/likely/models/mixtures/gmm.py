@@ -1,0 +1,295 @@
+"""Gaussian mixture, fitted by expectation–maximisation (EM).
+
+    p(z) = Σ_k π_k N(z; μ_k, Σ_k),      N(z; μ, Σ) = (2π)^(−d/2) |W| exp(−½ ‖W (z − μ)‖²)
+
+with the lower triangular W that whitens Σ: W Σ Wᵀ = 1. A pass over rows z_n of weight w_n takes each
+component's moments in its own whitened coordinates y_nk = W_k (z_n − μ_k):
+
+    E    r_nk = w_n π_k N(z_n; μ_k, Σ_k) / p(z_n)
+         N_k = Σ_n r_nk      s_k = Σ_n r_nk z_n      S_k = Σ_n r_nk y_nk y_nkᵀ
+
+    M    π_k ← N_k / Σ_j N_j      μ_k ← s_k / N_k      Σ_k ← W_k⁻¹ (S_k / N_k − m_k m_kᵀ) W_k⁻ᵀ
+
+where m_k = W_k (s_k / N_k − μ_k), the step of the mean, vanishes as EM converges: nothing cancels,
+however narrow a component is and however far from the origin.
+
+Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.linalg import cholesky, eigh, solve_triangular
+
+from likely.contract.model import RealModel
+from likely.contract.registry import register
+from likely.contract.training import Batch, Recipe
+from likely.contract.views import LOG_TWO_PI, RealView
+from likely.core.columns import Periodic
+from likely.core.domain import Domain
+from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
+from likely.models.mixtures.k_means import k_means
+
+Covariance = Literal["full", "diagonal", "tied"]
+
+BLOCK = 1 << 19  # numbers y_nk at a time: they stay in the cache
+START_ROWS = 1 << 16  # rows that the start looks at
+PATIENCE = 5  # passes without a gain that end EM where dequantisation makes each pass noisy
+
+
+@register(
+    "gmm",
+    title="Gaussian mixture",
+    density="exact; lower bound on integers",
+    constraint="a sum of few Gaussians",
+    paper="Dempster, Laird & Rubin 1977",
+)
+@register(
+    "gaussian",
+    title="Gaussian",
+    density="exact; lower bound on integers",
+    constraint="one mode, linear correlations",
+    paper="",
+    components=1,
+)
+class GaussianMixture(RealModel):
+    """Mixture of Gaussians over the real view of a domain, fitted by EM.
+
+    Parameters
+    ----------
+    domain : Domain
+        Without periodic columns: a Gaussian is not continuous across the seam.
+    components : int
+        Number of Gaussians.
+    covariance : {"full", "diagonal", "tied"}
+        Each component has its own, its own without correlations, or all share one.
+    floor : float
+        Smallest variance in any direction, where each column of the data has variance 1.
+    tolerance : float
+        EM has converged when a pass gains less than this, in nats per sample.
+
+    Raises
+    ------
+    DomainError
+        If the domain has periodic or categorical columns.
+    LikelyError
+        If an option is out of range.
+    """
+
+    accepts = RealView.accepts - {Periodic}
+    takes_context = False
+    recipe = Recipe(batch=1 << 14)
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        components: int = 8,
+        covariance: Covariance = "full",
+        floor: float = 1e-6,
+        tolerance: float = 1e-4,
+    ) -> None:
+        super().__init__(
+            domain,
+            context=context,
+            components=components,
+            covariance=covariance,
+            floor=floor,
+            tolerance=tolerance,
+        )
+        refuse_unless_one_of("covariance", covariance, Covariance)
+        if components < 1 or floor <= 0 or tolerance < 0:
+            raise LikelyError(
+                f"components={components}, floor={floor}, tolerance={tolerance}: take at least one "
+                "component, a floor above 0 and a tolerance of 0 or more"
+            )
+        self.components, self.covariance = components, covariance
+        self.floor, self.tolerance = floor, tolerance
+        self._best, self._stalled = -math.inf, 0
+
+        d = self.view.dim
+        diagonal = torch.arange(d).expand(2, d)
+        rows, columns = diagonal if covariance == "diagonal" else torch.tril_indices(d, d)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        self.logits = nn.Parameter(torch.zeros(components))  # log π
+        self.means = nn.Parameter(torch.zeros(components, d))
+        self.factor = nn.Parameter(  # the entries of W at (rows, columns)
+            (rows == columns).float().repeat(1 if covariance == "tied" else components, 1)
+        )
+
+    # Density and samples.
+
+    @property
+    def _block(self) -> int:
+        """Rows at a time."""
+        return max(256, BLOCK // self.means.numel())
+
+    def _whitening(self) -> Float[Tensor, "factors d d"]:
+        """W of each component, or the one that all share."""
+        d = self.view.dim
+        w = self.factor.new_zeros(len(self.factor), d, d)
+        w[:, self.rows, self.columns] = self.factor
+        return w
+
+    def _whitened(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components d n"]:
+        """y = W (z − μ)."""
+        if self.covariance == "diagonal":
+            return self.factor[..., None] * (z.mT - self.means[..., None])
+        w = self._whitening()
+        return w @ z.mT - w @ self.means[..., None]
+
+    def _log_joint(self, y: Float[Tensor, "components d n"]) -> Float[Tensor, "components n"]:
+        """log π N(z; μ, Σ)."""
+        log_det = self.factor[:, self.rows == self.columns].abs().log().sum(1)
+        constant = self.logits.log_softmax(0) + log_det - self.view.dim / 2 * LOG_TWO_PI
+        return constant[:, None] - y.square().sum(1) / 2
+
+    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+        blocks = z.split(self._block)
+        return torch.cat([self._log_joint(self._whitened(z)).logsumexp(0) for z in blocks])
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        drawn = torch.multinomial(self.logits.softmax(0), n, replacement=True)
+        noise = torch.randn(n, self.view.dim, dtype=self.means.dtype, device=self.device)
+        if self.covariance == "diagonal":
+            return self.means[drawn] + noise / self.factor[drawn]
+        z = torch.empty_like(noise)
+        w = self._whitening().expand(self.components, -1, -1)
+        for k in drawn.unique().tolist():
+            mine = drawn == k
+            z[mine] = self.means[k] + solve_triangular(w[k], noise[mine].mT, upper=False).mT
+        return z
+
+    def responsibilities(
+        self, x: Shaped[Tensor, "n *shape"], *, seed: int | None = None
+    ) -> Float[Tensor, "n components"]:
+        """Probability of each component given each row.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        seed : int, optional
+            Of the dequantisation noise, where the domain has discrete columns.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain.
+        """
+        self.domain.check(x)
+        return self._in_chunks(
+            lambda x, _: self._log_joint(self._whitened(self.view(x)[0])).softmax(0), x, None, seed
+        ).mT
+
+    # Expectation–maximisation.
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> None:
+        """Start from k-means: its centres, and one round covariance for all components."""
+        super().prepare(batch)
+        z, _ = self.view(batch.x[:START_ROWS])
+        weight = z.new_ones(len(z)) if batch.weight is None else batch.weight[:START_ROWS].to(z)
+        centres, distance = k_means(z, weight, self.components)
+        variance = (weight @ distance / weight.sum() / self.view.dim).clamp_min(self.floor)
+        self.means.copy_(centres)
+        self.factor.copy_((self.rows == self.columns) * variance.rsqrt())
+
+    @torch.no_grad()
+    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """One pass of EM.
+
+        Parameters
+        ----------
+        batches : iterable of Batch
+            All rows of the training split, once.
+
+        Returns
+        -------
+        dict
+            "loss": mean negative log-likelihood before the update, in nats per sample.
+
+        Raises
+        ------
+        DataError
+            If no row has a weight above zero.
+        """
+        sums: list[Tensor] = []
+        for batch in batches:
+            weight = self.means.new_ones(len(batch)) if batch.weight is None else batch.weight
+            for x, w in zip(batch.x.split(self._block), weight.split(self._block), strict=True):
+                terms = self._expectation(x, w)
+                sums = [a + b for a, b in zip(sums, terms, strict=True)] if sums else terms
+        if not sums or not sums[0] > 0:
+            raise DataError("no row has a weight above zero: there is nothing to fit")
+        total, log_likelihood, *moments = sums
+        self._maximisation(*moments)
+        mean = (log_likelihood / total).item()
+        self._stalled = 0 if mean > self._best + self.tolerance else self._stalled + 1
+        self._best = max(self._best, mean)
+        return {"loss": -mean}
+
+    @property
+    def converged(self) -> bool:
+        """Whether EM has stopped gaining: one pass shows it, unless dequantisation adds noise."""
+        return self._stalled >= (1 if self.view.exact else PATIENCE)
+
+    def training_state(self) -> dict[str, Any]:
+        return {"best": self._best, "stalled": self._stalled}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        self._best, self._stalled = state.get("best", -math.inf), state.get("stalled", 0)
+
+    def _expectation(self, x: Tensor, weight: Tensor) -> list[Tensor]:
+        """E-step: Σ w, Σ w log p, N, s and S (its diagonal, where Σ is diagonal) of some rows."""
+        z, log_det = self.view(x)
+        weight = weight.to(z)
+        y = self._whitened(z)
+        joint = self._log_joint(y)
+        top = joint.amax(0)
+        r = (joint - top).clamp_min(-80).exp()  # denormal numbers would be slow
+        p = r.sum(0)
+        log_prob = top + p.log() + log_det
+        r *= weight / p
+        y *= r.sqrt()[:, None]
+        second = y.square().sum(2) if self.covariance == "diagonal" else y @ y.mT
+        sums = [weight.sum(), weight @ log_prob, r.sum(1), r @ z, second]
+        return [part.double() for part in sums]
+
+    def _maximisation(self, count: Tensor, first: Tensor, second: Tensor) -> None:
+        """M-step, from N, s and S, under Σ ⪰ floor; a component without rows stays as it is."""
+        least = torch.finfo(count.dtype).eps * count.sum()
+        dead = (count <= least)[:, None]
+        count = count.clamp_min(least)
+        means = torch.where(dead, self.means.double(), first / count[:, None])
+        step = means - self.means
+        if self.covariance == "diagonal":
+            w = self.factor.double()
+            moved = torch.where(dead, 1.0, second / count[:, None] - (w * step).square())
+            factor = (moved / w.square()).clamp_min(self.floor).rsqrt()
+        else:
+            w = self._whitening().double()
+            one = torch.eye(self.view.dim, dtype=w.dtype, device=w.device)
+            m = w @ step[..., None]
+            moved = second / count[:, None, None] - m @ m.mT
+            moved = torch.where(dead[..., None], one, moved)
+            if self.covariance == "tied":
+                moved = torch.einsum("k,kij->ij", count / count.sum(), moved)[None]
+            inverse = solve_triangular(w, one, upper=False)
+            # The maximiser under the constraint raises the eigenvalues that lie below the floor.
+            value, vector = eigh(inverse @ moved @ inverse.mT)
+            covariance = vector * value.clamp_min(self.floor)[:, None] @ vector.mT
+            w = solve_triangular(cholesky(covariance), one, upper=False)
+            factor = w[:, self.rows, self.columns]
+        self.logits.copy_((count / count.sum()).log())
+        self.means.copy_(means)
+        self.factor.copy_(factor)

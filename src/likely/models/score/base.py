@@ -1,0 +1,198 @@
+"""What score models share: a network that finds the noise in a noisy row, at every noise level.
+
+Rows are real columns z₀ of about unit variance (`RealView`), and a noisy one is
+
+    z = z₀ + σ ε,      ε ~ N(0, 1).
+
+The mean of the noise given z is the score of the noisy density (Tweedie's formula; Vincent 2011), so that
+a regression onto ε, denoising score matching, learns it:
+
+    ∇_z log p_σ(z) = −E[ε|z]/σ      argmin_ε̂ E‖ε̂(z, σ) − ε‖² = E[ε|z].
+
+The network F sees the row at unit variance, u = z/√(1 + σ²), and only what a Gaussian does not explain is
+left to it:
+
+    ε̂(z, σ) = s u + α F(u, log σ)      with      α = 1/√(1 + σ²),   s = σ α,
+
+so that α² + s² = 1 (Karras, Aittala, Aila & Laine 2022, arXiv:2206.00364, table 1, with data of unit
+variance). A process that shrinks its rows, z_t = α_t z₀ + s_t ε with whatever α_t and s_t, is asked at
+z_t/α_t and σ = s_t/α_t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
+from likely.contract.views import RealView
+from likely.core.columns import Periodic
+from likely.core.domain import Domain
+from likely.core.errors import DataError, DomainError, LikelyError, refuse_unless_one_of
+from likely.nets.convolutional import image_seen, image_shape
+from likely.nets.noise import LOG_SIGMA, NoiseMLP
+from likely.nets.unet import UNet
+
+ScoreNetwork = Literal["auto", "mlp", "unet"]
+
+POOLED = 256  # rows that are compared with all others at a time
+LEAST_IMAGE = 8  # pixels along an edge from which on "auto" takes a U-Net
+
+
+class ScoreModel(GenerativeModel):
+    """A model whose network predicts the noise in rows: a base for the family.
+
+    A subclass writes `loss` and `_sample_real`, in the view's columns.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of columns that have a real view, periodic ones excepted. Levels of an image are dequantised
+        on one linear scale.
+    context : Domain, optional
+        What the distribution is conditional on.
+    network : {"auto", "mlp", "unet"}
+        A perceptron, or a U-Net where rows are images with entries of one kind; "auto" takes it on
+        images of at least 8 × 8.
+    hidden : sequence of int, optional
+        Widths of the perceptron's layers, or channels of the U-Net at each resolution; (128, 128, 128)
+        and (32, 64) by default.
+
+    Raises
+    ------
+    DomainError
+        If the columns are not of those kinds, or all constant.
+    LikelyError
+        If an option is out of range.
+    """
+
+    accepts = RealView.accepts - {Periodic}
+    dequantises = True
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        network: ScoreNetwork = "auto",
+        hidden: Sequence[int] | None = None,
+        edges: int | None = None,  # an option of `ScoreSDE`
+        **hyperparameters: Any,
+    ) -> None:
+        if edges is not None:
+            hyperparameters["edges"] = edges
+        hidden = None if hidden is None else list(hidden)
+        super().__init__(domain, context=context, network=network, hidden=hidden, **hyperparameters)
+        refuse_unless_one_of("network", network, ScoreNetwork)
+        if hidden is not None and (not hidden or min(hidden) < 1):
+            raise LikelyError(
+                f"hidden={hidden}: at least one layer is needed, and widths of 1 or more"
+            )
+        if edges is not None and edges < 1:
+            raise LikelyError(f"edges={edges}: take at least one, or None")
+        self.view = RealView(domain, linear=image_shape(domain) is not None)
+        self.dim = self.view.dim
+        if not self.dim:
+            raise DomainError("every column of the data is constant: there is nothing to learn")
+        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        self.net: nn.Module
+        if edges and image is not None:
+            raise LikelyError(f'edges={edges}: a U-Net has none, but network="mlp" has')
+        if image is None:
+            self.net = NoiseMLP(self.dim, hidden or (128, 128, 128), self.context_size, edges or 0)
+        else:
+            self.net = UNet(image, hidden or (32, 64), self.context_size)
+
+    def prepare(self, batch: Batch) -> None:
+        self.view.prepare(batch.x, batch.weight)
+        super().prepare(batch)
+
+    def noise_prediction(
+        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"], context: Tensor | None
+    ) -> Float[Tensor, "n dim"]:
+        """ε̂ of rows z = z₀ + σ ε, each with a σ of its own or all with one; the context as features."""
+        alpha = (1 + sigma.square()).rsqrt()[:, None]
+        u, s = alpha * z, alpha * sigma[:, None]
+        low, high = LOG_SIGMA
+        return s * u + alpha * self.net(u, (sigma.log() - low) / (high - low), context)
+
+    def denoising_error(
+        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"], context: Tensor | None
+    ) -> Float[Tensor, " n"]:
+        """‖ε̂ − ε‖² of clean rows z to which one draw of noise σ ε is added."""
+        noise = torch.randn_like(z)
+        predicted = self.noise_prediction(z + sigma[:, None] * noise, sigma, context)
+        return (predicted - noise).square().sum(1)
+
+    def pooled_error(
+        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """‖ε̂ − E[ε|y, rows]‖² of noisy rows y = z ± σ ε, the mean over both signs.
+
+        Any of the rows may have become y, in proportion to the density of the noise that it takes. The
+        mean over all, for independent rows that are worth the same, is the regression onto ε with less
+        noise in it, much less in few columns (Xu, Tong & Jaakkola 2023, arXiv:2302.00670, eq. 6). Where
+        no other row is near, opposite signs cancel most of what is left.
+        """
+        sigma = sigma.repeat(2)
+        noise = torch.randn_like(z)
+        y = z.repeat(2, 1) + sigma[:, None] * torch.cat([noise, -noise])
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            parts = zip(y.split(POOLED), sigma.split(POOLED), strict=True)
+            origin = torch.cat([pooled_origin(part, z, level) for part, level in parts])
+            target = (y - origin) / sigma[:, None]
+        error = (self.noise_prediction(y, sigma, None) - target).square().sum(1)
+        return error.view(2, -1).mean(0)
+
+    def score(
+        self, z: Float[Tensor, "n dim"], sigma: float, context: Tensor | None = None
+    ) -> Float[Tensor, "n dim"]:
+        """∇_z log p_σ(z), where p_σ is the density of rows with noise of standard deviation σ.
+
+        Parameters
+        ----------
+        z : Tensor, shape (n, dim)
+            Rows in the columns of `model.view`, of unit variance: `model.view(x)[0]`.
+        sigma : float
+            Positive, on the same scale.
+        context : Tensor, optional
+            As in `sample`.
+
+        Raises
+        ------
+        DataError
+            If z has another shape, or the context is missing, not wanted, or outside its domain.
+        LikelyError
+            If sigma is not positive.
+        """
+        z = torch.as_tensor(z).to(self.device, self.view.scale.dtype)
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise DataError(f"score: z has shape {tuple(z.shape)}, not (n, {self.dim})")
+        if not 0 < sigma < math.inf:
+            raise LikelyError(f"score: sigma must be positive, not {sigma}")
+        level = z.new_full((1,), sigma)
+        return -self.noise_prediction(z, level, self._checked_context(context, len(z))) / sigma
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+        raise NotImplementedError
+
+    def _sample(self, n: int, context: Tensor | None) -> Shaped[Tensor, "n *shape"]:
+        return self.view.inverse(self._sample_real(n, context))
+
+
+def pooled_origin(
+    y: Float[Tensor, "m dim"], z: Float[Tensor, "n dim"], sigma: Float[Tensor, " m"]
+) -> Float[Tensor, "m dim"]:
+    """The mean of the rows z, in proportion to how often noise of σ makes y of them.
+
+    Neither distances nor means are products of matrices: σ may be far below their rounding.
+    """
+    far = torch.cdist(y, z, compute_mode="donot_use_mm_for_euclid_dist").div_(sigma[:, None])
+    weight = far.square_().mul_(-0.5).softmax(1)
+    return torch.stack([(weight * column).sum(1) for column in z.T], 1)

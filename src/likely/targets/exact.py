@@ -1,0 +1,181 @@
+"""How a target is put together: seeded draws, rounding to float32, and −inf outside the support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from likely.core.columns import Discrete, Interval
+from likely.core.domain import Domain
+from likely.core.errors import DataError, DomainError
+from likely.core.random import seeded
+from likely.core.target import Target
+
+
+def exact_target(
+    name: str,
+    domain: Domain,
+    draw: Callable[[int], Tensor],
+    log_density: Callable[[Tensor], Tensor],
+) -> Target:
+    """A target from a sampler and a normalised density, both in float64 (int64 where discrete).
+
+    Parameters
+    ----------
+    name : str
+    domain : Domain
+    draw : callable (n) -> Tensor of shape (n, *domain.shape)
+        Exact draws by torch's global generator.
+    log_density : callable (x) -> Tensor of shape (n,)
+        In nats; it only sees rows inside the domain.
+
+    Returns
+    -------
+    Target
+        Draws are float32 (int64 on a discrete domain). Densities are computed in float64 and
+        returned in the type of x, or in float64 where that is no floating one; they are
+        differentiable, and −inf outside the domain. `energy` is −log_prob, and `log_z` 0.
+    """
+
+    def sample(n: int, seed: int) -> Tensor:
+        with torch.no_grad(), seeded(seed):
+            x = draw(max(n, 1))[:n]  # torch's multinomial cannot draw nothing
+        return x if domain.discrete else _rounded(x, domain)
+
+    def log_prob(x: Tensor) -> Tensor:
+        if x.shape[1:] != domain.shape:
+            raise DataError(
+                f"{name}: rows of shape {tuple(x.shape[1:])} where the domain has {domain.shape}"
+            )
+        inside = domain.contains(x)
+        rows = x.to("cpu", torch.int64 if domain.discrete else torch.float64)
+        mask = inside.cpu().reshape(-1, *[1] * len(domain.shape))
+        value = log_density(torch.where(mask, rows, domain.anchor.to(rows))).to(x.device)
+        value = value.to(x.dtype) if x.is_floating_point() else value
+        return torch.where(inside, value, -torch.inf)
+
+    return Target(name, domain, sample, log_prob, lambda x: -log_prob(x), 0.0)
+
+
+def with_log_z(target: Target, log_z: float) -> Target:
+    """The same target, with the energy −log_prob − log_z to which this log Z belongs."""
+    log_prob = target.log_prob
+    assert log_prob is not None
+    return replace(target, energy=lambda x: -log_prob(x) - log_z, log_z=log_z)
+
+
+STATES = 1 << 20  # that are enumerated at most
+
+
+def enumerated(name: str, domain: Domain, energy: Callable[[Tensor], Tensor]) -> Target:
+    """Everything about p(x) ∝ e^(−energy(x)) on a small discrete domain, by summing over its states.
+
+    Parameters
+    ----------
+    name : str
+    domain : Domain
+        With at most 2²⁰ states: 20 binary entries, say.
+    energy : callable (n, *domain.shape) -> (n,)
+        Of int64 states.
+
+    Raises
+    ------
+    DomainError
+        If the domain has more states, or not finitely many.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> target = enumerated("pair", lk.spins(2), lambda s: -s[:, 0] * s[:, 1] / 2.0)
+    >>> round(target.log_z, 6)  # log(4 cosh ½)
+    1.506442
+    """
+    values = []
+    for column in (domain.column(i) for i in range(domain.size)):
+        if not isinstance(column, Discrete) or column.levels is None:
+            raise DomainError(f"{name}: only finitely many states can be enumerated, not {domain}")
+        values.append(column.low + column.step * torch.arange(column.levels))
+    total = math.prod(len(value) for value in values)
+    if total > STATES:
+        raise DomainError(
+            f"{name}: at most {STATES} states can be enumerated, {domain} has {total}"
+        )
+    flat = torch.cartesian_prod(*values).view(total, domain.size)
+    states = flat.view(total, *domain.shape)
+    log_weight = torch.cat([-energy(part).double() for part in states.split(1 << 16)])
+    log_z = log_weight.logsumexp(0)
+    probability = (log_weight - log_z).exp()
+    cumulative = probability.cumsum(0)
+    flat = flat.double()
+    mean = probability @ flat
+
+    def draw(n: int) -> Tensor:
+        u = torch.rand(n, dtype=torch.float64) * cumulative[-1]
+        return states[torch.searchsorted(cumulative, u, right=True).clamp_max(total - 1)]
+
+    return replace(
+        exact_target(name, domain, draw, lambda x: -energy(x) - log_z),
+        energy=energy,
+        log_z=log_z.item(),
+        entropy=(log_z - probability @ log_weight).item(),
+        mean=mean,
+        covariance=(flat * probability[:, None]).T @ flat - torch.outer(mean, mean),
+        modes=states[log_weight > log_weight.max() - 1e-9],
+    )
+
+
+def _rounded(x: Tensor, domain: Domain) -> Tensor:
+    """Draws in float32, kept off the bounds, where a density may vanish or diverge."""
+    x = x.float()
+    for column, index in domain.groups:
+        if isinstance(column, Interval):
+            low, high = torch.tensor([column.low, column.high])
+            inner = torch.nextafter(low, high), torch.nextafter(high, low)
+            x[:, index] = x[:, index].clamp(*inner)
+    return x
+
+
+def from_distribution(name: str, distribution: Distribution, domain: Domain) -> Target:
+    """A target from one of torch's distributions.
+
+    Parameters
+    ----------
+    name : str
+    distribution : torch.distributions.Distribution
+        With float64 parameters, without a batch shape.
+    domain : Domain
+        Of the distribution's event shape.
+
+    Raises
+    ------
+    DomainError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> from torch.distributions import Gamma, Independent
+    >>> shape, rate = torch.full((2, 1), 3.0, dtype=torch.float64)
+    >>> gamma = Independent(Gamma(shape, rate), 1)
+    >>> target = from_distribution("gamma", gamma, lk.table(lk.Positive()))
+    """
+    if distribution.batch_shape or distribution.event_shape != domain.shape:
+        raise DomainError(
+            f"{name}: the distribution has batch shape {tuple(distribution.batch_shape)} and event "
+            f"shape {tuple(distribution.event_shape)}; it should have () and {domain.shape}"
+        )
+    target = exact_target(
+        name,
+        domain,
+        lambda n: distribution.sample((n,)),
+        distribution.log_prob,
+    )
+    try:
+        return replace(target, entropy=distribution.entropy().item())
+    except NotImplementedError:
+        return target

@@ -1,0 +1,109 @@
+"""Files: whole or not at all, checked, and never executed."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import likely as lk
+from likely.core.files import read_tree, write_tree
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = lk.make("nsf", lk.reals(2), transforms=1, hidden=(8, 8))
+    lk.save(model, tmp_path / "model.safetensors")
+    return model, tmp_path / "model.safetensors"
+
+
+def test_round_trip_keeps_type_and_configuration(tmp_path):
+    domain = lk.table(a=lk.Positive(), k=lk.Constant(0.1), phi=lk.Periodic(-3, 3))
+    model = lk.make(
+        "nsf", domain, context=lk.table(lk.Categorical(["e", "mu"])), hidden=(8,)
+    ).double()
+    lk.save(model, tmp_path / "m.safetensors")
+    twin = lk.load(tmp_path / "m.safetensors")
+    assert (twin.domain, twin.context, twin.hyperparameters) == (
+        model.domain,
+        model.context,
+        model.hyperparameters,
+    )
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[key])
+        assert value.dtype == twin.state_dict()[key].dtype
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "garbage", "missing"])
+def test_damage_is_noticed(saved, damage):
+    _, path = saved
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        content[-5] ^= 1
+        path.write_bytes(content)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if damage == "empty" else b"\x80\x04garbage" * 50)
+    with pytest.raises(lk.ArtifactError, match=r"model\.safetensors"):
+        lk.load(path)
+
+
+class Trap:
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+def test_a_pickle_is_refused_and_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(lk.ArtifactError, match="another kind"):
+        lk.load(path)
+    torch.save({"x": Trap()}, path)
+    with pytest.raises(lk.ArtifactError, match="another kind"):
+        lk.load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+FULL_DISK = """
+import resource, sys, likely as lk
+model = lk.make("nsf", lk.reals(4))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    lk.save(model, sys.argv[1])
+except lk.ArtifactError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_what_was_there(saved):
+    model, path = saved
+    before = path.read_bytes()
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written" in result.stdout
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    assert lk.load(path).hyperparameters == model.hyperparameters
+
+
+def test_tree_round_trip(tmp_path):
+    tree = {
+        "a": [torch.arange(3), {"b": None, 1: "x"}],
+        "nan": float("inf"),
+        "same": torch.zeros(0, 2),
+        "flag": torch.tensor(True),
+        "t": 0.1,
+    }
+    write_tree(tmp_path / "tree.safetensors", tree)
+    back = read_tree(tmp_path / "tree.safetensors")
+    assert torch.equal(back["a"][0], tree["a"][0])
+    assert back["a"][1] == tree["a"][1]
+    assert back["same"].shape == (0, 2)
+    assert back["flag"].dtype == torch.bool
+    assert (back["t"], back["nan"]) == (0.1, float("inf"))
