@@ -136,7 +136,7 @@ def _likely(
 @app.command()
 def models(as_json: Json = False) -> None:
     """List the models that there are."""
-    frame = lk.models()  # type: ignore[operator]  # a package that can be called
+    frame = lk.models()
     if as_json:
         print_json(frame.reset_index().to_dict("records"))
         return

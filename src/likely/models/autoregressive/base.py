@@ -90,6 +90,11 @@ class Autoregressive(GenerativeModel):
         terms = [self._terms(k, x, context).sum(1) for k in range(len(self.orderings))]
         return torch.stack(terms).logsumexp(0) - math.log(len(terms))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether each entry is given those before it in row-major order."""
+        return len(self.orderings) == 1 and bool(self.orderings.diff().eq(1).all())
+
     def conditionals(
         self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
     ) -> Float[Tensor, "n *shape"]:

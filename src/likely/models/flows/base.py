@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from likely.contract.model import RealModel
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Periodic
+from likely.core.errors import DensityError
+from likely.core.likelihood import Kind
 from likely.models.flows.spline import wrap
 
 
@@ -44,6 +47,41 @@ class Flow(RealModel):
             z, term = transform(z, context)
             log_det = log_det + term
         return self._log_prob_base(z) + log_det
+
+    @torch.no_grad()
+    def pit(
+        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+    ) -> Float[Tensor, "n dim"]:
+        """Probability integral transform: numbers that are uniform on (0, 1) where the flow is right.
+
+        They are the images of rows in the base space, each through the base's distribution function.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        context : Tensor, optional
+            As in `log_prob`.
+
+        Returns
+        -------
+        Tensor, shape (n, dim)
+            One column for each of the flow's real view: constant ones are left out.
+
+        Raises
+        ------
+        DensityError
+            If columns are dequantised: within a level, the flow need not be uniform.
+        DataError
+            If x or the context have the wrong shape, or lie outside their domains.
+        """
+        if self.density != Kind.EXACT:
+            raise DensityError("the domain has discrete columns, which a flow dequantises: use ranks")
+        _, x, features = self._checked(self._within(x), context)
+        z, _ = self.view(x)
+        for transform in self.transforms:
+            z, _ = transform(z, features)
+        u = torch.where(self.view.periodic, z / (2 * math.pi) + 0.5, torch.special.ndtr(z))
+        return u.cpu()
 
     def loss(self, batch: Batch) -> Tensor:
         z, log_det = self.view(batch.x)

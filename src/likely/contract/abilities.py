@@ -1,0 +1,80 @@
+"""What only some models can, as protocols: `isinstance(model, Completes)` tells whether one can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from likely.contract.training import Batch
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Fills what a mask leaves open by draws from the conditional."""
+
+    def complete(
+        self, x: Tensor, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """Generates sequences of any length, which begin with a prompt."""
+
+    def generate(
+        self, n: int, length: int, *, prompt: Tensor | None = None, seed: int | None = None
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Has codes of rows, and rows of codes."""
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor: ...
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor: ...
+
+    def traverse(
+        self, x: Tensor, steps: Sequence[float], context: Tensor | None = None
+    ) -> tuple[list[int], Tensor]: ...
+
+
+@runtime_checkable
+class FitsByEpochs(Protocol):
+    """Is not trained by gradients, but by passes over the data."""
+
+    converged: bool
+
+    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class HasConditionals(Protocol):
+    """Has a log-probability of each entry given those before it."""
+
+    in_order: bool  # whether those before are those of the rows themselves
+
+    def conditionals(self, x: Tensor, context: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasEnergy(Protocol):
+    """Knows its density up to log Z."""
+
+    def free_energy(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class HasPIT(Protocol):
+    """Has a probability integral transform: numbers that are uniform where the model is right."""
+
+    def pit(self, x: Tensor, context: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """Returns the stored pattern that a corrupted row recalls."""
+
+    def recall(self, x: Tensor) -> Tensor: ...
