@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import likely as lk
-from likely.contract.model import RealModel
+from likely.contract.real import RealModel
 from likely.contract.training import Batch
 from likely.contract.views import LOG_TWO_PI, Features, RealView
 

@@ -9,7 +9,8 @@ from torch.distributions import Normal
 
 import likely as lk
 from likely import targets as truth
-from likely.contract.model import GenerativeModel, RealModel
+from likely.contract.model import GenerativeModel
+from likely.contract.real import RealModel
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split

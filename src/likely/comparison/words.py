@@ -10,7 +10,7 @@ import torch
 
 from likely.comparison.columns import COLUMNS, NOT_COMPARABLE
 from likely.comparison.seeds import LEVEL, Pooled
-from likely.contract.model import GenerativeModel
+from likely.contract.abilities import Completes
 from likely.contract.registry import find
 from likely.core.likelihood import Kind, shown
 
@@ -191,7 +191,7 @@ def _for_completion(comparison: Comparison) -> str:
     able = []
     for row in comparison.rows:
         run = comparison.best_run(row.model)
-        if run and run.model and type(run.model).complete is not GenerativeModel.complete:
+        if run and run.model and isinstance(run.model, Completes):
             able.append(row.model)
     return f"{_listed(able)} can fill them in from the rest of a row." if able else ""
 

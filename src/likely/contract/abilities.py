@@ -9,6 +9,16 @@ from torch import Tensor
 
 from likely.contract.training import Batch
 
+# Verbs that users look for in any model, and who has them.
+VERBS = {
+    "complete": "autoregressive models",
+    "encode": "autoencoders",
+    "decode": "autoencoders",
+    "reconstruct": "autoencoders",
+    "generate": "models of sequences",
+    "recall": "Hopfield networks",
+}
+
 
 @runtime_checkable
 class Completes(Protocol):
@@ -16,7 +26,25 @@ class Completes(Protocol):
 
     def complete(
         self, x: Tensor, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Fill what the mask `known` leaves open.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Known entries are returned as they are; open ones may hold anything, NaN too.
+        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
+        context : Tensor, optional
+            As in `GenerativeModel.sample`.
+        seed : int, optional
+            The same seed gives the same draws.
+
+        Raises
+        ------
+        DataError
+            If a shape is wrong, or a known entry lies outside the domain.
+        """
+        ...
 
 
 @runtime_checkable

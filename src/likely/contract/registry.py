@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
-import math
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from likely.contract import options
 from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
+from likely.core.errors import DomainError, LikelyError
 from likely.core.random import seeded
 
 if TYPE_CHECKING:
@@ -52,7 +49,7 @@ class Entry:
 
     def takes(self, domain: Domain) -> bool:
         """Whether the model takes a domain's columns."""
-        return self.cls.takes(domain)
+        return self.cls.obstacle(domain) is None
 
     def to_json(self) -> dict[str, Any]:
         """What `lk.models()` tells, JSON-able."""
@@ -176,75 +173,24 @@ def make(
     DomainError
         If the model does not take the domain.
     """
-    entry = find(name)
-    known = hyperparameter_names(name)
-    for option in hyperparameters:
-        if option not in known:
-            raise LikelyError(
-                f"model {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
-            )
-    _check(entry, hyperparameters)
+    cls, presets = (entry := find(name)).cls, entry.presets
+    options.check_names(f"model {name!r}", hyperparameters, hyperparameter_names(name))
+    if isinstance(domain, Domain) and (obstacle := cls.obstacle(domain)):
+        raise DomainError(
+            f"{cls.__name__} does not take {obstacle}; these models do: "
+            f"{', '.join(taking(domain)) or 'none'}; or leave the columns out, or use them as the context"
+        )
     try:
         with seeded(seed):
-            return entry.cls(domain, context=context, **{**entry.presets, **hyperparameters})
+            return cls(domain, context=context, **{**presets, **hyperparameters})
     except ValueError as error:
         raise LikelyError(f"model {name!r}: {error}") from error
 
 
-def _check(entry: Entry, hyperparameters: dict[str, Any]) -> None:
-    """Refuse values that the annotations of the class's constructor do not allow."""
-    try:
-        hints = get_type_hints(entry.cls.__init__)
-    except NameError:  # a type that its module imports for type checkers only
-        return
-    parameters = inspect.signature(entry.cls.__init__).parameters
-    for option, value in hyperparameters.items():
-        least = 0 if option in ("order", "warm_up") else 1
-        wanted = _unmet(value, hints.get(option), least)
-        if wanted is not None:
-            default = parameters[option].default
-            known = default is not inspect.Parameter.empty and default is not None
-            example = f", such as {default!r}" if known else ""
-            raise LikelyError(f"model {entry.name!r}: {option}={value!r}: give {wanted}{example}")
-
-
-def _unmet(value: Any, hint: Any, least: int) -> str | None:
-    """What a type hint asks for in words, where the value is not that; None where it is."""
-    kind, inner = get_origin(hint) or hint, get_args(hint)
-
-    def whole(number: Any) -> bool:
-        integral = isinstance(number, Integral) and not isinstance(number, bool)
-        return integral and int(number) >= least
-
-    if kind in (Union, UnionType):
-        unmet = [_unmet(value, part, least) for part in inner]
-        return None if None in unmet else " or ".join(str(part) for part in unmet)
-    if kind is NoneType:
-        return None if value is None else "None"
-    if kind is bool:
-        return None if isinstance(value, bool) else "True or False"
-    if kind is int:
-        return None if whole(value) else f"a whole number above {least - 1}"
-    if kind is float:
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        return None if real and math.isfinite(value) else "a finite number"
-    if kind is Sequence and inner == (int,):
-        listed = isinstance(value, Sequence) and all(whole(number) for number in value)
-        return None if listed else f"a sequence of whole numbers above {least - 1}"
-    if kind is Sequence and inner == (float,):
-        listed = isinstance(value, Sequence) and all(
-            isinstance(number, Real) and math.isfinite(number) for number in value
-        )
-        return None if listed else "a sequence of finite numbers"
-    if kind is Literal:
-        return None if value in inner else f"one of {', '.join(map(repr, inner))}"
-    return None
-
-
 def hyperparameter_names(name: str) -> list[str]:
-    """Names of a model's hyperparameters."""
-    names = list(inspect.signature(find(name).cls.__init__).parameters)
-    return [option for option in names if option not in ("self", "domain", "context")]
+    """Names of a model's options."""
+    known = options.signature(find(name).cls).parameters
+    return [option for option in known if option not in options.NOT_OPTIONS]
 
 
 def models() -> pd.DataFrame:

@@ -8,7 +8,7 @@ class LikelyError(Exception):
 
 
 class DataError(LikelyError):
-    """The data cannot be read, or break their domain."""
+    """The data cannot be read, or lie outside their domain."""
 
 
 class DomainError(LikelyError):
@@ -19,8 +19,12 @@ class DensityError(LikelyError):
     """The density that was asked for does not exist for this model on this domain."""
 
 
+class AbilityError(LikelyError, AttributeError):
+    """This model cannot do what was asked of it; others can."""
+
+
 class DivergenceError(LikelyError):
-    """Training cannot go on."""
+    """Training has diverged."""
 
 
 class ArtifactError(LikelyError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -118,7 +119,26 @@ class Likelihood:
         return Figure(mean.item(), math.hypot(spread, self.common_stderr))
 
 
-def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
+@dataclass(frozen=True)
+class Estimator:
+    """How the log-likelihoods of rows are computed.
+
+    Attributes
+    ----------
+    terms : callable (x, context features) -> Tensor of shape (1, n) or (2, n)
+        Values, and standard errors where they are known.
+    kind : Kind
+    common_stderr, tolerance
+        As in `Likelihood`.
+    """
+
+    terms: Callable[[Tensor, Tensor | None], Tensor]
+    kind: Kind
+    common_stderr: float = 0.0
+    tolerance: float | None = None
+
+
+def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     """log 1/K Σ_k w_k of each row, from its log-weights, and its standard error by the delta method.
 
     A lower bound in expectation of log E[w] that rises with K (Burda, Grosse & Salakhutdinov 2016,
@@ -131,7 +151,9 @@ def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
     return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])
 
 
-def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "2 n"]:
-    """Mean over draws of each row, and its standard error; NaN of one draw."""
-    stderr = terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else terms[0] * math.nan
-    return torch.stack([terms.mean(0), stderr])
+def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
+    """Mean over draws of each row, and its standard error, which one draw leaves unknown."""
+    mean = terms.mean(0)
+    if len(terms) == 1:
+        return mean[None]
+    return torch.stack([mean, terms.std(0) / math.sqrt(len(terms))])

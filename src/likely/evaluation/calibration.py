@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from likely.contract.model import GenerativeModel, as_rows
+from likely.contract.inputs import accept, as_rows
+from likely.contract.model import GenerativeModel
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
@@ -115,7 +116,7 @@ def pit(
     if model.density != Kind.EXACT:
         raise DensityError("the domain has discrete columns, which a flow dequantises: take ranks")
     model.domain.check(as_rows(x, model.domain, "x"), "the rows to be transformed")
-    _, x, features = model._checked(x, context)
+    _, x, features = accept(model, x, context)
     with torch.no_grad():
         z, _ = model.view(x)
         for transform in model.transforms:

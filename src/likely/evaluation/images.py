@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract.model import CHUNK
+from likely.contract.inputs import CHUNK
 from likely.contract.views import weighted_moments
 from likely.core.columns import Categorical, Discrete
 from likely.core.domain import Domain

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.contract.model import CHUNK, GenerativeModel
+from likely.contract.inputs import CHUNK
+from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Kind, Likelihood

@@ -65,7 +65,7 @@ def solve(
     return states[-1].to(dtype)
 
 
-def refuse_tolerance(tolerance: float, dtype: torch.dtype) -> None:
+def check_tolerance(tolerance: float, dtype: torch.dtype) -> None:
     """Raise a `LikelyError` for a tolerance below the rounding of a field's numbers, or of 1 or more."""
     least = torch.finfo(dtype).eps
     if not least <= tolerance < 1:

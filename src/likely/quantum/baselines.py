@@ -15,9 +15,9 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
+from likely.contract.options import NonNegativeInt
 from likely.core.columns import Categorical
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # α, of which validation takes one
 
@@ -43,10 +43,8 @@ class MarkovChain(GenerativeModel):
     accepts = frozenset({Categorical})
     table: Tensor  # log p_i(a | context), shape (sites, levels^order, levels)
 
-    def __init__(self, domain: Domain, *, order: int = 0) -> None:
-        super().__init__(domain, order=order)
-        if order < 0:
-            raise LikelyError(f"order must not be negative, not {order}")
+    def __init__(self, domain: Domain, *, order: NonNegativeInt = 0) -> None:
+        super().__init__(domain)
         column = domain.column(0)
         assert isinstance(column, Categorical)
         assert column.levels is not None

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import likely as lk
+from likely.contract.inputs import context_features
 from likely.contract.training import Batch
 from likely.core.random import seeded
 from likely.models.gans.penalties import distance_from_unit_slope, squared_gradient
@@ -137,7 +138,7 @@ def test_one_pass_of_the_critic_is_one_for_real_rows_and_one_for_samples(
     with seeded(0):
         loss = critic.loss(batch)
     with seeded(0):
-        seen, real = model._context(given, 40), model.view(batch.x)
+        seen, real = context_features(model, given, 40), model.view(batch.x)
         with torch.no_grad():
             fake = model._generated(40, seen)
         plain = model.critic_loss(model.critic(real, seen), model.critic(fake, seen))

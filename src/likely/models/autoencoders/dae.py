@@ -3,7 +3,7 @@
     x̃ ~ C(x̃|x),      loss = −log p(x|e(x̃))
 
 (Vincent, Larochelle, Bengio & Manzagol 2008, doi:10.1145/1390156.1390294). To repair what the corruption
-C destroyed, the network has to learn where data lie; going to and fro,
+C destroyed, the network has to learn where data lie; alternating the two,
 
     x̃_t ~ C(x̃|x_t),      x_{t+1} ~ p(x|e(x̃_t)),
 
@@ -13,17 +13,17 @@ is a Markov chain whose stationary distribution estimates that of the data (Beng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from likely.contract.inputs import context_features
+from likely.contract.options import Range
 from likely.contract.registry import register
 from likely.contract.training import Batch
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.models.autoencoders.ae import Autoencoder, Integers
-from likely.nets.convolutional import Network
+from likely.models.autoencoders.ae import Autoencoder
 
 
 @register(
@@ -51,27 +51,11 @@ class DenoisingAutoencoder(Autoencoder):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        latent: int = 16,
-        hidden: Sequence[int] | None = None,
-        network: Network = "auto",
-        integers: Integers = "auto",
-        scale: float | None = None,
-        noise: float = 0.3,
+        noise: Annotated[float, Range(0, 1, open="low")] = 0.3,
         transitions: int = 20,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            latent=latent,
-            hidden=hidden,
-            network=network,
-            integers=integers,
-            scale=scale,
-        )
-        if not 0 < noise <= 1:
-            raise LikelyError(f"noise={noise}: give a number above 0 and at most 1")
-        self.hyperparameters |= {"noise": noise, "transitions": transitions}
+        super().__init__(domain, **options)
         self.noise, self.transitions = noise, transitions
         sizes = torch.tensor(self.features.sizes)
         discrete = torch.tensor([domain.column(i).discrete for i in range(domain.size)])
@@ -90,7 +74,7 @@ class DenoisingAutoencoder(Autoencoder):
 
     def loss(self, batch: Batch) -> Tensor:
         """−log p(x|e(x̃)) of each row."""
-        context = self._context(batch.context, len(batch))
+        context = context_features(self, batch.context, len(batch))
         z = self.encoder(self._corrupted(self.features(batch.x)), context)
         return -self._log_prob_given(batch.x, z, context)
 

@@ -14,21 +14,21 @@ arXiv:1509.00519, theorem 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from likely.contract.model import CHUNK, GenerativeModel
+from likely.contract.inputs import CHUNK, context_features, map_chunks
+from likely.contract.options import NonNegative, NonNegativeInt
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.core.likelihood import Kind, Likelihood, importance_bound, mean_and_error
-from likely.models.autoencoders.ae import Autoencoder, Integers
-from likely.nets.convolutional import Network
+from likely.core.likelihood import Estimator, Kind, Likelihood, importance_bound, mean_and_error
+from likely.models.autoencoders.base import LatentModel
 from likely.nets.heads import NARROWEST
 
 
@@ -39,10 +39,10 @@ from likely.nets.heads import NARROWEST
     constraint="entries independent given `latent` Gaussian variables",
     paper="Kingma & Welling 2014, arXiv:1312.6114",
 )
-class VAE(Autoencoder):
+class VAE(LatentModel):
     """Variational autoencoder.
 
-    The other parameters and the errors are those of `Autoencoder`.
+    The other parameters and the errors are those of `LatentModel`.
 
     Parameters
     ----------
@@ -74,30 +74,12 @@ class VAE(Autoencoder):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        latent: int = 16,
-        hidden: Sequence[int] | None = None,
-        network: Network = "auto",
-        integers: Integers = "auto",
-        scale: float | None = None,
-        beta: float = 1.0,
-        warm_up: int = 200,
-        free_bits: float = 0.0,
+        beta: NonNegative = 1.0,
+        warm_up: NonNegativeInt = 200,
+        free_bits: NonNegative = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            latent=latent,
-            hidden=hidden,
-            network=network,
-            integers=integers,
-            scale=scale,
-        )
-        if min(beta, free_bits, warm_up) < 0:
-            raise LikelyError(
-                f"beta={beta}, free_bits={free_bits}, warm_up={warm_up}: none may be negative"
-            )
-        self.hyperparameters |= {"beta": beta, "warm_up": warm_up, "free_bits": free_bits}
+        super().__init__(domain, **options)
         self.beta, self.warm_up, self.free_bits = beta, warm_up, free_bits
 
     @property
@@ -114,7 +96,7 @@ class VAE(Autoencoder):
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p(x|z) + β KL of each row, with one draw of z."""
-        context = self._context(batch.context, len(batch))
+        context = context_features(self, batch.context, len(batch))
         mean, std = self._posterior(batch.x, context)
         z = mean + std * torch.randn_like(std)
         divergence = _divergence(mean, std)
@@ -127,19 +109,9 @@ class VAE(Autoencoder):
 
     # Bounds.
 
-    def log_likelihood(  # type: ignore[override]
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-        draws: int = 64,
-    ) -> Likelihood:
-        """The importance-weighted bound of each row, with K = `draws`; its error is the delta method's.
-
-        Parameters and errors as in `GenerativeModel.log_likelihood`.
-        """
-        return self._bound(importance_bound, x, context, seed, draws)
+    def estimator(self, *, seed: int | None = None, draws: int = 64) -> Estimator:
+        """The importance-weighted bound of each row, with K = `draws`; its error is the delta method's."""
+        return Estimator(self._reduced(importance_bound, draws), Kind.LOWER)
 
     def elbo(
         self,
@@ -150,29 +122,13 @@ class VAE(Autoencoder):
         draws: int = 64,
     ) -> Likelihood:
         """The evidence lower bound of each row: the mean over `draws` draws, with its error."""
-        return self._bound(mean_and_error, x, context, seed, draws)
+        value, *stderr = map_chunks(self, self._reduced(mean_and_error, draws), x, context, seed)
+        return Likelihood(value, Kind.LOWER, *stderr)
 
-    def anomaly_score(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Float[Tensor, " n"]:
-        """The negative likelihood bound; `reconstruction_error` is the other choice."""
-        return GenerativeModel.anomaly_score(self, x, context, seed=seed)
-
-    def _bound(
-        self,
-        of: Callable[[Tensor], Tensor],
-        x: Tensor,
-        context: Tensor | None,
-        seed: int | None,
-        draws: int,
-    ) -> Likelihood:
-        """`of` the log-weights of all draws, shape (draws, n) to (2, n): a bound and its error."""
-        if draws < 1:
-            raise LikelyError(f"draws must be at least 1, not {draws}")
+    def _reduced(
+        self, reduce: Callable[[Tensor], Tensor], draws: int
+    ) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """`reduce` of the log-weights of all draws, shape (draws, n): a bound and its error."""
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
             posterior = self._posterior(x, context)
@@ -181,10 +137,9 @@ class VAE(Autoencoder):
                 self._log_weights(x, context, *posterior, min(at_a_time, draws - done))
                 for done in range(0, draws, at_a_time)
             ]
-            return of(torch.cat(parts))
+            return reduce(torch.cat(parts))
 
-        value, stderr = self._in_chunks(bound, x, context, seed)
-        return Likelihood(value, Kind.LOWER, stderr if draws > 1 else None)
+        return bound
 
     def _log_weights(
         self, x: Tensor, context: Tensor | None, mean: Tensor, std: Tensor, draws: int
@@ -197,8 +152,9 @@ class VAE(Autoencoder):
         given = self._log_prob_given(repeated, z.flatten(0, 1), features).view(draws, -1)
         return given + ((noise.square() - z.square()) / 2 + std.log()).sum(2)
 
-    def finish(self, batch: Batch) -> None:
-        """Codes keep their prior, the Gaussian that they start with."""
+    def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
+        like = self.decoder.bias
+        return torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
 
 
 def _divergence(mean: Tensor, std: Tensor) -> Tensor:

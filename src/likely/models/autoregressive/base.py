@@ -6,14 +6,24 @@ p(x) = Π_i p(x_{o(i)} | x_{o(1)}, …, x_{o(i−1)})   for an ordering o of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from likely.contract.model import CHUNK, GenerativeModel, as_rows
+from likely.contract import options
+from likely.contract.inputs import (
+    CHUNK,
+    accept_context,
+    accept_partly_known,
+    as_rows,
+    context_features,
+    map_chunks,
+)
+from likely.contract.model import GenerativeModel
+from likely.contract.options import Range
 from likely.contract.training import Batch
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
@@ -39,8 +49,8 @@ class Walk(Protocol):
 class Autoregressive(GenerativeModel):
     """A model with a conditional for each entry given those before it in an ordering.
 
-    A subclass sets `heads`, and writes `_terms` and `_walk`. Of its hyperparameters, `order` is that
-    of the entries, and `orders` the number of orderings. With several the model is the
+    A subclass sets `heads`, and writes `_terms` and `_walk`. The option `order` is that of the entries,
+    and `orders` the number of orderings. With several the model is the
     equal mixture of the autoregressive models of these orderings, which share their weights:
     log p(x) = log 1/K Σ_k p_k(x), exactly. A training step takes one of them at random and descends
     −log p_k, whose mean over k bounds −log p from above.
@@ -50,17 +60,19 @@ class Autoregressive(GenerativeModel):
     orderings: Tensor
 
     def __init__(
-        self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        order: Annotated[Sequence[int], Range(0)] | None = None,
+        orders: int = 1,
     ) -> None:
-        order, orders = hyperparameters.get("order"), hyperparameters.get("orders", 1)
-        super().__init__(domain, context=context, **hyperparameters)
+        super().__init__(domain, context=context)
         first = list(range(domain.size)) if order is None else list(order)
         if sorted(first) != list(range(domain.size)):
             raise LikelyError(
                 f"order: it must hold each of the {domain.size} entries 0 … {domain.size - 1} once"
             )
-        if orders < 1:
-            raise LikelyError(f"orders must be at least 1, not {orders}")
         generator = torch.Generator().manual_seed(0)
         others = [torch.randperm(domain.size, generator=generator) for _ in range(orders - 1)]
         self.register_buffer("orderings", torch.stack([torch.tensor(first), *others]))
@@ -84,7 +96,7 @@ class Autoregressive(GenerativeModel):
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p_k of each row, of an ordering k that is drawn anew for each batch."""
         k = int(torch.randint(len(self.orderings), ())) if len(self.orderings) > 1 else 0
-        return -self._terms(k, batch.x, self._context(batch.context, len(batch))).sum(1)
+        return -self._terms(k, batch.x, context_features(self, batch.context, len(batch))).sum(1)
 
     def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
         terms = [self._terms(k, x, context).sum(1) for k in range(len(self.orderings))]
@@ -125,13 +137,19 @@ class Autoregressive(GenerativeModel):
             return self._terms(0, x, context).T
 
         inside = self.domain.contains(as_rows(x, self.domain, "x").to(self.device))
-        values = self._in_chunks(terms, x, context).T
+        values = map_chunks(self, terms, x, context).T
         values = torch.where(inside[:, None], values, -math.inf)
         return values.reshape(len(values), *self.domain.shape)
 
     # Sampling and completion.
 
-    def _sample(self, n: int, context: Tensor | None, draw: Draw | None = None) -> Tensor:
+    def _draw(self) -> Draw:
+        """How an entry is drawn from its conditional; keywords are options of `sample`."""
+        return self.heads.sample_entry
+
+    def _sample(self, n: int, context: Tensor | None, **sampling: Any) -> Tensor:
+        options.check(f"{type(self).__name__}.sample", self._draw, sampling)
+        draw = self._draw(**sampling)
         dtype = self.heads.type_of_draws(self.dtype)
         x = self.domain.anchor.flatten().to(self.device, dtype).repeat(n, 1)
         of_row = torch.randint(len(self.orderings), (n,), device=self.device)
@@ -139,7 +157,7 @@ class Autoregressive(GenerativeModel):
             rows = (of_row == k).nonzero()[:, 0]
             part = None if context is None else context[rows]
             unknown = torch.zeros_like(x[rows], dtype=torch.bool)
-            x[rows] = self._fill(k, x[rows], unknown, part, draw=draw)[0]
+            x[rows] = self._fill(k, x[rows], unknown, part, draw)[0]
         return x.reshape(n, *self.domain.shape)
 
     def complete(
@@ -150,6 +168,7 @@ class Autoregressive(GenerativeModel):
         context: Tensor | None = None,
         seed: int | None = None,
         particles: int = 64,
+        **sampling: Any,
     ) -> Shaped[Tensor, "n *shape"]:
         """Fill what the mask `known` leaves open by draws from the conditional.
 
@@ -160,28 +179,34 @@ class Autoregressive(GenerativeModel):
         conditional as `particles` grows, at a proportional cost (Gordon, Salmond & Smith 1993,
         IEE Proc. F 140, 107).
 
-        The other parameters and the errors are those of `GenerativeModel.complete`.
-
         Parameters
         ----------
+        x : Tensor, shape (n, *domain.shape)
+            Known entries are returned as they are; open ones may hold anything, NaN too.
+        known : Tensor of bool, shape (n, *domain.shape) or (*domain.shape,)
+        context : Tensor, optional
+            As in `sample`.
+        seed : int, optional
+            The same seed gives the same draws.
         particles : int
             Candidates for a row whose known entries do not come first.
-        """
-        return self._completed(x, known, context, seed, particles)
+        **sampling
+            Options of `sample`. Sharpened conditionals serve to draw; candidates are still weighed by
+            the model's own.
 
-    def _completed(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None,
-        seed: int | None,
-        particles: int,
-        draw: Draw | None = None,
-    ) -> Tensor:
-        if particles < 1:
-            raise LikelyError(f"particles must be at least 1, not {particles}")
-        x, known = self._partly_known(x, known, self.heads.type_of_draws(self.dtype))
-        features = self._checked_context(context, len(x))
+        Raises
+        ------
+        DataError
+            If a shape is wrong, or a known entry or the context lies outside its domain.
+        LikelyError
+            If an option is unknown or out of range.
+        """
+        owner = f"{type(self).__name__}.complete"
+        options.check(owner, self._draw, sampling)
+        options.check(owner, self.complete, {"particles": particles})
+        draw = self._draw(**sampling)
+        x, known = accept_partly_known(self, x, known, self.heads.type_of_draws(self.dtype))
+        features = accept_context(self, context, len(x))
         result, flat = x.flatten(1).clone(), known.flatten(1)
         ordered = flat[:, self.orderings]
         scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
@@ -201,13 +226,13 @@ class Autoregressive(GenerativeModel):
         known: Tensor,
         context: Tensor | None,
         particles: int,
-        draw: Draw | None,
+        draw: Draw,
     ) -> Tensor:
         """Rows completed in every ordering; of these, one for each row by their posterior."""
         filled = x.expand(len(self.orderings), -1, -1).clone()
         evidence = torch.zeros(len(filled), len(x), device=x.device, dtype=self._network_type)
         for k in range(len(self.orderings)):
-            filled[k], evidence[k] = self._fill(k, x, known, context, particles, draw)
+            filled[k], evidence[k] = self._fill(k, x, known, context, draw, particles)
         return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
 
     @property
@@ -220,11 +245,11 @@ class Autoregressive(GenerativeModel):
         x: Tensor,
         known: Tensor,
         context: Tensor | None,
+        draw: Draw,
         particles: int = 1,
-        draw: Draw | None = None,
     ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"]]:
         """Rows with their open entries drawn in ordering k, and estimates of log p_k(known)."""
-        n, draw = len(x), draw or self.heads.sample_entry
+        n = len(x)
         if context is not None:
             context = context.repeat_interleave(particles, 0)
         x, known = x.repeat_interleave(particles, 0), known.repeat_interleave(particles, 0)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from likely.contract.inputs import accept_partly_known
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
@@ -63,7 +64,7 @@ class Independent(GenerativeModel):
         components: int = 10,
         hidden: Sequence[int] = (64, 64),
     ) -> None:
-        super().__init__(domain, context=context, components=components, hidden=tuple(hidden))
+        super().__init__(domain, context=context)
         self.heads = ColumnHeads(domain, components)
         self.net = MLP(self.context_size, sum(self.heads.sizes), hidden if context else ())
 
@@ -92,8 +93,8 @@ class Independent(GenerativeModel):
     ) -> Shaped[Tensor, "n *shape"]:
         """Fill what the mask `known` leaves open by draws; exact, as entries are independent.
 
-        Parameters and errors are those of `GenerativeModel.complete`.
+        Parameters and errors are those of `Completes.complete`.
         """
-        x, known = self._partly_known(x, known, self.heads.type_of_draws(self.dtype))
+        x, known = accept_partly_known(self, x, known, self.heads.type_of_draws(self.dtype))
         draws = self.sample(len(x), context=context, seed=seed)
         return torch.where(known, x, draws.to(x.dtype))

@@ -12,6 +12,7 @@ ordering o. Here with distributions for all kinds of columns (`likely.nets.heads
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -69,20 +70,11 @@ class MADE(Autoregressive):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         hidden: Sequence[int] = (256, 256),
         components: int = 10,
-        order: Sequence[int] | None = None,
-        orders: int = 1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            hidden=tuple(hidden),
-            components=components,
-            order=None if order is None else tuple(order),
-            orders=orders,
-        )
+        super().__init__(domain, **options)
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components)
         self.net = MaskedMLP(

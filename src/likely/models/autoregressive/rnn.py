@@ -9,14 +9,14 @@ measurements: Carrasquilla, Torlai, Melko & Aolita (2019), Nat. Mach. Intell. 1,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.contract.options import Range
 from likely.contract.registry import register
 from likely.contract.training import Recipe
 from likely.core.domain import Domain
@@ -24,7 +24,7 @@ from likely.core.errors import LikelyError
 from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk
 from likely.nets.recurrent import TensorGRU
 
-MOST_LAYERS = 3
+MAX_LAYERS = 3
 FEW = 8  # symbols
 
 State = Tensor | tuple[Tensor, ...]  # of each layer; an LSTM has two
@@ -74,28 +74,15 @@ class RNN(SequenceModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         cell: Literal["gru", "lstm", "tensor"] | None = None,
         hidden: int | None = None,
-        layers: int = 1,
+        layers: Annotated[int, Range(1, MAX_LAYERS)] = 1,
         embedding: int | None = None,
-        order: Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            cell=cell,
-            hidden=hidden,
-            layers=layers,
-            embedding=embedding,
-            order=None if order is None else tuple(order),
-        )
+        super().__init__(domain, **options)
         if cell is None:
             cell = "tensor" if self.levels <= FEW and layers == 1 and not embedding else "gru"
-        if cell not in ("gru", "lstm", "tensor"):
-            raise LikelyError(f"cell={cell!r}: take 'gru', 'lstm' or 'tensor'")
-        if layers > MOST_LAYERS:
-            raise LikelyError(f"layers must be at most {MOST_LAYERS}, not {layers}")
         if cell == "tensor" and (layers > 1 or embedding):
             raise LikelyError("cell='tensor' has one layer and no embedding: leave these out")
         hidden = hidden or (48 if cell == "tensor" else 128)

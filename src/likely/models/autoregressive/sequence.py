@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.contract.options import Positive, Range
 from likely.contract.training import Batch
 from likely.core.columns import Binary, Categorical, Integer, Spin
 from likely.core.domain import Domain
@@ -35,9 +37,13 @@ class SequenceModel(Autoregressive):
     of_one_kind = True
 
     def __init__(
-        self, domain: Domain, *, context: Domain | None = None, **hyperparameters: Any
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        order: Annotated[Sequence[int], Range(0)] | None = None,
     ) -> None:
-        super().__init__(domain, context=context, **hyperparameters)
+        super().__init__(domain, context=context, order=order)
         self.heads = ColumnHeads(domain, head_of=lambda column: Softmax)
         self.levels = self.heads.sizes[0]
         # Where each entry stands in the ordering.
@@ -108,52 +114,6 @@ class SequenceModel(Autoregressive):
     def _input(self, i: int, x: Tensor) -> Tensor:
         return self._codes(x[:, None])
 
-    def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
-        """Draw from the model, symbol by symbol, or from sharpened conditionals.
-
-        The other parameters and the errors are those of `GenerativeModel.sample`.
-
-        Parameters
-        ----------
-        temperature : float
-            Divides the logits: below 1 the likely symbols become likelier.
-        top_k : int, optional
-            Draw from the k likeliest symbols.
-        top_p : float, optional
-            Draw from the fewest symbols that together have this probability or more (Holtzman et
-            al. 2020, arXiv:1904.09751); after `temperature` and `top_k`.
-        """
-        draw = self._sharpened(temperature, top_k, top_p)
-        return self._drawn(lambda n, c: self._sample(n, c, draw), n, context, seed)
-
-    def complete(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        known: Bool[Tensor, "n *shape"],
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-        particles: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
-        """As `Autoregressive.complete`, with the conditionals of `sample`.
-
-        Sharpened ones serve to draw; candidates are still weighed by the model's own.
-        """
-        draw = self._sharpened(temperature, top_k, top_p)
-        return self._completed(x, known, context, seed, particles, draw)
-
     def generate(
         self,
         n: int,
@@ -216,18 +176,30 @@ class SequenceModel(Autoregressive):
                 x = torch.cat([x, filled.flatten(1)[:, start.shape[1] :]], 1)
         return x[:, :length]
 
-    def _sharpened(self, temperature: float, top_k: int | None, top_p: float | None) -> Draw:
-        if not 0 < temperature < math.inf:
-            raise LikelyError(f"temperature must be a finite number above 0, not {temperature}")
-        if top_k is not None and (top_k < 1 or top_k % 1):
-            raise LikelyError(f"top_k must be a whole number from 1 on, not {top_k}")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise LikelyError(f"top_p must be above 0 and at most 1, not {top_p}")
+    def _draw(
+        self,
+        *,
+        temperature: Positive = 1.0,
+        top_k: int | None = None,
+        top_p: Annotated[float, Range(0, 1, open="low")] | None = None,
+    ) -> Draw:
+        """How a symbol is drawn: from its conditional, or a sharper distribution.
+
+        Parameters
+        ----------
+        temperature : float
+            Divides the logits: below 1 the likely symbols become likelier.
+        top_k : int, optional
+            Draw from the k likeliest symbols.
+        top_p : float, optional
+            Draw from the fewest symbols that together have this probability or more (Holtzman et
+            al. 2020, arXiv:1904.09751); after `temperature` and `top_k`.
+        """
 
         def draw(i: int, logits: Tensor) -> Tensor:
             logits = (logits - logits.amax(-1, keepdim=True)) / temperature
             if top_k is not None and top_k < self.levels:
-                least = logits.topk(int(top_k)).values[:, -1:]
+                least = logits.topk(top_k).values[:, -1:]
                 logits = logits.masked_fill(logits < least, -math.inf)
             if top_p is not None:
                 ordered, index = logits.sort(descending=True)

@@ -13,12 +13,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from likely.contract.options import Range
 from likely.contract.registry import register
 from likely.contract.training import Recipe
 from likely.core.domain import Domain
@@ -71,32 +72,18 @@ class Transformer(SequenceModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         width: int = 192,
         layers: int = 4,
         heads: int = 6,
-        dropout: float = 0.1,
+        dropout: Annotated[float, Range(0, 1, open="high")] = 0.1,
         positions: Literal["rotary", "learned"] = "rotary",
-        order: Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            width=width,
-            layers=layers,
-            heads=heads,
-            dropout=dropout,
-            positions=positions,
-            order=None if order is None else tuple(order),
-        )
+        super().__init__(domain, **options)
         if width % (2 * heads):
             raise LikelyError(
                 f"width={width}, heads={heads}: the width must be the heads times an even number"
             )
-        if not 0 <= dropout < 1:
-            raise LikelyError(f"dropout must be at least 0 and below 1, not {dropout}")
-        if positions not in ("rotary", "learned"):
-            raise LikelyError(f"positions={positions!r}: take 'rotary' or 'learned'")
         size = domain.size
         self.recipe = dataclasses.replace(self.recipe, batch=max(16, BATCH_SYMBOLS // size))
         self.embedding = nn.Embedding(self.levels + 1, width)  # and one before the first

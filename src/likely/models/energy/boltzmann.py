@@ -15,11 +15,11 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from likely.contract.model import as_rows
+from likely.contract.inputs import as_rows
 from likely.core.columns import Discrete
 from likely.core.domain import Domain
 from likely.core.errors import DensityError, refuse_unless_one_of
-from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.likelihood import Estimator, Figure, Kind
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
 from likely.models.energy.partition import Unnormalised
@@ -52,9 +52,9 @@ class BoltzmannMachine(Unnormalised):
     validation: ClassVar[dict[str, Any]] = {"betas": 200, "chains": 50}
 
     def __init__(
-        self, domain: Domain, *, context: Domain | None, sample_steps: int, **hyperparameters: Any
+        self, domain: Domain, *, context: Domain | None = None, sample_steps: int = 1000
     ) -> None:
-        super().__init__(domain, context=context, sample_steps=sample_steps, **hyperparameters)
+        super().__init__(domain, context=context)
         self.sample_steps = sample_steps
         self._summed: tuple[str, Tensor] | None = None  # checksum, and log-weights of all states
 
@@ -114,36 +114,20 @@ class BoltzmannMachine(Unnormalised):
     def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
         return -self._energy(x) - self._exact_log_z()
 
-    def log_likelihood(  # type: ignore[override]
+    def estimator(
         self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
         *,
         seed: int | None = None,
         method: Method = "auto",
         betas: int = 10_000,
         chains: int = 512,
-    ) -> Likelihood:
-        """Log-likelihood of each row.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, *domain.shape)
-        context : None
-        seed, method, betas, chains
-            As in `log_z`, whose error is the `common_stderr`.
-
-        Raises
-        ------
-        DensityError
-            If the method is "exact" and each layer has more than 20 units.
-        """
+    ) -> Estimator:
+        """−F(x) − log Z; the options are those of `log_z`, whose error all rows share."""
         log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
-        values = self._in_chunks(lambda x, _: -self._energy(x)[None], x, context)[0]
-        values = values - log_z.value
-        if log_z.stderr is None:
-            return Likelihood(values, Kind.EXACT)
-        return Likelihood(values, Kind.ESTIMATE, common_stderr=log_z.stderr)
+        kind = Kind.EXACT if log_z.stderr is None else Kind.ESTIMATE
+        return Estimator(
+            lambda x, _: -self._energy(x)[None] - log_z.value, kind, log_z.stderr or 0.0
+        )
 
     def log_z(
         self,

@@ -37,23 +37,23 @@ Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from likely.contract.model import as_rows
+from likely.contract.inputs import as_rows
+from likely.contract.options import Length, NonNegative, Range, Widths
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import RealView
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError, refuse_unless_one_of
-from likely.core.likelihood import Figure, Kind, Likelihood, importance_bound
+from likely.core.likelihood import Estimator, Figure, Kind, importance_bound
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
 from likely.models.energy.base import GaussianBase
@@ -153,50 +153,20 @@ class EBM(Unnormalised):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        hidden: Sequence[int] | None = None,
+        hidden: Widths | None = None,
         network: Network = "auto",
         frequencies: Sequence[int] | None = None,
         training: Training = "likelihood",
         k: int = 5,
         proposals: int = 7,
         replicas: int = 1,
-        noise: Sequence[float] = (0.1,),
+        noise: Annotated[Sequence[float], Range(0, open="low"), Length(1)] = (0.1,),
         spectral_norm: bool = False,
-        energy_l2: float = 0.0,
+        energy_l2: NonNegative = 0.0,
         sample_steps: int = 200,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            hidden=None if hidden is None else tuple(hidden),
-            network=network,
-            frequencies=None if frequencies is None else tuple(frequencies),
-            training=training,
-            k=k,
-            proposals=proposals,
-            replicas=replicas,
-            noise=tuple(noise),
-            spectral_norm=spectral_norm,
-            energy_l2=energy_l2,
-            sample_steps=sample_steps,
-        )
-        refuse_unless_one_of("training", training, Training)
-        refuse_unless_one_of("network", network, Network)
-        if min(k, proposals, replicas, sample_steps) < 1:
-            raise LikelyError(
-                f"k={k}, proposals={proposals}, replicas={replicas}, sample_steps={sample_steps}: "
-                "take at least one of each"
-            )
-        if any(w < 1 or w != int(w) for w in frequencies or ()):
-            raise LikelyError(f"frequencies={frequencies}: take whole numbers from 1 on")
-        if hidden is not None and (not hidden or min(hidden) < 1):
-            raise LikelyError(f"hidden={hidden}: take at least one layer, and widths of 1 or more")
-        if not energy_l2 >= 0 or not noise or not all(0 < level < math.inf for level in noise):
-            raise LikelyError(
-                f"energy_l2={energy_l2}, noise={tuple(noise)}: take a weight of 0 or more, and "
-                "positive levels of noise"
-            )
+        super().__init__(domain, **options)
         if training == "denoising" and energy_l2:
             raise LikelyError('energy_l2 belongs to training="likelihood": leave it out')
         self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
@@ -347,41 +317,33 @@ class EBM(Unnormalised):
 
     # Use.
 
-    def log_likelihood(  # type: ignore[override]
+    def estimator(
         self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
         *,
         seed: int | None = None,
         method: Method = "auto",
         betas: int = 200,
         chains: int = 256,
         draws: int = 16,
-    ) -> Likelihood:
-        """Log-likelihood of each row.
+    ) -> Estimator:
+        """−E(x) − log Z.
 
         Parameters
         ----------
-        x : Tensor, shape (n, *domain.shape)
-        context : None
         seed, method, betas, chains
-            As in `log_z`, whose error is the `common_stderr`.
+            As in `log_z`, whose error all rows share.
         draws : int
-            Of the noise where columns are dequantised, as in `RealModel.log_likelihood`.
+            Of the noise where columns are dequantised, as in `RealModel`.
         """
-        if draws < 1:
-            raise LikelyError(f"draws must be at least 1, not {draws}")
         log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
         assert log_z.stderr is not None
+        draws = 1 if self.view.exact else draws
 
-        def score(x: Tensor, _: Tensor | None) -> Tensor:
-            if self.view.exact:
-                return -self._energy(x)[None]
-            return importance_bound(torch.stack([-self._energy(x) for _ in range(draws)]))
+        def terms(x: Tensor, _: Tensor | None) -> Tensor:
+            value, *stderr = importance_bound(torch.stack([-self._energy(x) for _ in range(draws)]))
+            return torch.stack([value - log_z.value, *stderr])
 
-        value, *stderr = self._in_chunks(score, x, context, seed)
-        error = stderr[0] if stderr and draws > 1 else None
-        return Likelihood(value - log_z.value, Kind.ESTIMATE, error, log_z.stderr)
+        return Estimator(terms, Kind.ESTIMATE, log_z.stderr)
 
     def log_z(
         self,

@@ -21,19 +21,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from likely.contract.model import GenerativeModel, RealModel
+from likely.contract.inputs import accept_inside, accept_partly_known, context_features
+from likely.contract.model import GenerativeModel
+from likely.contract.options import Positive
+from likely.contract.real import RealModel
 from likely.contract.registry import register
 from likely.contract.training import Batch
 from likely.contract.views import LOG_TWO_PI, RealView, log_mass
 from likely.core.columns import Binary, Periodic, Spin
 from likely.core.domain import Domain
-from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
+from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure
 from likely.core.random import seeded
 from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
@@ -58,13 +61,13 @@ def first_rows(batches: Iterable[Batch], wanted: int) -> Shaped[Tensor, "n *shap
     return torch.cat(parts)
 
 
-def refuse_empty(model: GenerativeModel) -> None:
+def check_stored(model: GenerativeModel) -> None:
     """Raise a `LikelyError` unless patterns are stored."""
     if not model.prepared:
         raise LikelyError(f"{type(model).__name__}: nothing is stored yet: call store, or lk.fit")
 
 
-def refuse_more(x: Tensor, patterns: Tensor) -> None:
+def check_room(x: Tensor, patterns: Tensor) -> None:
     """Raise a `DataError` if there are more rows than patterns."""
     if len(x) > len(patterns):
         raise DataError(f"{len(x)} rows for {len(patterns)} patterns: build the network with more")
@@ -122,27 +125,13 @@ class Hopfield(BoltzmannMachine):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         storage: Storage = "hebbian",
         patterns: int | None = None,
-        temperature: float = 0.5,
-        sample_steps: int = 1000,
+        temperature: Positive = 0.5,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            storage=storage,
-            patterns=patterns,
-            temperature=temperature,
-            sample_steps=sample_steps,
-        )
-        refuse_unless_one_of("storage", storage, Storage)
+        super().__init__(domain, **options)
         patterns = max(1, domain.size // 10) if patterns is None else patterns
-        if patterns < 1 or not temperature > 0 or sample_steps < 1:
-            raise LikelyError(
-                f"patterns={patterns}, temperature={temperature}, sample_steps={sample_steps}: all "
-                "must be above 0"
-            )
         self.storage, self.temperature = storage, temperature
         self.register_buffer("factor", torch.zeros(patterns, domain.size))  # A
 
@@ -163,8 +152,8 @@ class Hopfield(BoltzmannMachine):
         DataError
             If a row lies outside the domain, or there are more rows than `patterns`.
         """
-        x = self._within(x)
-        refuse_more(x, self.factor)
+        x = accept_inside(self, x)
+        check_room(x, self.factor)
         xi, _ = self._units(x)
         if self.storage == "hebbian":
             a = xi / math.sqrt(self.domain.size)
@@ -201,8 +190,8 @@ class Hopfield(BoltzmannMachine):
         LikelyError
             If nothing is stored.
         """
-        refuse_empty(self)
-        x = self._within(x)
+        check_stored(self)
+        x = accept_inside(self, x)
         s, _ = self._units(x)
         with seeded(seed, self.device):
             return self._rows(self._settled(s, torch.zeros_like(s, dtype=torch.bool)))
@@ -219,10 +208,10 @@ class Hopfield(BoltzmannMachine):
         """Recall what the mask `known` leaves open; the known spins stay.
 
         The open spins start along the field of the known ones. The result is a minimum of the energy,
-        not a draw at the temperature. Parameters and errors are those of `GenerativeModel.complete`.
+        not a draw at the temperature. Parameters and errors are those of `Completes.complete`.
         """
-        self._context(context, len(x))
-        x, known = self._partly_known(x, known, self.dtype)
+        context_features(self, context, len(x))
+        x, known = accept_partly_known(self, x, known, self.dtype)
         known = known.flatten(1)
         s = torch.where(known, self._units(x)[0], 0.0)
         with seeded(seed, self.device):
@@ -374,13 +363,11 @@ class ModernHopfield(RealModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         patterns: int = 512,
-        beta: float = 2.0,
+        beta: Positive = 2.0,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context, patterns=patterns, beta=beta)
-        if patterns < 1 or not beta > 0:
-            raise LikelyError(f"patterns={patterns}, beta={beta}: both must be above 0")
+        super().__init__(domain, **options)
         self.beta = beta
         self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))
         self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
@@ -394,8 +381,8 @@ class ModernHopfield(RealModel):
         DataError
             If a row lies outside the domain, or there are more rows than `patterns`.
         """
-        x = self._within(x)
-        refuse_more(x, self.patterns)
+        x = accept_inside(self, x)
+        check_room(x, self.patterns)
         self.prepare(Batch(x))
         self.epoch([Batch(x)])
 
@@ -467,8 +454,8 @@ class ModernHopfield(RealModel):
         LikelyError
             If nothing is stored.
         """
-        refuse_empty(self)
-        x = self._within(x)
+        check_stored(self)
+        x = accept_inside(self, x)
         xi, _ = self.view(x)
         for _ in range(steps):
             xi = (self.beta * xi @ self._used.T).softmax(1) @ self._used
@@ -485,10 +472,10 @@ class ModernHopfield(RealModel):
     ) -> Shaped[Tensor, "n *shape"]:
         """Fill what the mask `known` leaves open by draws from the conditional, which is exact.
 
-        Parameters and errors are those of `GenerativeModel.complete`.
+        Parameters and errors are those of `Completes.complete`.
         """
-        self._context(context, len(x))
-        x, known = self._partly_known(x, known, self.dtype)
+        context_features(self, context, len(x))
+        x, known = accept_partly_known(self, x, known, self.dtype)
         with seeded(seed, self.device):
             log_known = self._log_known(x, known.flatten(1)[:, self.view.kept])
             filled = self.view.inverse(self._around(log_known))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from likely.contract.inputs import accept
 from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
 from likely.core.errors import EstimateWarning
@@ -34,8 +34,8 @@ class Unnormalised(GenerativeModel):
     log_z_effort: Tensor
     log_z_owner: Tensor
 
-    def __init__(self, domain: Domain, *, context: Domain | None, **hyperparameters: Any) -> None:
-        super().__init__(domain, context=context, **hyperparameters)
+    def __init__(self, domain: Domain, *, context: Domain | None = None) -> None:
+        super().__init__(domain, context=context)
         # log Z, its standard error, and the effective number of chains.
         self.register_buffer("log_z_found", torch.zeros(3))
         self.register_buffer("log_z_effort", torch.zeros(2, dtype=torch.int64))  # betas, chains
@@ -66,7 +66,7 @@ class Unnormalised(GenerativeModel):
         ----------
         x : Tensor, shape (n, *domain.shape)
         """
-        inside, x, _ = self._checked(x, None)
+        inside, x, _ = accept(self, x, None)
         return torch.where(inside, self._energy(x), math.inf)
 
     def _estimated_log_z(self, betas: int, chains: int, seed: int | None) -> Figure:

@@ -25,19 +25,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.contract.inputs import accept_inside
+from likely.contract.options import NonNegative, Range
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Binary, Constant, Interval, Positive, Real, Spin
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.runtime import fast_products
 from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
 from likely.sampling.tempering import swap
@@ -137,40 +138,17 @@ class RBM(BoltzmannMachine):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         hidden: int | None = None,
         negatives: Negatives = "persistent",
         k: int = 5,
-        temperatures: int = 10,
+        temperatures: Annotated[int, Range(2)] = 10,
         centred: bool = True,
-        sparsity: float = 0.0,
-        activity: float = 0.05,
-        sample_steps: int = 1000,
+        sparsity: NonNegative = 0.0,
+        activity: Annotated[float, Range(0, 1, open="both")] = 0.05,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            hidden=hidden,
-            negatives=negatives,
-            k=k,
-            temperatures=temperatures,
-            centred=centred,
-            sparsity=sparsity,
-            activity=activity,
-            sample_steps=sample_steps,
-        )
+        super().__init__(domain, **options)
         hidden = self.default_hidden if hidden is None else hidden
-        refuse_unless_one_of("negatives", negatives, Negatives)
-        if min(hidden, k, sample_steps) < 1 or temperatures < 2:
-            raise LikelyError(
-                f"hidden={hidden}, k={k}, sample_steps={sample_steps}, temperatures={temperatures}: "
-                "take at least one of each, and two temperatures"
-            )
-        if not sparsity >= 0 or not 0 < activity < 1:
-            raise LikelyError(
-                f"sparsity={sparsity}, activity={activity}: take a weight of 0 or more, and an "
-                "activity between 0 and 1"
-            )
         self.negatives, self.k, self.centred = negatives, k, centred
         self.sparsity, self.activity = sparsity, activity
         visible = self._visible_units()
@@ -371,7 +349,7 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
-        x = self._within(x)
+        x = accept_inside(self, x)
         return self._field(self._units(x)[0]).sigmoid()
 
     @torch.no_grad()

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from likely.contract.model import RealModel
+from likely.contract.inputs import accept, accept_inside, context_features
+from likely.contract.real import RealModel
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Periodic
@@ -75,8 +76,10 @@ class Flow(RealModel):
             If x or the context have the wrong shape, or lie outside their domains.
         """
         if self.density != Kind.EXACT:
-            raise DensityError("the domain has discrete columns, which a flow dequantises: use ranks")
-        _, x, features = self._checked(self._within(x), context)
+            raise DensityError(
+                "the domain has discrete columns, which a flow dequantises: use ranks"
+            )
+        _, x, features = accept(self, accept_inside(self, x), context)
         z, _ = self.view(x)
         for transform in self.transforms:
             z, _ = transform(z, features)
@@ -88,7 +91,7 @@ class Flow(RealModel):
         if self.jitter:
             z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
             z = torch.where(self.view.periodic, wrap(z), z)
-        return -self._log_prob_real(z, self._context(batch.context, len(batch))) - log_det
+        return -self._log_prob_real(z, context_features(self, batch.context, len(batch))) - log_det
 
     def _sample_base(self, n: int) -> Tensor:
         shape = (n, self.view.dim)

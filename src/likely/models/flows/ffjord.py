@@ -24,21 +24,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.contract.inputs import context_features
+from likely.contract.options import Length, NonNegative, Positive
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.core.likelihood import Kind, Likelihood, importance_bound
+from likely.core.likelihood import Estimator, Kind, importance_bound
 from likely.models.flows.base import AffineFlow
 from likely.models.flows.transforms import start_at_identity
 from likely.nets.mlp import joined
-from likely.numerics.ode import refuse_tolerance, solve
+from likely.numerics.ode import check_tolerance, solve
 
 FREQUENCIES = 3  # of the cosines and sines that tell the time
 
@@ -136,30 +137,14 @@ class FFJORD(AffineFlow):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        hidden: Sequence[int] = (128, 128),
+        hidden: Annotated[Sequence[int], Length(2, exact=True)] = (128, 128),
         steps: int = 8,
-        kinetic: float = 0.01,
-        tolerance: float = 1e-5,
+        kinetic: NonNegative = 0.01,
+        tolerance: Positive = 1e-5,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            hidden=tuple(hidden),
-            steps=steps,
-            kinetic=kinetic,
-            tolerance=tolerance,
-        )
-        if len(hidden) != 2 or min(hidden) < 1:
-            raise LikelyError(
-                f"hidden={tuple(hidden)}: the divergence is known for two hidden layers, of one unit "
-                "or more"
-            )
-        if steps < 1 or not 0 <= kinetic < math.inf:
-            raise LikelyError(
-                f"steps={steps}, kinetic={kinetic}: take one step or more, and a weight of 0 or more"
-            )
-        refuse_tolerance(tolerance, self.view.scale.dtype)
+        super().__init__(domain, **options)
+        check_tolerance(tolerance, self.view.scale.dtype)
         self.steps, self.kinetic, self.tolerance = steps, kinetic, tolerance
         self.field = Field(self.view.dim, hidden, self.context_size)
 
@@ -170,7 +155,7 @@ class FFJORD(AffineFlow):
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """Negative log-likelihood of each row by steps of fixed length, and λ times its kinetic energy."""
         z, log_det = self.view(batch.x)
-        field = self.field.along(self._context(batch.context, len(z)))
+        field = self.field.along(context_features(self, batch.context, len(z)))
         total, energy = z.new_zeros(len(z)), z.new_zeros(len(z))
         # Where the steps meet changes each time, or the field would learn to err there to its advantage.
         inner = (torch.arange(self.steps) + torch.rand(())) / self.steps
@@ -186,35 +171,22 @@ class FFJORD(AffineFlow):
             z = z + h / 6 * (slopes[0] + 2 * (slopes[1] + slopes[2]) + slopes[3])
         return self.kinetic * energy - self._log_prob_base(z) - total - log_det
 
-    def log_likelihood(  # type: ignore[override]
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-        draws: int = 4,
-        tolerance: float | None = None,
-    ) -> Likelihood:
-        """Log-likelihood of each row: an estimate, by an ODE solver with an exact divergence.
+    def estimator(
+        self, *, seed: int | None = None, draws: int = 4, tolerance: Positive | None = None
+    ) -> Estimator:
+        """By an ODE solver with an exact divergence.
 
         Parameters
         ----------
-        x, context, seed
-            As in `GenerativeModel.log_likelihood`.
+        seed
+            Without effect here.
         draws : int
             Of the noise that dequantises integers; the importance-weighted bound, as in `RealModel`.
         tolerance : float, optional
             Of the solver, relative and absolute; by default the model's own.
-
-        Raises
-        ------
-        LikelyError
-            If an option is out of range.
         """
         tolerance = self.tolerance if tolerance is None else tolerance
-        refuse_tolerance(tolerance, self.view.scale.dtype)
-        if draws < 1:
-            raise LikelyError(f"draws must be at least 1, not {draws}")
+        check_tolerance(tolerance, self.view.scale.dtype)
         draws = 1 if self.view.exact else draws
 
         def estimate(x: Tensor, context: Tensor | None) -> Tensor:
@@ -224,9 +196,7 @@ class FFJORD(AffineFlow):
                 terms.append(self._log_prob_real(z, context, tolerance) + log_det)
             return importance_bound(torch.stack(terms))
 
-        value, stderr = self._in_chunks(estimate, x, context, seed)
-        stderr = stderr if draws > 1 else None
-        return Likelihood(value, Kind.ESTIMATE, stderr, tolerance=tolerance)
+        return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
 
     def _log_prob_real(
         self, z: Tensor, context: Tensor | None, tolerance: float | None = None

@@ -14,7 +14,7 @@ and the density of given data is solved for entry by entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -63,11 +63,11 @@ class MAF(AffineFlow):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         transforms: int = 8,
         hidden: Sequence[int] = (128, 128),
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context, transforms=transforms, hidden=tuple(hidden))
+        super().__init__(domain, **options)
         order = list(range(self.view.dim))
         layers: list[nn.Module] = []
         for i in range(transforms):

@@ -10,6 +10,7 @@ for each component at the end,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +56,11 @@ class NICE(AffineFlow):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         transforms: int = 8,
         hidden: Sequence[int] = (128, 128),
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context, transforms=transforms, hidden=tuple(hidden))
+        super().__init__(domain, **options)
         layers: list[nn.Module] = []
         for i in range(transforms):
             moves = half(self.view.dim, i)

@@ -10,9 +10,11 @@ splines (Rezende et al. 2020, arXiv:2002.02428).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
+from likely.contract.options import NonNegative, Positive
 from likely.contract.registry import register
 from likely.contract.training import Recipe
 from likely.core.domain import Domain
@@ -75,24 +77,15 @@ class NSF(Flow):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         transforms: int = 5,
         bins: int = 8,
         hidden: Sequence[int] = (128, 128),
-        bound: float = 5.0,
-        jitter: float = 0.03,
+        bound: Positive = 5.0,
+        jitter: NonNegative = 0.03,
         coupling: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            transforms=transforms,
-            bins=bins,
-            hidden=tuple(hidden),
-            bound=bound,
-            jitter=jitter,
-            coupling=coupling,
-        )
+        super().__init__(domain, **options)
         self.jitter = jitter
         periodic = self.view.periodic
         order = list(range(self.view.dim))

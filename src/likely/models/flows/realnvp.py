@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -83,20 +84,13 @@ class RealNVP(AffineFlow):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         transforms: int = 12,
         hidden: Sequence[int] = (64, 64),
         channels: int = 32,
         blocks: int = 1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            transforms=transforms,
-            hidden=tuple(hidden),
-            channels=channels,
-            blocks=blocks,
-        )
+        super().__init__(domain, **options)
         layers: list[nn.Module] = []
         shape = image_shape(domain)
         if shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:

@@ -25,7 +25,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract.model import GenerativeModel, as_rows
+from likely.contract.inputs import accept_inside, context_features, map_chunks
+from likely.contract.model import GenerativeModel
+from likely.contract.options import NonNegative, Widths
 from likely.contract.registry import register
 from likely.contract.training import Batch, Objective, Recipe
 from likely.contract.views import RealView
@@ -155,22 +157,12 @@ class GAN(GenerativeModel):
         *,
         context: Domain | None = None,
         latent: int | None = None,
-        hidden: Sequence[int] | None = None,
+        hidden: Widths | None = None,
         network: Network = "auto",
         critic_steps: int = 1,
-        penalty: float = 0.0,
+        penalty: NonNegative = 0.0,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            latent=latent,
-            hidden=None if hidden is None else tuple(hidden),
-            network=network,
-            critic_steps=critic_steps,
-            penalty=penalty,
-        )
-        if penalty < 0:
-            raise LikelyError(f"penalty={penalty}: give a number of at least 0")
+        super().__init__(domain, context=context)
         self.critic_steps, self.penalty = critic_steps, penalty
         self.view = AffineView(domain)
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
@@ -238,7 +230,7 @@ class GAN(GenerativeModel):
         ]
 
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
-        context = self._context(batch.context, len(batch))
+        context = context_features(self, batch.context, len(batch))
         real = self._seen(self.view(batch.x))
         with torch.no_grad():
             fake = self._seen(self._generated(len(batch), context))
@@ -248,7 +240,7 @@ class GAN(GenerativeModel):
         return loss + self.penalties(real, fake, context) if self.penalty else loss
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
-        context = self._context(batch.context, len(batch))
+        context = context_features(self, batch.context, len(batch))
         fake = self._seen(self._generated(len(batch), context))
         with frozen(self.critic):  # it judges, but does not learn from this
             return self.generator_loss(self.critic(fake, context))
@@ -298,8 +290,7 @@ class GAN(GenerativeModel):
         DataError
             If a row lies outside the domain, or there are fewer than two.
         """
-        x = as_rows(x, self.domain, "x")
-        self.domain.check(x)
+        x = accept_inside(self, x)
         if len(x) < 2:
             raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
 
@@ -307,7 +298,7 @@ class GAN(GenerativeModel):
             real, fake = self._seen(self.view(x)), self._seen(self._generated(len(x), c))
             return (self.critic(real, c) - self.critic(fake, c))[None]
 
-        gaps = self._in_chunks(gap, x, context, seed)[0].double()
+        gaps = map_chunks(self, gap, x, context, seed)[0].double()
         return Figure(gaps.mean().item(), gaps.std().item() / len(gaps) ** 0.5)
 
 

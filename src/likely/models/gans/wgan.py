@@ -14,18 +14,17 @@ draws it to 1, which it is along optimal transport (Gulrajani et al. 2017, arXiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from likely.contract.options import NonNegative, Positive
 from likely.contract.registry import register
 from likely.contract.training import Recipe
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
 from likely.models.gans.gan import GAN
 from likely.models.gans.penalties import distance_from_unit_slope
-from likely.nets.convolutional import Network
 
 
 @register(
@@ -69,28 +68,16 @@ class WGAN(GAN):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        latent: int | None = None,
-        hidden: Sequence[int] | None = None,
-        network: Network = "auto",
         critic_steps: int = 2,
-        bound: float | None = 0.03,
-        penalty: float = 0.1,
+        bound: Positive | None = 0.03,
+        penalty: NonNegative = 0.1,
+        **options: Any,
     ) -> None:
+        # Clipped weights go without the penalty.
         super().__init__(
-            domain,
-            context=context,
-            latent=latent,
-            hidden=hidden,
-            network=network,
-            critic_steps=critic_steps,
-            penalty=penalty,
+            domain, critic_steps=critic_steps, penalty=0.0 if bound else penalty, **options
         )
-        if bound is not None and bound <= 0:
-            raise LikelyError(f"bound={bound}: give a number above 0, or None")
-        self.hyperparameters["bound"] = self.bound = bound
-        if bound is not None:
-            self.penalty = 0.0
+        self.bound = bound
         self.bound_critic()
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:

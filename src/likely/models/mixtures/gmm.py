@@ -27,13 +27,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
 
-from likely.contract.model import RealModel
+from likely.contract.inputs import map_chunks
+from likely.contract.options import NonNegative, Positive
+from likely.contract.real import RealModel
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
-from likely.core.errors import DataError, LikelyError, refuse_unless_one_of
+from likely.core.errors import DataError
 from likely.models.mixtures.k_means import k_means
 
 Covariance = Literal["full", "diagonal", "tied"]
@@ -92,26 +94,13 @@ class GaussianMixture(RealModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         components: int = 8,
         covariance: Covariance = "full",
-        floor: float = 1e-6,
-        tolerance: float = 1e-4,
+        floor: Positive = 1e-6,
+        tolerance: NonNegative = 1e-4,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            components=components,
-            covariance=covariance,
-            floor=floor,
-            tolerance=tolerance,
-        )
-        refuse_unless_one_of("covariance", covariance, Covariance)
-        if components < 1 or floor <= 0 or tolerance < 0:
-            raise LikelyError(
-                f"components={components}, floor={floor}, tolerance={tolerance}: take at least one "
-                "component, a floor above 0 and a tolerance of 0 or more"
-            )
+        super().__init__(domain, **options)
         self.components, self.covariance = components, covariance
         self.floor, self.tolerance = floor, tolerance
         self._best, self._stalled = -math.inf, 0
@@ -187,8 +176,12 @@ class GaussianMixture(RealModel):
             If a row lies outside the domain.
         """
         self.domain.check(x)
-        return self._in_chunks(
-            lambda x, _: self._log_joint(self._whitened(self.view(x)[0])).softmax(0), x, None, seed
+        return map_chunks(
+            self,
+            lambda x, _: self._log_joint(self._whitened(self.view(x)[0])).softmax(0),
+            x,
+            None,
+            seed,
         ).mT
 
     # Expectation–maximisation.

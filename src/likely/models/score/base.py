@@ -23,18 +23,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from likely.contract.inputs import accept_context
 from likely.contract.model import GenerativeModel
+from likely.contract.options import Widths
 from likely.contract.training import Batch
 from likely.contract.views import RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
-from likely.core.errors import DataError, DomainError, LikelyError, refuse_unless_one_of
+from likely.core.errors import DataError, DomainError, LikelyError
 from likely.nets.convolutional import image_seen, image_shape
 from likely.nets.noise import LOG_SIGMA, NoiseMLP
 from likely.nets.unet import UNet
@@ -81,33 +83,22 @@ class ScoreModel(GenerativeModel):
         *,
         context: Domain | None = None,
         network: ScoreNetwork = "auto",
-        hidden: Sequence[int] | None = None,
-        edges: int | None = None,  # an option of `ScoreSDE`
-        **hyperparameters: Any,
+        hidden: Widths | None = None,
     ) -> None:
-        if edges is not None:
-            hyperparameters["edges"] = edges
-        hidden = None if hidden is None else list(hidden)
-        super().__init__(domain, context=context, network=network, hidden=hidden, **hyperparameters)
-        refuse_unless_one_of("network", network, ScoreNetwork)
-        if hidden is not None and (not hidden or min(hidden) < 1):
-            raise LikelyError(
-                f"hidden={hidden}: at least one layer is needed, and widths of 1 or more"
-            )
-        if edges is not None and edges < 1:
-            raise LikelyError(f"edges={edges}: take at least one, or None")
+        super().__init__(domain, context=context)
         self.view = RealView(domain, linear=image_shape(domain) is not None)
         self.dim = self.view.dim
         if not self.dim:
             raise DomainError("every column of the data is constant: there is nothing to learn")
         image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
         self.net: nn.Module
-        if edges and image is not None:
-            raise LikelyError(f'edges={edges}: a U-Net has none, but network="mlp" has')
         if image is None:
-            self.net = NoiseMLP(self.dim, hidden or (128, 128, 128), self.context_size, edges or 0)
+            self.net = self._perceptron(hidden or (128, 128, 128))
         else:
             self.net = UNet(image, hidden or (32, 64), self.context_size)
+
+    def _perceptron(self, hidden: Sequence[int]) -> NoiseMLP:
+        return NoiseMLP(self.dim, hidden, self.context_size)
 
     def prepare(self, batch: Batch) -> None:
         self.view.prepare(batch.x, batch.weight)
@@ -177,7 +168,7 @@ class ScoreModel(GenerativeModel):
         if not 0 < sigma < math.inf:
             raise LikelyError(f"score: sigma must be positive, not {sigma}")
         level = z.new_full((1,), sigma)
-        return -self.noise_prediction(z, level, self._checked_context(context, len(z))) / sigma
+        return -self.noise_prediction(z, level, accept_context(self, context, len(z))) / sigma
 
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         raise NotImplementedError

@@ -26,21 +26,23 @@ Ermon 2021, arXiv:2010.02502, eq. 12 and 16).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64, Int, Shaped
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from likely.contract.inputs import context_features
+from likely.contract.options import Range
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI, log_mass
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError, refuse_unless_one_of
-from likely.core.likelihood import Kind, Likelihood, mean_and_error
-from likely.models.score.base import ScoreModel, ScoreNetwork
+from likely.core.errors import LikelyError
+from likely.core.likelihood import Estimator, Kind, mean_and_error
+from likely.models.score.base import ScoreModel
 
 Schedule = Literal["cosine", "linear"]
 Weighting = Literal["simple", "bound"]
@@ -91,26 +93,12 @@ class DDPM(ScoreModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        network: ScoreNetwork = "auto",
-        hidden: Sequence[int] | None = None,
-        levels: int = 100,
+        levels: Annotated[int, Range(2)] = 100,
         schedule: Schedule = "cosine",
         weighting: Weighting = "simple",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            network=network,
-            hidden=hidden,
-            levels=levels,
-            schedule=schedule,
-            weighting=weighting,
-        )
-        refuse_unless_one_of("schedule", schedule, Schedule)
-        refuse_unless_one_of("weighting", weighting, Weighting)
-        if levels < 2:
-            raise LikelyError(f"levels={levels}: at least two are needed")
+        super().__init__(domain, **options)
         self.levels, self.weighting = levels, weighting
         self.sigma = noise_levels(levels, schedule)  # no buffer: its type must not change
         error = torch.where(self.view.discrete, 0.0, 1 / (1 + self.sigma[1:, None].square()))
@@ -128,7 +116,7 @@ class DDPM(ScoreModel):
         z = self.view.cells(batch.x)[0][1].to(self.error)
         spread = torch.arange(len(z), device=z.device) / len(z)
         t = 1 + ((torch.rand(1).to(z) + spread) % 1 * self.levels).long().clamp_max(self.levels - 1)
-        square = self._missed(z, t, self._context(batch.context, len(z))).square()
+        square = self._missed(z, t, context_features(self, batch.context, len(z))).square()
         if self.weighting == "bound":
             square = square * self.levels / 2 / (1 / self._gain(t).to(z) + self.error[t - 1])
         return square.mean(1)
@@ -155,40 +143,27 @@ class DDPM(ScoreModel):
         for t, index in enumerate(rows.view(self.levels, n), start=1):
             z = self.view.cells(batch.x[index])[0][1].to(self.error)
             context = None if batch.context is None else batch.context[index]
-            missed = self._missed(z, torch.tensor([t]), self._context(context, n))
+            missed = self._missed(z, torch.tensor([t]), context_features(self, context, n))
             self.error[t - 1] = missed.square().mean(0)
         self.error[0].clamp_min_(LEAST)
 
     # The bound.
 
-    def log_likelihood(  # type: ignore[override]
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-        draws: int = 2,
-        terms: int | None = None,
-    ) -> Likelihood:
+    def estimator(
+        self, *, seed: int | None = None, draws: int = 2, terms: int | None = None
+    ) -> Estimator:
         """The variational bound of each row.
 
         Parameters
         ----------
-        x, context, seed
-            As in `GenerativeModel.log_likelihood`.
+        seed
+            Without effect here.
         draws : int
             Over which each term is averaged, with fresh noise; from two on there are errors.
         terms : int, optional
-            Take so many of the T − 1 divergences L_{t−1}, spread evenly over t at random, for all of
+            Use so many of the T − 1 divergences L_{t−1}, spread evenly over t at random, for all of
             them; by default all are summed.
-
-        Raises
-        ------
-        LikelyError
-            If draws or terms are fewer than one.
         """
-        if draws < 1 or (terms is not None and terms < 1):
-            raise LikelyError(f"draws={draws}, terms={terms}: take at least one")
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
             (low, middle, high), log_det = self.view.cells(x)
@@ -203,8 +178,7 @@ class DDPM(ScoreModel):
                 values.append(value + log_det)
             return mean_and_error(torch.stack(values))
 
-        value, stderr = self._in_chunks(bound, x, context, seed)
-        return Likelihood(value, Kind.LOWER, stderr if draws > 1 else None)
+        return Estimator(bound, Kind.LOWER)
 
     def _chosen(self, terms: int | None, z: Tensor) -> Iterator[tuple[Int[Tensor, " n"], float]]:
         """Levels t > 1 whose divergences stand for all, one or one for each row, and their weights."""
@@ -238,45 +212,36 @@ class DDPM(ScoreModel):
 
     # Sampling.
 
-    def sample(
+    def _sample(
         self,
         n: int,
+        context: Tensor | None,
         *,
-        context: Tensor | None = None,
-        seed: int | None = None,
         steps: int | None = None,
-        eta: float = 1.0,
-    ) -> Shaped[Tensor, "n *shape"]:
-        """Draw from the model.
+        eta: Annotated[float, Range(0, 1)] = 1.0,
+    ) -> Tensor:
+        """Draws by DDIM.
 
         Parameters
         ----------
-        n, context, seed
-            As in `GenerativeModel.sample`.
+        n, context
+            As in `GenerativeModel._sample`.
         steps : int, optional
-            Steps of DDIM from T to 0; by default T of them.
+            From T to 0; by default T of them.
         eta : float
             Part of the noise that is added on the way, from 0 (none but the first) to 1. Only with
             all steps and all noise the draws are those of the model whose likelihood is bounded.
 
         Raises
         ------
-        DataError
-            As in `GenerativeModel.sample`.
         LikelyError
-            If steps or eta are out of range.
+            If there are more steps than levels.
         """
         steps = self.levels if steps is None else steps
-        if not (1 <= steps <= self.levels and 0 <= eta <= 1):
-            raise LikelyError(
-                f"steps={steps}, eta={eta}: take 1 to {self.levels} steps, and eta from 0 to 1"
-            )
+        if steps > self.levels:
+            raise LikelyError(f"steps={steps}: give at most {self.levels}, the number of levels")
         path = torch.linspace(self.levels, 0, steps + 1).round().long().tolist()
-
-        def draw(n: int, context: Tensor | None) -> Tensor:
-            return self.view.inverse(self._back(path, eta, n, context))
-
-        return self._drawn(draw, n, context, seed)
+        return self.view.inverse(self._back(path, eta, n, context))
 
     def _back(
         self, path: list[int], eta: float, n: int, context: Tensor | None

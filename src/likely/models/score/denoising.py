@@ -15,18 +15,19 @@ and z − σ ε̂(z), the mean of z₀ given z, takes the noise off (Tweedie's f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.contract.inputs import context_features
+from likely.contract.options import Positive
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
 from likely.core.likelihood import Kind
-from likely.models.score.base import ScoreModel, ScoreNetwork
+from likely.models.score.base import ScoreModel
 
 STEP = 0.2  # η; a variance σ² comes out larger by 1/(1 − η/2)
 
@@ -76,26 +77,12 @@ class DenoisingScore(ScoreModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        network: ScoreNetwork = "auto",
-        hidden: Sequence[int] | None = None,
-        sigma: float = 0.2,
+        sigma: Positive = 0.2,
         steps: int = 300,
         denoise: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            network=network,
-            hidden=hidden,
-            sigma=sigma,
-            steps=steps,
-            denoise=denoise,
-        )
-        if not (0 < sigma < math.inf and steps >= 1):
-            raise LikelyError(
-                f"sigma={sigma}, steps={steps}: take a sigma above 0 and steps of at least 1"
-            )
+        super().__init__(domain, **options)
         self.steps, self.denoise = steps, denoise
         self.register_buffer("sigmas", torch.tensor([float(sigma)]))
 
@@ -112,7 +99,7 @@ class DenoisingScore(ScoreModel):
         """‖ε̂ − ε‖²/d of each row, each at a level drawn uniformly."""
         z, _ = self.view(batch.x)
         level = torch.randint(len(self.sigmas), (len(z),), device=z.device)
-        context = self._context(batch.context, len(z))
+        context = context_features(self, batch.context, len(z))
         return self.denoising_error(z, self.sigmas[level], context) / self.dim
 
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:

@@ -32,16 +32,15 @@ default, with a fixed η; without it, η is the fourth technique's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from likely.contract.options import Positive, Range
 from likely.contract.registry import register
 from likely.contract.training import Batch
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.models.score.base import ScoreNetwork
 from likely.models.score.denoising import DenoisingScore
 
 WIDEST = 1.5  # ratio of levels, at most; in few dimensions, any ratio would meet the condition
@@ -92,27 +91,13 @@ class NCSN(DenoisingScore):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        network: ScoreNetwork = "auto",
-        hidden: Sequence[int] | None = None,
-        sigma: float = 0.02,
-        levels: int | None = None,
+        sigma: Positive = 0.02,
+        levels: Annotated[int, Range(2)] | None = None,
         steps: int = 5,
         predictor: bool = True,
-        denoise: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            network=network,
-            hidden=hidden,
-            sigma=sigma,
-            steps=steps,
-            denoise=denoise,
-        )
-        if levels is not None and levels < 2:
-            raise LikelyError(f"levels={levels}: at least two are needed")
-        self.hyperparameters |= {"levels": levels, "predictor": predictor}
+        super().__init__(domain, sigma=sigma, steps=steps, **options)
         self.predictor = predictor
         # Rows of unit variance are about √(2d) apart; the files of a model must not depend on more.
         largest = max(2 * math.sqrt(2 * self.dim), 2 * sigma)

@@ -32,18 +32,21 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
+from likely.contract.inputs import context_features
+from likely.contract.options import Positive
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import LOG_TWO_PI
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError, refuse_unless_one_of
-from likely.core.likelihood import Kind, Likelihood, importance_bound, mean_and_error
-from likely.models.score.base import ScoreModel, ScoreNetwork
+from likely.core.errors import LikelyError
+from likely.core.likelihood import Estimator, Kind, importance_bound, mean_and_error
+from likely.models.score.base import ScoreModel
+from likely.nets.noise import NoiseMLP
 from likely.nets.unet import UNet
-from likely.numerics.ode import refuse_tolerance, solve
+from likely.numerics.ode import check_tolerance, solve
 
 SDE = Literal["vp", "ve"]
 Sampler = Literal["ode", "heun", "ddim", "pc"]
@@ -115,38 +118,27 @@ class ScoreSDE(ScoreModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         sde: SDE = "vp",
-        network: ScoreNetwork = "auto",
-        hidden: Sequence[int] | None = None,
         edges: int | None = None,
         weighting: Weighting = "likelihood",
         sampler: Sampler = "ode",
         steps: int = 50,
-        tolerance: float = 1e-5,
+        tolerance: Positive = 1e-5,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            domain,
-            context=context,
-            network=network,
-            hidden=hidden,
-            edges=edges,
-            sde=sde,
-            weighting=weighting,
-            sampler=sampler,
-            steps=steps,
-            tolerance=tolerance,
-        )
-        refuse_unless_one_of("sde", sde, SDE)
-        refuse_unless_one_of("weighting", weighting, Weighting)
-        self._refuse_sampler(sampler, steps)
-        refuse_tolerance(tolerance, self.view.scale.dtype)
+        super().__init__(domain, **options)
+        if edges and isinstance(self.net, UNet):
+            raise LikelyError(f'edges={edges}: a U-Net has none, but network="mlp" has')
+        check_tolerance(tolerance, self.view.scale.dtype)
         self.sde, self.weighting = sde, weighting
         self.sampler, self.steps, self.tolerance = sampler, steps, tolerance
         if isinstance(self.net, UNet):
             self.recipe = Recipe(batch=128, rate=2e-3)
         ends = self._sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).log()
         self.log_sigma: tuple[float, float] = tuple(ends.tolist())
+
+    def _perceptron(self, hidden: Sequence[int]) -> NoiseMLP:
+        return NoiseMLP(self.dim, hidden, self.context_size, self.hyperparameters["edges"] or 0)
 
     @property
     def density(self) -> Kind:
@@ -169,7 +161,7 @@ class ScoreSDE(ScoreModel):
         t = (torch.rand(1).to(z) + torch.arange(len(z), device=z.device) / len(z)) % 1
         simple = self.weighting == "simple"
         sigma = self._sigma(t) if simple else self._share_log_uniform(t)
-        context = self._context(batch.context, len(z))
+        context = context_features(self, batch.context, len(z))
         if self.dim <= FEW and context is None and batch.weight is None:
             error = self.pooled_error(z, sigma)
         else:
@@ -188,23 +180,21 @@ class ScoreSDE(ScoreModel):
 
     # Likelihoods.
 
-    def log_likelihood(  # type: ignore[override]
+    def estimator(
         self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
         *,
         seed: int | None = None,
         method: Method = "ode",
         divergence: Divergence = "auto",
         draws: int | None = None,
-        tolerance: float | None = None,
-    ) -> Likelihood:
-        """Log-likelihood of each row through the probability-flow ODE, or a bound.
+        tolerance: Positive | None = None,
+    ) -> Estimator:
+        """Through the probability-flow ODE, or a bound.
 
         Parameters
         ----------
-        x, context, seed
-            As in `GenerativeModel.log_likelihood`.
+        seed
+            Without effect here.
         method : {"ode", "bound"}
             The density of the ODE, an estimate; or an average over noise levels which bounds that of
             the reverse SDE, with noise σ(0) in the rows, from below (Song, Durkan, Murray & Ermon
@@ -226,12 +216,8 @@ class ScoreSDE(ScoreModel):
         LikelyError
             If an option is out of range.
         """
-        refuse_unless_one_of("method", method, Method)
-        refuse_unless_one_of("divergence", divergence, Divergence)
         tolerance = self.tolerance if tolerance is None else tolerance
-        refuse_tolerance(tolerance, self.view.scale.dtype)
-        if draws is not None and draws < 1:
-            raise LikelyError(f"draws={draws}: take at least one")
+        check_tolerance(tolerance, self.view.scale.dtype)
         cheap = self.dim <= EXACT_DIMENSIONS and not isinstance(self.net, UNet)
         exact = divergence == "exact" or (divergence == "auto" and cheap)
         if method == "bound":
@@ -255,11 +241,9 @@ class ScoreSDE(ScoreModel):
                 return importance_bound(torch.stack(terms))
             return mean_and_error(torch.stack(terms))
 
-        value, stderr = self._in_chunks(estimate, x, context, seed)
-        stderr = stderr if draws > 1 else None
         if method == "bound":
-            return Likelihood(value, Kind.LOWER, stderr)
-        return Likelihood(value, Kind.ESTIMATE, stderr, tolerance=tolerance)
+            return Estimator(estimate, Kind.LOWER)
+        return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
 
     def _bound(
         self, z: Float[Tensor, "n dim"], context: Tensor | None, sigma: Float[Tensor, " n"]
@@ -312,45 +296,17 @@ class ScoreSDE(ScoreModel):
 
     # Sampling.
 
-    def sample(
+    def _sample(
         self,
         n: int,
+        context: Tensor | None,
         *,
-        context: Tensor | None = None,
-        seed: int | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
-        """Draw from the model.
-
-        Parameters
-        ----------
-        n, context, seed
-            As in `GenerativeModel.sample`.
-        sampler, steps : optional
-            As in the constructor; by default its own.
-
-        Raises
-        ------
-        DataError
-            As in `GenerativeModel.sample`.
-        LikelyError
-            If the sampler is unknown, or there are no steps.
-        """
+    ) -> Tensor:
+        """Draws by a sampler in so many steps; by default those of the constructor."""
         by = self.sampler if sampler is None else sampler
-        count = self.steps if steps is None else steps
-        self._refuse_sampler(by, count)
-
-        def draw(n: int, context: Tensor | None) -> Tensor:
-            return self.view.inverse(self._at_data(n, context, by, count))
-
-        return self._drawn(draw, n, context, seed)
-
-    @staticmethod
-    def _refuse_sampler(sampler: str, steps: int) -> None:
-        refuse_unless_one_of("sampler", sampler, Sampler)
-        if steps < 1:
-            raise LikelyError(f"steps={steps}: take at least one")
+        return self.view.inverse(self._at_data(n, context, by, steps or self.steps))
 
     def _at_data(
         self, n: int, context: Tensor | None, sampler: Sampler, steps: int

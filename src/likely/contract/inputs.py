@@ -1,0 +1,192 @@
+"""The one way in for what users give: rows, contexts, masks; and how they are divided into chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from likely.core.domain import Domain
+from likely.core.errors import DataError
+from likely.core.random import seeded
+
+if TYPE_CHECKING:
+    from likely.contract.model import GenerativeModel
+
+CHUNK = 1 << 17  # entries that are scored or sampled at a time
+
+
+def as_rows(values: Any, domain: Domain, what: str) -> Tensor:
+    """A tensor of what a user gives as rows: a tensor, an array, a list or a table of numbers.
+
+    Raises
+    ------
+    DataError
+        If it holds anything but numbers, or a table lacks a column.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if hasattr(values, "columns") and domain.names is not None:
+            values = values[list(domain.names)]
+        return torch.as_tensor(np.asarray(values))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{what}: rows of numbers are needed, categories as their codes 0, 1, …; "
+            "lk.data.load_rows(table, domain=…) makes them from a table"
+        ) from error
+
+
+def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> Tensor | None:
+    """Features of the contexts of n rows, or of one for all; their values are not checked.
+
+    Raises
+    ------
+    DataError
+        If the context is missing, not wanted, or of another shape.
+    """
+    if model.context is None or model.context_features is None:
+        if context is not None:
+            raise DataError(f"{type(model).__name__} was built without a context: leave it out")
+        return None
+    shape = model.context.shape
+    if context is None:
+        raise DataError(
+            f"{type(model).__name__} is conditional: give context=, of shape ({n}, "
+            f"{', '.join(map(str, shape))})"
+        )
+    if tuple(context.shape) == shape:
+        context = context.expand(n, *shape)
+    if tuple(context.shape) != (n, *shape):
+        raise DataError(f"the context has shape {tuple(context.shape)}, not {(n, *shape)}")
+    return model.context_features(context)
+
+
+def accept_context(model: GenerativeModel, context: Any, n: int) -> Tensor | None:
+    """Features of a context that a user gives; a `DataError` if it lies outside its domain, too."""
+    if context is not None and model.context is not None:
+        context = as_rows(context, model.context, "the context")
+        one_for_all = tuple(context.shape) == model.context.shape
+        model.context.check(context[None] if one_for_all else context, "the context")
+        context = context.to(model.device)
+    return context_features(model, context, n)
+
+
+def accept(
+    model: GenerativeModel, x: Any, context: Any = None
+) -> tuple[Bool[Tensor, " n"], Shaped[Tensor, "n *shape"], Tensor | None]:
+    """Which rows lie in the domain, the rows with the others moved into it, and context features.
+
+    Raises
+    ------
+    DataError
+        If x or the context have the wrong shape, or the context is missing, not wanted or outside
+        its domain.
+    """
+    domain = model.domain
+    x = as_rows(x, domain, "x").to(model.device)
+    if tuple(x.shape[1:]) != domain.shape:
+        raise DataError(
+            f"x has rows of shape {tuple(x.shape[1:])} where the model's domain has {domain.shape}"
+        )
+    inside = domain.contains(x)
+    if not inside.all():
+        mask = inside.reshape(-1, *[1] * len(domain.shape))
+        x = torch.where(mask, x, domain.anchor.to(x))
+    return inside, x, accept_context(model, context, len(x))
+
+
+def accept_inside(
+    model: GenerativeModel, x: Any, what: str = "the data"
+) -> Shaped[Tensor, "n *shape"]:
+    """Rows on the model's device; a `DataError` unless all lie in its domain."""
+    x = as_rows(x, model.domain, "x").to(model.device)
+    model.domain.check(x, what)
+    return x
+
+
+def accept_partly_known(
+    model: GenerativeModel, x: Any, known: Any, dtype: torch.dtype
+) -> tuple[Shaped[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]:
+    """Rows with the domain's anchor in their open entries, and the mask in the shape of the rows.
+
+    Rows stay in their floating type; others get that of draws, as all do on a discrete domain.
+
+    Raises
+    ------
+    DataError
+        If a shape is wrong, or a known entry lies outside the domain.
+    """
+    domain = model.domain
+    x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
+    if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
+        raise DataError(
+            "complete: x and known must have the shape "
+            f"(n, {', '.join(map(str, domain.shape))}), not {tuple(x.shape)} and "
+            f"{tuple(known.shape)}"
+        )
+    x, known = x.to(model.device), known.to(model.device, torch.bool).expand_as(x)
+    x = x if x.is_floating_point() else x.to(dtype)
+    x = torch.where(known, x, domain.anchor.to(x))
+    domain.check(x, "the known entries")
+    return x.to(dtype) if domain.discrete else x, known
+
+
+def chunks(domain: Domain, n: int) -> list[tuple[int, int]]:
+    """Where each chunk of n rows starts and stops."""
+    rows = max(1, CHUNK // domain.size)
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def map_chunks(
+    model: GenerativeModel,
+    function: Callable[[Tensor, Tensor | None], Tensor],
+    x: Any,
+    context: Any = None,
+    seed: int | None = None,
+) -> Shaped[Tensor, "k n"]:
+    """`function` of x and context features, shape (k, n), by chunks and without gradients.
+
+    Rows outside the support get −inf in the first line and 0 in the others.
+    """
+    x = as_rows(x, model.domain, "x")
+    if context is not None and model.context is not None:
+        context = as_rows(context, model.context, "the context")
+        if tuple(context.shape) == model.context.shape:  # one row for all
+            context = context.expand(len(x), *model.context.shape)
+    parts = []
+    with torch.no_grad(), seeded(seed, model.device):
+        for start, stop in chunks(model.domain, len(x)) or [(0, 0)]:
+            part_context = None if context is None else context[start:stop]
+            inside, rows, features = accept(model, x[start:stop], part_context)
+            part = function(rows, features)
+            outside = torch.zeros_like(part[:, :1])
+            outside[0] = -math.inf
+            parts.append(torch.where(inside, part, outside))
+    return torch.cat(parts, 1)
+
+
+def draw_chunks(
+    model: GenerativeModel,
+    draw: Callable[[int, Tensor | None], Tensor],
+    n: int,
+    context: Any,
+    seed: int | None,
+) -> Shaped[Tensor, "n *shape"]:
+    """n draws by `draw(rows, context features)`, by chunks and without gradients."""
+    if n < 0:
+        raise DataError(f"sample: n must not be negative, not {n}")
+    features = accept_context(model, context, n)
+    with torch.no_grad(), seeded(seed, model.device):
+        parts = [
+            draw(stop - start, None if features is None else features[start:stop])
+            for start, stop in chunks(model.domain, n)
+        ]
+    if not parts:
+        return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)
+    return torch.cat(parts)

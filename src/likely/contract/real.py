@@ -1,0 +1,67 @@
+"""RealModel: a density on R^d, carried to the data's own units."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
+from likely.contract.views import RealView
+from likely.core.domain import Domain
+from likely.core.errors import DomainError
+from likely.core.likelihood import Estimator, Kind, importance_bound
+
+
+class RealModel(GenerativeModel):
+    """A density on R^d (and circles), carried to the data's own units by a `RealView`.
+
+    A subclass writes `_log_prob_real` and `_sample_real` in the view's d columns. Where the domain
+    has integer columns they are dequantised: the likelihood is then a lower bound, which
+    `log_likelihood` tightens by averaging over `draws` draws of the noise.
+    """
+
+    accepts = RealView.accepts
+    dequantises = True
+
+    def __init__(self, domain: Domain, *, context: Domain | None = None) -> None:
+        super().__init__(domain, context=context)
+        self.view = RealView(domain)
+        if not self.view.dim:
+            raise DomainError("every column of the data is constant: there is nothing to learn")
+
+    @property
+    def density(self) -> Kind:
+        return Kind.EXACT if self.view.exact else Kind.LOWER
+
+    def prepare(self, batch: Batch) -> None:
+        self.view.prepare(batch.x, batch.weight)
+        super().prepare(batch)
+
+    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        z, log_det = self.view(x)
+        return self._log_prob_real(z, context) + log_det
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.view.inverse(self._sample_real(n, context))
+
+    def estimator(self, *, seed: int | None = None, draws: int = 16) -> Estimator:
+        """Exact, or a bound from dequantisation.
+
+        The bound is the importance-weighted one, log 1/K Σ_k p(x + u_k) with K = `draws`
+        (Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8); it rises with K towards
+        the model's probability of the cell. Its standard error is the delta method's.
+        """
+        if self.density == Kind.EXACT:
+            return super().estimator()
+
+        def terms(x: Tensor, context: Tensor | None) -> Tensor:
+            return importance_bound(torch.stack([self._log_prob(x, context) for _ in range(draws)]))
+
+        return Estimator(terms, Kind.LOWER)

@@ -1,0 +1,224 @@
+"""What models with a latent code share: an encoder, a decoder, and what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.contract.inputs import (
+    accept,
+    accept_context,
+    accept_inside,
+    as_rows,
+    map_chunks,
+)
+from likely.contract.model import GenerativeModel
+from likely.contract.options import Range
+from likely.contract.training import Batch
+from likely.contract.views import Features
+from likely.core.columns import Column, Integer
+from likely.core.domain import Domain
+from likely.core.errors import DataError
+from likely.models.autoencoders.networks import Decoder, Encoder
+from likely.nets.convolutional import Network, image_seen
+from likely.nets.heads import (
+    NARROWEST,
+    ColumnHeads,
+    DiscretisedLogistics,
+    Gaussian,
+    Head,
+    OrderedSoftmax,
+    simple_head,
+)
+
+Integers = Literal["auto", "categorical", "discretised-logistic"]
+
+
+class LatentModel(GenerativeModel):
+    """A model with a code z of each row: an encoder, and a decoder that gives p(x|z) = Π_i p(x_i|z).
+
+    A subclass writes `loss`, `_sample_code`, and `_code` where the code has a distribution.
+
+    Parameters
+    ----------
+    domain : Domain
+        Of any columns.
+    context : Domain, optional
+        Encoder and decoder see it.
+    latent : int
+        Length of the code.
+    hidden : sequence of int
+        Widths of the hidden layers; of a convolutional network, channels at half the resolution, at
+        a quarter …; the decoder has them in reverse. None takes (256, 256), or (32, 64) channels.
+    network : {"auto", "mlp", "convolutional"}
+        "auto" takes a convolutional network where the layout is an image.
+    integers : {"auto", "categorical", "discretised-logistic"}
+        Distribution of integer columns given the code; "auto" takes the categorical one for at
+        most 64 levels. Reals are Gaussian (positive ones their logarithm, bounded ones their logit),
+        binary columns Bernoulli, categories categorical, angles von Mises.
+    scale : float, optional
+        Standard deviation of the Gaussians, where each column of the data has 1; None learns one
+        for each column.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range, or `network` does not suit the domain.
+    """
+
+    per_code = 1  # outputs of the encoder for each dimension of the code
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        latent: int = 16,
+        hidden: Sequence[int] | None = None,
+        network: Network = "auto",
+        integers: Integers = "auto",
+        scale: Annotated[float, Range(NARROWEST, open="low")] | None = None,
+    ) -> None:
+        super().__init__(domain, context=context)
+        self.latent = latent
+        self.features = Features(domain)
+        self.heads = ColumnHeads(domain, components=1, head_of=_head_of(integers))
+        for head in self.heads.heads:
+            if isinstance(head, Gaussian) and scale is not None:
+                head.fix(scale)
+        alike = self.heads.uniform and len(set(self.features.sizes)) == 1
+        shape = image_seen(domain, network, alike)
+        given = self.context_size
+        if hidden is None:
+            hidden = (256, 256) if shape is None else (32, 64)
+        self.encoder = Encoder(self.features.size, self.per_code * latent, hidden, given, shape)
+        self.decoder = Decoder(latent, sum(self.heads.sizes), hidden, given, shape)
+
+    def prepare(self, batch: Batch) -> None:
+        """Take scales from the training split, and start at its independent marginals."""
+        super().prepare(batch)
+        self.features.prepare(batch.x, batch.weight)
+        self.heads.prepare(batch.x, batch.weight)
+        with torch.no_grad():
+            self.decoder.bias.copy_(self.heads.initial(batch.x, batch.weight))
+
+    def _log_prob_given(
+        self, x: Tensor, z: Float[Tensor, "n latent"], context: Tensor | None
+    ) -> Float[Tensor, " n"]:
+        """log p(x|z)."""
+        return self.heads.log_prob(self.decoder(z, context), x).sum(1)
+
+    def _code(self, x: Tensor, context: Tensor | None) -> Float[Tensor, "n latent"]:
+        return self.encoder(self.features(x), context)
+
+    def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
+        raise NotImplementedError
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.heads.sample(self.decoder(self._sample_code(n, context), context))
+
+    # What codes are for.
+
+    def encode(
+        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+    ) -> Float[Tensor, "n latent"]:
+        """The code of each row (the mean of its distribution, where it has one).
+
+        Raises
+        ------
+        DataError
+            If x or the context have the wrong shape, or a row lies outside the domain.
+        """
+        x = accept_inside(self, x)
+        _, x, features = accept(self, x, context)
+        return self._code(x, features)
+
+    def decode(
+        self, z: Float[Tensor, "n latent"], context: Tensor | None = None
+    ) -> Float[Tensor, "n *shape"]:
+        """What each code stands for, without noise.
+
+        That is the mean of each entry; the median, where it is positive or bounded; the likeliest
+        one of categories.
+
+        Raises
+        ------
+        DataError
+            If a code has another length than `latent`, or the context is not as in `sample`.
+        """
+        z = torch.as_tensor(z).to(self.decoder.bias)
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise DataError(f"codes of shape {tuple(z.shape)}: give (n, {self.latent})")
+        return self.heads.mean(self.decoder(z, accept_context(self, context, len(z))))
+
+    def reconstruct(
+        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+    ) -> Float[Tensor, "n *shape"]:
+        """Each row after the bottleneck, without noise."""
+        with torch.no_grad():
+            return self.decode(self.encode(x, context), context)
+
+    @torch.no_grad()
+    def traverse(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        steps: Sequence[float],
+        context: Tensor | None = None,
+        *,
+        most: int = 8,
+    ) -> tuple[list[int], Float[Tensor, "dimensions steps *shape"]]:
+        """Walk through the latent space from the mean code, one variable at a time.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+            Rows whose codes give the mean and the standard deviation of each variable.
+        steps : sequence of float
+            How far to go, in these standard deviations.
+        context : Tensor, optional
+            As in `log_prob`; the walk has that of the first row.
+        most : int
+            Only so many variables, those whose codes vary most.
+
+        Returns
+        -------
+        dimensions : list of int
+        decoded : Tensor, shape (dimensions, steps, *domain.shape)
+            Without noise, as `decode`.
+        """
+        z = self.encode(x, context)
+        if not len(z):
+            raise DataError("traverse: give at least one row")
+        mean, std = z.mean(0), z.std(0, correction=0)
+        dimensions = std.argsort(descending=True)[:most]
+        walk = mean.repeat(len(dimensions), len(steps), 1)
+        rows = torch.arange(len(dimensions), device=z.device)
+        walk[rows, :, dimensions] += std[dimensions, None] * torch.tensor(steps).to(z)
+        if self.context is not None and context is not None:
+            context = as_rows(context, self.context, "the context")
+            context = context.reshape(-1, *self.context.shape)[0]
+        decoded = self.decode(walk.flatten(0, 1), context)
+        return dimensions.tolist(), decoded.unflatten(0, walk.shape[:2])
+
+    def reconstruction_error(
+        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+    ) -> Float[Tensor, " n"]:
+        """−log p(x|z) at each row's own code, in nats; infinite for rows outside the domain."""
+
+        def error(x: Tensor, context: Tensor | None) -> Tensor:
+            return self._log_prob_given(x, self._code(x, context), context)[None]
+
+        return -map_chunks(self, error, x, context)[0]
+
+
+def _head_of(integers: Integers) -> Callable[[Column], type[Head] | None]:
+    def head_of(column: Column) -> type[Head] | None:
+        if isinstance(column, Integer) and (column.levels or 0) > 2 and integers != "auto":
+            return OrderedSoftmax if integers == "categorical" else DiscretisedLogistics
+        return simple_head(column)
+
+    return head_of
