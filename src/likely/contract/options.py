@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from torch import nn
 
 from likely.core.errors import LikelyError
 
@@ -181,6 +182,8 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
         return f"a sequence of {many}{_numbers(inner[0], limits)}".replace("number", "numbers")
     if kind is Literal:
         return None if value in inner else f"one of {', '.join(map(repr, inner))}"
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        return None if isinstance(value, kind) else f"a {kind.__name__}"
     return None
 
 

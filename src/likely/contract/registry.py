@@ -180,9 +180,12 @@ def make(
             f"{cls.__name__} does not take {obstacle}; these models do: "
             f"{', '.join(taking(domain)) or 'none'}; or leave the columns out, or use them as the context"
         )
+    given = {} if context is None else {"context": context}
+    if given and "context" not in options.signature(cls).parameters:
+        raise DomainError(f"{cls.__name__} takes no context: leave it out")
     try:
         with seeded(seed):
-            return cls(domain, context=context, **{**presets, **hyperparameters})
+            return cls(domain, **given, **{**presets, **hyperparameters})
     except ValueError as error:
         raise LikelyError(f"model {name!r}: {error}") from error
 

@@ -16,21 +16,27 @@ from likely.core.files import read_tensors, write_tensors
 
 
 def configuration(model: GenerativeModel) -> dict[str, Any]:
-    """What it takes to build a model again: JSON-able."""
+    """What it takes to build a model again, and those that are its options: JSON-able."""
     return {
         "name": name_of(model),
         "domain": model.domain.to_json(),
         "context": None if model.context is None else model.context.to_json(),
-        "hyperparameters": model.hyperparameters,
+        "hyperparameters": {
+            name: {"model": configuration(value)} if isinstance(value, GenerativeModel) else value
+            for name, value in model.hyperparameters.items()
+        },
     }
 
 
 def build(config: dict[str, Any]) -> GenerativeModel:
     """The (untrained) model that a configuration describes."""
-    hyperparameters: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in config["hyperparameters"].items()
-    }
+
+    def option(value: Any) -> Any:
+        if isinstance(value, dict):
+            return build(value["model"])
+        return tuple(value) if isinstance(value, list) else value
+
+    hyperparameters = {name: option(value) for name, value in config["hyperparameters"].items()}
     context = None if config["context"] is None else Domain.from_json(config["context"])
     return make(
         config["name"], Domain.from_json(config["domain"]), context=context, **hyperparameters
