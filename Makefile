@@ -1,4 +1,6 @@
-# The two commands of the README are `make demo` and `make test`.
+# The two commands of the README are `make demo` and `make test`; `make help` lists all.
+.DEFAULT_GOAL := help
+
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,7 +12,10 @@ DATA   ?= ../shared/data
 PEERS  := zuko nflows normflows torchflows pomegranate pythae torchebm diffusers sbi
 PINNED := --constraint constraints.txt --constraint benchmarks/constraints.txt
 
-.PHONY: demo test test-all bench clean
+.PHONY: help demo test test-all bench clean
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## Compare models on the digits and write an HTML report.
 	$(BIN)/likely compare digits --models gaussian,gmm,made,nsf,realnvp,vae,gan --minutes 0.35 --seeds 3 --out report
@@ -20,6 +25,7 @@ test: $(VENV)/.tested  ## Lint, type check and the quick tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
 
 test-all: $(VENV)/.tested  ## All tests, the slow ones too.
@@ -53,5 +59,5 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/.installed
 
-clean:
+clean:  ## Remove environments, reports and packages.
 	rm -rf $(VENV) $(BENCH) $(JAX) report dist
