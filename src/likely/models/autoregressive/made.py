@@ -54,6 +54,7 @@ class MADE(Autoregressive):
 
     Examples
     --------
+    >>> import torch
     >>> import likely as lk
     >>> data = lk.load_data("digits")
     >>> model = lk.autoregressive.MADE(data.domain, hidden=(64,))

@@ -109,7 +109,7 @@ class Hopfield(BoltzmannMachine):
     --------
     >>> import torch
     >>> import likely as lk
-    >>> x = lk.truth.ising(10, 10, 5.0).sample(20, 0)
+    >>> x = lk.targets.ising(10, 10, 5.0).sample(20, 0)
     >>> network = lk.energy.Hopfield(lk.spins(10, 10), storage="pseudo-inverse", patterns=20)
     >>> network.store(x)
     >>> known = torch.arange(100).view(10, 10) < 70

@@ -120,7 +120,7 @@ class RBM(BoltzmannMachine):
     Examples
     --------
     >>> import likely as lk
-    >>> data = lk.load_data(lk.truth.ising(3, 3).sample(2000, 0), domain=lk.spins(3, 3))
+    >>> data = lk.load_data(lk.targets.ising(3, 3).sample(2000, 0), domain=lk.spins(3, 3))
     >>> model = lk.energy.RBM(data.domain, hidden=8)
     >>> history = lk.fit(model, data, steps=200)
     >>> str(model.density)

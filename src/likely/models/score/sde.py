@@ -104,7 +104,7 @@ class ScoreSDE(ScoreModel):
     Examples
     --------
     >>> import likely as lk
-    >>> data = lk.load_data(lk.truth.eight_gaussians().sample(2000, 0))
+    >>> data = lk.load_data(lk.targets.eight_gaussians().sample(2000, 0))
     >>> model = lk.score.ScoreSDE(data.domain, hidden=(64, 64))
     >>> history = lk.fit(model, data, steps=200)
     >>> str(model.log_likelihood(data.test.x[:10]).kind)
