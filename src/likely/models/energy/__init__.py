@@ -2,7 +2,8 @@
 Hopfield networks."""
 
 from likely.models.energy.ebm import EBM
-from likely.models.energy.hopfield import Hopfield, ModernHopfield, capacity
+from likely.models.energy.hopfield import Hopfield, capacity
+from likely.models.energy.modern_hopfield import ModernHopfield
 from likely.models.energy.rbm import RBM, GaussianRBM
 
 __all__ = ["EBM", "RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]

@@ -1,7 +1,8 @@
 """Normalizing flows."""
 
 from likely.models.flows.ffjord import FFJORD
-from likely.models.flows.maf import IAF, MAF
+from likely.models.flows.iaf import IAF
+from likely.models.flows.maf import MAF
 from likely.models.flows.nice import NICE
 from likely.models.flows.nsf import NSF
 from likely.models.flows.realnvp import RealNVP

@@ -300,21 +300,3 @@ class GAN(GenerativeModel):
 
         gaps = map_chunks(self, gap, x, context, seed)[0].double()
         return Figure(gaps.mean().item(), gaps.std().item() / len(gaps) ** 0.5)
-
-
-@register(
-    "gan-minimax",
-    title="generative adversarial network, minimax",
-    density="none",
-    constraint="none on the generator, which hardly learns while the critic wins",
-    paper=PAPER,
-)
-class MinimaxGAN(GAN):
-    """The GAN as a zero-sum game: the generator minimises what the critic maximises.
-
-    Parameters and limits are those of `GAN`.
-    """
-
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """log(1 − D(G))."""
-        return -F.softplus(fake)

@@ -1,0 +1,189 @@
+"""Continuous Hopfield network: an associative memory whose recall is attention.
+
+Ramsauer et al. 2020, arXiv:2008.02217, eqs. 2 and 3, for patterns x_μ, the rows of X:
+
+    E(ξ) = −1/β log Σ_μ e^(β x_μ·ξ) + ½ ξ·ξ,      ξ ← Xᵀ softmax(β X ξ)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from likely.contract.inputs import accept_inside, accept_partly_known, context_features
+from likely.contract.options import Positive
+from likely.contract.real import RealModel
+from likely.contract.registry import register
+from likely.contract.training import Batch
+from likely.contract.views import LOG_TWO_PI, RealView, log_mass
+from likely.core.columns import Periodic
+from likely.core.domain import Domain
+from likely.core.random import seeded
+from likely.models.energy.patterns import check_room, check_stored, first_rows
+
+
+@register(
+    "modern-hopfield",
+    title="continuous Hopfield network",
+    density="exact",
+    constraint="keeps rows of the data; one width for all",
+    paper="Ramsauer et al. 2020, arXiv:2008.02217",
+)
+class ModernHopfield(RealModel):
+    """Continuous Hopfield network over the real view of a domain; its patterns are training rows.
+
+    Its Boltzmann distribution at inverse temperature β, the same that is in the softmax, is a mixture
+    of Gaussians around the patterns:
+
+        e^(−βE(ξ)) = Σ_μ e^(β x_μ·ξ − ½β ξ·ξ) = Σ_μ e^(½β ‖x_μ‖²) e^(−½β ‖ξ − x_μ‖²)
+
+    so that the density is exact, N(x_μ, 1/β) with weights ∝ e^(½β ‖x_μ‖²): equal ones only for
+    patterns of equal norm, otherwise the longest win. A network without patterns is N(0, 1/β).
+
+    Parameters
+    ----------
+    domain : Domain
+        Of continuous columns, without periodic ones, or of discrete ones, which are dequantised.
+    patterns : int
+        How many rows are stored at most, drawn at random.
+    beta : float
+        β, for columns of variance 1.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range.
+    """
+
+    accepts = RealView.accepts - {Periodic}
+    takes_context = False
+    converged = True  # after one pass
+    patterns: Tensor
+    stored: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        patterns: int = 512,
+        beta: Positive = 2.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(domain, **options)
+        self.beta = beta
+        self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))
+        self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
+
+    @torch.no_grad()
+    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
+        """Make rows the patterns, in place of what was stored.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain, or there are more rows than `patterns`.
+        """
+        x = accept_inside(self, x)
+        check_room(x, self.patterns)
+        self.prepare(Batch(x))
+        self.epoch([Batch(x)])
+
+    @torch.no_grad()
+    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Store the first rows: that is all the training there is."""
+        z, _ = self.view(first_rows(batches, len(self.patterns)))
+        self.patterns.zero_()[: len(z)] = z
+        self.stored.fill_(len(z))
+        return {"stored": float(len(z))}
+
+    @property
+    def _used(self) -> Float[Tensor, "stored dim"]:
+        return self.patterns[: int(self.stored)]
+
+    def energy(self, xi: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """E(ξ) of states in the view's columns."""
+        lse = (self.beta * xi @ self._used.T).logsumexp(1) / self.beta
+        return xi.square().sum(1) / 2 - lse
+
+    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+        log_z = (self.beta / 2 * self._used.square().sum(1)).logsumexp(0)
+        width = self.view.dim / 2 * (LOG_TWO_PI - math.log(self.beta))
+        return -self.beta * self.energy(z) - log_z - width
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        return self._around(self._used.new_zeros(n, len(self._used)))
+
+    def _around(self, log_known: Float[Tensor, "n stored"]) -> Float[Tensor, "n dim"]:
+        """Draws around patterns, given how likely each makes what is known."""
+        x = self._used
+        log_weight = log_known + self.beta / 2 * x.square().sum(1)
+        drawn_from = x[torch.multinomial(log_weight.softmax(1), 1)[:, 0]]
+        return drawn_from + torch.randn_like(drawn_from) / math.sqrt(self.beta)
+
+    def _log_known(
+        self, rows: Shaped[Tensor, "n *shape"], known: Bool[Tensor, "n dim"]
+    ) -> Float[Tensor, "n stored"]:
+        """log-probability of the known columns of rows around each pattern, up to a constant.
+
+        Densities of continuous columns, masses of the cells of discrete ones.
+        """
+        low, z, high = self.view.cells(rows)[0]
+        x, discrete = self._used.to(z), self.view.discrete
+        dense = known & ~discrete
+        near = torch.where(dense, z, 0) @ x.T - dense.to(z) @ x.square().T / 2
+        total = self.beta * near  # −½β‖z − x‖², but for ‖z‖²
+        for i in (known & discrete).any(0).nonzero()[:, 0].tolist():
+            below, above = (
+                (end[:, i, None] - x[:, i]) * math.sqrt(self.beta) for end in (low, high)
+            )
+            total += torch.where(known[:, i, None], log_mass(below, above), 0)
+        return total
+
+    @torch.no_grad()
+    def recall(self, x: Shaped[Tensor, "n *shape"], *, steps: int = 1) -> Tensor:
+        """Rows after so many updates ξ ← Xᵀ softmax(β X ξ), each of which lowers the energy.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *domain.shape)
+        steps : int
+            One is nearly always enough, where the patterns are far apart.
+
+        Raises
+        ------
+        DataError
+            If a row lies outside the domain.
+        LikelyError
+            If nothing is stored.
+        """
+        check_stored(self)
+        x = accept_inside(self, x)
+        xi, _ = self.view(x)
+        for _ in range(steps):
+            xi = (self.beta * xi @ self._used.T).softmax(1) @ self._used
+        return self.view.inverse(xi)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Shaped[Tensor, "n *shape"],
+        known: Bool[Tensor, "n *shape"],
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Shaped[Tensor, "n *shape"]:
+        """Fill what the mask `known` leaves open by draws from the conditional, which is exact.
+
+        Parameters and errors are those of `Completes.complete`.
+        """
+        context_features(self, context, len(x))
+        x, known = accept_partly_known(self, x, known, self.dtype)
+        with seeded(seed, self.device):
+            log_known = self._log_known(x, known.flatten(1)[:, self.view.kept])
+            filled = self.view.inverse(self._around(log_known))
+        return torch.where(known, x, filled.to(x))
