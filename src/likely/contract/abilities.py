@@ -1,4 +1,4 @@
-"""What only some models can, as protocols: `isinstance(model, Completes)` tells whether one can."""
+"""What only some models can, as protocols: `isinstance(model, Completes)` says whether one can."""
 
 from __future__ import annotations
 

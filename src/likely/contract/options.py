@@ -47,7 +47,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """How many values a sequence must have: at least so many, or exactly."""
+    """How many values a sequence must have: `least` or more, or exactly as many."""
 
     least: int
     exact: bool = False

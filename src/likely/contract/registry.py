@@ -26,7 +26,7 @@ M = TypeVar("M", bound=type[GenerativeModel])
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered model: a class, and what `lk.models()` tells about it."""
+    """One registered model: a class, and what `lk.models()` says about it."""
 
     name: str
     cls: type[GenerativeModel]
@@ -52,7 +52,7 @@ class Entry:
         return self.cls.obstacle(domain) is None
 
     def to_json(self) -> dict[str, Any]:
-        """What `lk.models()` tells, JSON-able."""
+        """What `lk.models()` shows, JSON-able."""
         return {
             "name": self.name,
             "family": self.family,

@@ -50,7 +50,7 @@ class Domain:
     names : tuple of str, optional
         Names of the entries, where they are columns of a table.
     layout : {"vector", "sequence", "image", "lattice"}
-        Which entries are neighbours: this tells a family which network to take.
+        Which entries are neighbours: from this a family chooses its network.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def fast_products(device: torch.device) -> Iterator[None]:
     """Let float32 matrix products on a CPU go through oneDNN, where it keeps their precision.
 
     There they are up to twice as fast on AVX-512; products of a few rows are slower. The setting that
-    leads there also allows bfloat16, which CPUs with AMX then take: a trial product tells. On older
+    leads there also allows bfloat16, which CPUs with AMX then use: a trial product shows whether. On older
     torch, nothing happens.
     """
     products: Any = getattr(torch.backends.mkldnn, "matmul", None)

@@ -182,7 +182,7 @@ class LatentModel(GenerativeModel):
         context : Tensor, optional
             As in `log_prob`; the walk has that of the first row.
         most : int
-            Only so many variables, those whose codes vary most.
+            Largest number of variables; those whose codes vary most.
 
         Returns
         -------

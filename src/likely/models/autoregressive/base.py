@@ -94,7 +94,7 @@ class Autoregressive(GenerativeModel):
     # Likelihood.
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
-        """−log p_k of each row, of an ordering k that is drawn anew for each batch."""
+        """−log p_k of each row, of an ordering k that is drawn for each batch."""
         k = int(torch.randint(len(self.orderings), ())) if len(self.orderings) > 1 else 0
         return -self._terms(k, batch.x, context_features(self, batch.context, len(batch))).sum(1)
 
@@ -280,7 +280,7 @@ def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:
     """Systematic resampling of candidates, shape (n, particles), where their weights are uneven.
 
     That is where the effective number of candidates is below half of them; returns the positions
-    (in the flattened candidates) to go on with, None for all as they are, and the weights left.
+    (in the flattened candidates) to continue with, None for all as they are, and the weights left.
     """
     n, particles = log_weight.shape
     total = log_weight.logsumexp(1, keepdim=True)

@@ -99,7 +99,7 @@ class RNN(SequenceModel):
     def _run(
         self, inputs: Int[Tensor, "n t"], context: Tensor | None, state: State | None = None
     ) -> tuple[Float[Tensor, "n t hidden"], State]:
-        """h after each of the symbols, and the state to go on from."""
+        """h after each of the symbols, and the state to continue from."""
         if isinstance(self.net, TensorGRU):
             return self.net(inputs, context, state)
         if self.embedding is not None:

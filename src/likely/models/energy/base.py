@@ -23,7 +23,7 @@ class GaussianBase(nn.Module):
 
     Σ = LLᵀ is the data's covariance times 1 + 2/√d: so much wider that the base's mean energy on data is
     below that on its draws by half of its own standard deviation for a few columns, and by √2 of it for
-    many. Everything is told in coordinates u = L⁻¹(z − m), in which it is N(0, 1) and one step suits all.
+    many. All coordinates are u = L⁻¹(z − m), in which it is N(0, 1) and one step suits all.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ and
 
 is least where e^(−E) is the density of the data convolved with N(0, σ₀²), if σ = σ₀ (Vincent 2011). With
 several levels σ, of which σ₀ is the smallest, one energy serves them all (Li, Chen & Sommer): that is right
-only where a point tells how far from the data it is, in many dimensions, and shows the way from far off.
+only in many dimensions, where a point shows how far from the data it is, and it guides from far off.
 Slopes say nothing about the weights of modes that the noise does not join.
 
 References
@@ -67,15 +67,15 @@ from likely.sampling.tempering import swap
 Training = Literal["likelihood", "denoising"]
 Method = Literal["auto", "ais", "integral"]
 
-FULL_RATE = 112  # columns up to which chains keep up with the whole rate
-LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
-INTEGRATED, MOST_INTEGRATED = 3, 8  # columns up to which log Z is, and may be, an integral
+FULL_RATE = 112  # largest number of columns for which chains keep up with the full rate
+MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
+INTEGRATED, MAX_INTEGRATED = 3, 8  # columns: log Z is an integral up to these by default, at most
 KERNEL = HMC(0.3, leapfrogs=3)  # of annealing
 PARTICLES = 512  # at least, of the annealing before samples
 ROUND = 10  # steps of samples between proposals from the base
 ADAPTATION = 0.1  # of the logarithm of the chains' steps, for each update
 R_HAT = 4.0  # of the energy between data and draws, and …
-STEEPEST = 1e4  # … inverse square root of the chains' step, from which on training has diverged
+STEEPEST = 1e4  # … inverse square root of the chains' step, above which training has diverged
 
 
 @register(
@@ -90,8 +90,8 @@ class EBM(Unnormalised):
 
     With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 112
     columns is lower, as the inverse of their number. A training that diverges (the energies of data and draws
-    part, or the chains' steps vanish) is taken back to the last good state, with a warning; `rollbacks.count`
-    tells how often.
+    part, or the chains' steps vanish) returns to the last good state, with a warning; `rollbacks.count` counts
+    how often.
 
     In `fit` the score of a validation is the mean log-likelihood; with more than three columns log Z is
     then from annealed importance sampling with 20 temperatures and 200 chains only: too low in
@@ -107,7 +107,7 @@ class EBM(Unnormalised):
     network : {"auto", "mlp", "convolutional"}
         Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
     frequencies : sequence of int, optional
-        The network sees sin w z and cos w z of each column z for each w of these, beside z itself: edges
+        The network sees sin w z and cos w z of each column z for each w of these, next to z itself: edges
         and narrow modes are learned ten times faster. None takes (1, 2, 4, 8) for up to 16 columns, and
         otherwise only what angles need.
     training : {"likelihood", "denoising"}
@@ -175,7 +175,7 @@ class EBM(Unnormalised):
         if not self.view.dim:
             raise DomainError("every column of the data is constant: there is nothing to learn")
         self.base = GaussianBase(self.view.periodic)
-        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
@@ -285,7 +285,7 @@ class EBM(Unnormalised):
     def _diverged(self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor) -> bool:
         """Whether the energies of data and draws part, or have become too steep to walk on.
 
-        Then parameters and chains are taken back.
+        Then parameters and chains return to an earlier state.
         """
         assert self._chains is not None
         e_data = (f_data - self.base.log_prob(data)).detach()
@@ -370,10 +370,10 @@ class EBM(Unnormalised):
             Of those chains.
         """
         refuse_unless_one_of("method", method, Method)
-        if method == "integral" and self.view.dim > MOST_INTEGRATED:
+        if method == "integral" and self.view.dim > MAX_INTEGRATED:
             raise LikelyError(
                 f'method="integral": points cannot fill {self.view.dim} columns, at most '
-                f'{MOST_INTEGRATED}; take method="ais"'
+                f'{MAX_INTEGRATED}; take method="ais"'
             )
         if method == "integral" or (method == "auto" and self.view.dim <= INTEGRATED):
             return self.base.integral(self._f)  # E_base e^(−f), since the base is normalised

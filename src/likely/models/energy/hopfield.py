@@ -38,7 +38,7 @@ from likely.models.energy.patterns import check_room, check_stored, first_rows
 Storage = Literal["hebbian", "pseudo-inverse"]
 
 SWEEPS = 100  # after which a recall that has not settled ends
-TIE = 1e-5  # a field below this is none
+TIE = 1e-5  # a field below this counts as zero
 
 
 @register(
@@ -254,7 +254,7 @@ def capacity(
         N.
     storage : {"hebbian", "pseudo-inverse"}
     flipped : float
-        Part of the spins that start with the wrong sign. From the patterns themselves small networks
+        Fraction of the spins that start with the wrong sign. From the patterns themselves small networks
         remember much beyond their capacity: 0.70 at a load of 0.18 with 500 units, 0.34 with 2,000.
     networks : int
         How many to average over; with one, the error is that of the mean over its patterns.

@@ -146,7 +146,7 @@ class ModernHopfield(RealModel):
 
     @torch.no_grad()
     def recall(self, x: Shaped[Tensor, "n *shape"], *, steps: int = 1) -> Tensor:
-        """Rows after so many updates ξ ← Xᵀ softmax(β X ξ), each of which lowers the energy.
+        """Rows after `steps` updates ξ ← Xᵀ softmax(β X ξ), each of which lowers the energy.
 
         Parameters
         ----------

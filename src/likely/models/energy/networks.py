@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm as normalised
 from likely.nets.convolutional import ImageEncoder, Shape
 from likely.nets.mlp import MLP
 
-WAVED = 16  # columns up to which waves of them are seen, unless told otherwise
+WAVED = 16  # largest number of columns for which waves are inputs by default
 CODE = 128  # numbers that convolutions make of an image
 
 

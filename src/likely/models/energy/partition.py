@@ -90,7 +90,7 @@ class Unnormalised(GenerativeModel):
         self.log_z_owner.copy_(self._owner())
 
     def _knows(self, betas: int, chains: int) -> bool:
-        """Whether there is an estimate for these parameters, with so many temperatures and chains."""
+        """Whether there is an estimate for these parameters that took as much effort."""
         least = torch.tensor([betas, chains])
         enough = bool((self.log_z_effort.cpu() >= least).all())
         return enough and torch.equal(self._owner(), self.log_z_owner.cpu())

@@ -93,7 +93,7 @@ class RBM(BoltzmannMachine):
     domain : Domain
         Of binary columns, or of spins.
     hidden : int, optional
-        Number of hidden units; by default 128, or 16 beside Gaussian ones.
+        Number of hidden units; by default 128, or 16 next to Gaussian ones.
     negatives : {"cd", "persistent", "tempered"}
         Where the chains start at each update: at the data, where they ended, or there, with
         replicas at other temperatures. There are as many chains as rows in a batch.
@@ -316,7 +316,7 @@ class RBM(BoltzmannMachine):
         return 1.0 if len(self.betas) == 1 else self.betas.repeat_interleave(n)[:, None]
 
     def _swapped(self, v: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
-        """Swap the states of neighbouring replicas by Metropolis' rule: even or odd pairs, by lot."""
+        """Swap states of neighbouring replicas by Metropolis' rule: even or odd pairs, at random."""
         v, field = (t.unflatten(0, (len(self.betas), -1)) for t in (v, field))
         low = torch.arange(int(torch.randint(2, ())), len(v) - 1, 2, device=v.device)
         high = low + 1

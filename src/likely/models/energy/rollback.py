@@ -12,14 +12,14 @@ from torch import Tensor
 
 from likely.core.errors import DivergenceError
 
-KEPT = 100  # steps between copies of the state; the last copy but one is taken back
+KEPT = 100  # steps between copies of the state; training returns to the last copy but one
 IN_A_ROW = 5  # rollbacks without a new copy in between, after which training is given up
 
 
 class Rollback:
     """Copies of the tensors that training moves, and the decision to return to them.
 
-    The copy that is taken back is at least `KEPT` steps old, or the start: a younger one may be on its
+    The copy that training returns to is at least `KEPT` steps old, or the start: a younger one may be on its
     way already. The optimizer keeps its moments, whose second ones, large from the divergence, make
     the next steps short. Processes that train one model together decide together.
     """
@@ -35,12 +35,12 @@ class Rollback:
         return dict(vars(self))
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; from {}, anew."""
+        """Resume from `state`; {} starts again."""
         vars(self).update(vars(Rollback()) | state)
 
     @torch.no_grad()
     def check(self, figures: dict[str, tuple[float, float]], tensors: Sequence[Tensor]) -> bool:
-        """Call once a step: whether figures exceed their limits, so that the tensors were taken back.
+        """Call once a step: whether figures exceed their limits, and the tensors returned to a copy.
 
         Parameters
         ----------

@@ -15,7 +15,7 @@ Training minimises the negative log-likelihood by Runge and Kutta's steps of fix
 
     λ ∫₀¹ ‖f‖² dt / d
 
-beside it, which makes paths straight, and so these steps accurate (Finlay et al. 2020, arXiv:2002.02798,
+added to it, which makes paths straight, and so these steps accurate (Finlay et al. 2020, arXiv:2002.02798,
 eq. 7). What is reported comes from an adaptive solver, to a stated tolerance.
 """
 
@@ -41,7 +41,7 @@ from likely.models.flows.transforms import start_at_identity
 from likely.nets.mlp import joined
 from likely.numerics.ode import check_tolerance, solve
 
-FREQUENCIES = 3  # of the cosines and sines that tell the time
+FREQUENCIES = 3  # of the cosines and sines of time
 
 
 class Field(nn.Module):
@@ -108,9 +108,9 @@ class FFJORD(AffineFlow):
         Widths of the two hidden layers of the field.
     steps : int
         A training step integrates by `steps` + 1 Runge–Kutta steps of four evaluations: at most 1/`steps`
-        long, they end at times that are drawn anew. With few of them training flatters itself.
+        long, they end at times that are drawn at random. With few of them the training loss is too optimistic.
     kinetic : float
-        λ, the weight of the field's mean square beside the negative log-likelihood.
+        λ, the weight of the field's mean square next to the negative log-likelihood.
     tolerance : float
         Of the solver behind `log_likelihood` and `sample`, relative and absolute. It holds for each of
         its steps; the errors of log-likelihoods are some ten times as large.

@@ -7,7 +7,7 @@ that stay,
 
 On images s and t come from a convolutional network. At each scale couplings with checkerboard masks
 are followed by a squeeze, which trades 2×2 pixels for four channels, and by couplings with channel
-masks; then half of the channels is left as it is and the other half goes on to the next scale, until
+masks; then half of the channels is left as it is and the other half passes to the next scale, until
 an edge is odd or at most 4 pixels (secs. 3.4 to 3.6). A coupling here acts on a set of the entries
 of a flat row, arranged as an image: squeeze and split only choose the entries that the couplings
 after them act on. So the squeeze may as well come first: the networks of checkerboard couplings,

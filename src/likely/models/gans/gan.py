@@ -41,11 +41,11 @@ from likely.nets.mlp import MLP, joined
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
 CODE = 128  # numbers that a critic's convolutions make of an image
-LEAST_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
+MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 
 
 def leaky(h: Tensor) -> Tensor:
-    """Leaky rectifier: a critic whose units all died would judge no more, and nothing would tell."""
+    """Leaky rectifier: a critic whose units all died would no longer judge, without a sign of it."""
     return F.leaky_relu(h, 0.2)
 
 
@@ -105,14 +105,14 @@ class Critic(nn.Module):
     "gan",
     title="generative adversarial network",
     density="none",
-    constraint="none on the generator; a critic beside it",
+    constraint="none on the generator; a critic next to it",
     paper=PAPER,
 )
 class GAN(GenerativeModel):
     """Generative adversarial network with the non-saturating loss.
 
     It has no likelihood: `log_prob` and `log_likelihood` raise a `DensityError`. Nor do its losses
-    tell how good it is. Compare samples with data (`lk.evaluate`: distances between samples), look at
+    say how good it is. Compare samples with data (`lk.evaluate`: distances between samples), look at
     `critic_gap`, and count modes where they are known (`likely.evaluation.mode_coverage`): a GAN may
     miss some and look perfect on the others.
 
@@ -167,7 +167,7 @@ class GAN(GenerativeModel):
         self.view = AffineView(domain)
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
-        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         given = self.context_size
         self.generator: nn.Module
         if image is None:
@@ -272,7 +272,7 @@ class GAN(GenerativeModel):
     ) -> Figure:
         """Mean of the critic on real rows minus that on as many samples, and its standard error.
 
-        Near zero the critic cannot tell them apart, be it that they agree or that it is weak. The gap
+        Near zero the critic cannot distinguish them, either because they agree or because it is weak. The gap
         of a `wgan-gp` estimates the Wasserstein-1 distance W between the standardised columns: a weak
         critic finds less, and a penalty λ lets the best one find about W (1 + W/2λ).
 

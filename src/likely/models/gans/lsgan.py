@@ -16,7 +16,7 @@ from likely.models.gans.gan import GAN
     "lsgan",
     title="least-squares GAN",
     density="none",
-    constraint="none on the generator; a critic beside it",
+    constraint="none on the generator; a critic next to it",
     paper="Mao et al. 2017, arXiv:1611.04076",
 )
 class LSGAN(GAN):

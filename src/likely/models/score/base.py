@@ -44,7 +44,7 @@ from likely.nets.unet import UNet
 ScoreNetwork = Literal["auto", "mlp", "unet"]
 
 POOLED = 256  # rows that are compared with all others at a time
-LEAST_IMAGE = 8  # pixels along an edge from which on "auto" takes a U-Net
+MIN_IMAGE = 8  # pixels along an edge above which "auto" uses a U-Net
 
 
 class ScoreModel(GenerativeModel):
@@ -90,7 +90,7 @@ class ScoreModel(GenerativeModel):
         self.dim = self.view.dim
         if not self.dim:
             raise DomainError("every column of the data is constant: there is nothing to learn")
-        image = image_seen(domain, network, len(domain.columns) == 1, least=LEAST_IMAGE)
+        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.net: nn.Module
         if image is None:
             self.net = self._perceptron(hidden or (128, 128, 128))

@@ -161,7 +161,7 @@ class DDPM(ScoreModel):
         draws : int
             Over which each term is averaged, with fresh noise; from two on there are errors.
         terms : int, optional
-            Use so many of the T − 1 divergences L_{t−1}, spread evenly over t at random, for all of
+            Number of the T − 1 divergences L_{t−1}, spread evenly over t at random, for all of
             them; by default all are summed.
         """
 

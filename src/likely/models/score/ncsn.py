@@ -121,7 +121,7 @@ class NCSN(DenoisingScore):
 
 
 def geometric(first: float, last: float, count: int) -> Tensor:
-    """A geometric sequence of so many numbers."""
+    """A geometric sequence of `count` numbers."""
     exponents = torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64)
     return exponents.exp().to(torch.get_default_dtype())
 

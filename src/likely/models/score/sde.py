@@ -56,8 +56,8 @@ Divergence = Literal["auto", "exact", "hutchinson"]
 
 FIRST = 1e-5  # t at which the variance-preserving process is cut off (Song et al. 2021, appendix C)
 EXPLODING = 1e-3, 50.0  # σ(0) and σ(1) of the variance-exploding one
-EXACT_DIMENSIONS = 64  # up to which "auto" takes the exact divergence
-FEW = 8  # columns up to which rows of a batch say something about one another's noise
+EXACT_DIMENSIONS = 64  # largest number for which "auto" uses the exact divergence
+FEW = 8  # largest number of columns for which rows of a batch inform on one another's noise
 SIGNAL_TO_NOISE = 0.16  # r of a corrector step, whose size is 2 (r σ)² (algorithm 4)
 
 
@@ -304,7 +304,7 @@ class ScoreSDE(ScoreModel):
         sampler: Sampler | None = None,
         steps: int | None = None,
     ) -> Tensor:
-        """Draws by a sampler in so many steps; by default those of the constructor."""
+        """Draws by a sampler in `steps` steps; by default those of the constructor."""
         by = self.sampler if sampler is None else sampler
         return self.view.inverse(self._at_data(n, context, by, steps or self.steps))
 
