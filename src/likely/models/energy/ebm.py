@@ -90,8 +90,8 @@ class EBM(Unnormalised):
 
     With maximum likelihood, chains are as many as the rows of a batch, and the default rate of more than 112
     columns is lower, as the inverse of their number. A training that diverges (the energies of data and draws
-    part, or the chains' steps vanish) returns to the last good state, with a warning; `rollbacks.count` counts
-    how often.
+    part, or the chains' steps vanish) returns to the last good state, with a warning; `rollbacks.count`
+    counts how often.
 
     In `fit` the score of a validation is the mean log-likelihood; with more than three columns log Z is
     then from annealed importance sampling with 20 temperatures and 200 chains only: too low in

@@ -108,7 +108,7 @@ class FFJORD(AffineFlow):
         Widths of the two hidden layers of the field.
     steps : int
         A training step integrates by `steps` + 1 Runge–Kutta steps of four evaluations: at most 1/`steps`
-        long, they end at times that are drawn at random. With few of them the training loss is too optimistic.
+        long, they end at random times. With few of them the training loss is too optimistic.
     kinetic : float
         λ, the weight of the field's mean square next to the negative log-likelihood.
     tolerance : float
