@@ -71,7 +71,7 @@ def restless(model, faults):
     loss, chain = model.loss, torch.zeros(2)
 
     def noisy(batch):
-        folders.LEAST_INTERVAL, folders.OVERHEAD = 0.0, 1e9
+        folders.MIN_INTERVAL, folders.OVERHEAD = 0.0, 1e9
         fault = faults.get(batch.step) if distributed.get_rank() == 1 else None
         if fault == "error":
             raise ValueError("the loss is broken")
@@ -106,7 +106,7 @@ def test_a_run_that_loses_processes_resumes_with_the_same_bits(tmp_path):
     with pytest.raises(lk.LikelyError, match="process 2 of 2 was killed by SIGKILL"):
         fit("b", {40: "kill"})
     state = read_tree(tmp_path / "b/checkpoint/state.safetensors")
-    assert state["advances"] == 40
+    assert state["state"]["advances"] == 40
     first, second = (process["training"]["chain"] for process in state["processes"])
     assert not torch.equal(first, second)
     resumed, again = fit("b", {})
@@ -143,7 +143,7 @@ def test_what_cannot_be_shared_is_refused():
     for model, options, message in (
         (lk.make("gmm", data.domain), {}, "not trained by gradients: leave out devices"),
         (flow(), {"batch": 1}, "fewer rows"),
-        (flow(), {"devices": 0}, "at least 1"),
+        (flow(), {"devices": 0}, "devices=0: give a whole number above 0"),
     ):
         with pytest.raises(lk.LikelyError, match=message):
             lk.fit(model, data, **{"devices": 2, "steps": 1} | options)

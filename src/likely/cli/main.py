@@ -229,7 +229,7 @@ def fit(
     # What `score` and `evaluate` must know to read data as this command did.
     write_json(out / "data.json", options)
     if as_json:
-        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory", "compiled")
+        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
         print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
         return
     score = (

@@ -14,7 +14,8 @@ from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
-from likely.fitting.fit import fit, one_budget
+from likely.fitting.fit import fit
+from likely.fitting.plan import one_budget
 
 
 def compare(

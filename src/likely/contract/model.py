@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from likely.contract import options
 from likely.contract.abilities import VERBS
 from likely.contract.inputs import accept, context_features, draw_chunks, map_chunks
-from likely.contract.training import Batch, Objective, Recipe
+from likely.contract.training import Batch, Objective, Recipe, Stage
 from likely.contract.views import Features
 from likely.core.columns import COLUMNS, Column
 from likely.core.domain import Domain
@@ -53,7 +53,8 @@ class GenerativeModel(nn.Module):
     dequantises: ClassVar[bool] = False  # whether discrete columns get uniform noise
     recipe: Recipe = Recipe()  # an instance may have its own
     derivative_in_loss = False  # which torch.compile cannot follow
-    taken_back = 0  # how often training has returned to an earlier state
+    rollback_count = 0  # how often training has returned to an earlier state
+    averaged: ClassVar[tuple[str, ...]] = ()  # buffers that training moves, averaged like weights
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     hyperparameters: dict[str, Any]
     prepared: Tensor
@@ -154,6 +155,10 @@ class GenerativeModel(nn.Module):
     def objectives(self) -> list[Objective]:
         """The players of the training; by default one, `loss` over all parameters."""
         return [Objective("loss", [p for p in self.parameters() if p.requires_grad], self.loss)]
+
+    def stages(self) -> list[Stage]:
+        """The phases of the training; by default one, with `objectives`."""
+        return [Stage(self.objectives)]
 
     def training_state(self) -> dict[str, Any]:
         """State that training needs and sampling doesn't: a tree of tensors, numbers and strings."""

@@ -1,13 +1,15 @@
-"""What `fit` and a model tell each other: batches, objectives, recipes."""
+"""What `fit` and a model exchange: batches, objectives, stages, recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
+
+from likely.contract.options import NonNegative, Positive, Range
 
 
 @dataclass
@@ -55,6 +57,10 @@ class Objective:
         Runs at each `every`-th step.
     after : callable, optional
         Runs after each accepted step (clipping a critic, updating a codebook).
+    steps : int
+        Optimizer steps at each turn, on the same batch.
+    rate, weight_decay, betas : optional
+        This player's own; by default those of the fit.
     """
 
     name: str
@@ -62,6 +68,26 @@ class Objective:
     loss: Callable[[Batch], Tensor]
     every: int = 1
     after: Callable[[], None] | None = None
+    steps: int = 1
+    rate: float | None = None
+    weight_decay: float | None = None
+    betas: tuple[float, float] | None = None
+
+
+@dataclass
+class Stage:
+    """One phase of a training.
+
+    Attributes
+    ----------
+    objectives : callable () -> list of Objective
+        Called when the stage begins; it may change the model first, as a growing network does.
+    share : float
+        Part of the budget; those of all stages sum to one.
+    """
+
+    objectives: Callable[[], list[Objective]]
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +95,10 @@ class Recipe:
     """A family's defaults for `fit`."""
 
     batch: int = 512
-    rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 5.0  # largest norm of the gradient
-    ema: float = 0.999  # decay of the averaged weights
+    rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    clip: Positive = 5.0  # largest norm of the gradient
+    ema: Annotated[float, Range(0, 1)] = 0.999  # decay of the averaged weights
     optimizer: Literal["adamw", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     steps: int | None = None  # the budget if none is given, where no likelihood says when to stop

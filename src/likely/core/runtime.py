@@ -76,7 +76,7 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextlib.contextmanager
-def refuse_uncompilable(what: str) -> Iterator[None]:
+def check_compilable(what: str) -> Iterator[None]:
     """Around calls that compile.
 
     Raises

@@ -6,8 +6,6 @@ Both get the same budget, validation, history, checkpoints and progress.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import warnings
 from functools import partial
 from pathlib import Path
@@ -16,22 +14,23 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
-from torch.nn.utils.parametrize import is_parametrized
 
 from likely._version import __version__
+from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
 from likely.contract.store import configuration
-from likely.contract.training import Recipe
 from likely.core.errors import DomainError, LikelyError
 from likely.core.random import seeded
 from likely.data import Data, load_data
 from likely.fitting import memory, processes
-from likely.fitting.folder import Run
+from likely.fitting.folder import RunFolder
+from likely.fitting.gradients import Gradients
 from likely.fitting.history import History
-from likely.fitting.loop import Gradients, Passes, Watch
+from likely.fitting.loop import Watch
+from likely.fitting.passes import Passes
+from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
-
-BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
+from likely.fitting.sources import Rows
 
 
 def fit(
@@ -70,12 +69,13 @@ def fit(
         On the domain of the data; it is trained in place.
     data : Data, or anything that `load_data` reads
     steps, epochs, minutes : number, optional
-        The budget, one of them at most. Minutes become a number of steps once the first are timed.
+        The budget, one of them at most. Minutes become a number of steps once the first
+        are timed, and again when the pace changes; validations count.
     seed : int
         From the same initial weights (`lk.make(…, seed=…)`) the same seed gives the same weights, bit
         by bit, on a CPU with the same number of threads.
     run : path, optional
-        Folder for checkpoints, history and the model. A run that was interrupted goes on from its
+        Folder for checkpoints, history and the model. A run that was interrupted resumes from its
         last checkpoint; one that is complete is only loaded.
     progress : bool
         Show a progress bar.
@@ -99,10 +99,9 @@ def fit(
     precision : {"32-true", "64-true", "bf16-mixed"}
         As in Lightning Fabric.
     compile : bool
-        Compile the loss after 20 steps (torch.compile), of a model without derivatives in its loss. That
-        takes about half a minute, and pays in long runs of what consists of many small operations, as
-        flows do; the history tells cost and gain. A run that goes on after an interruption then
-        ends with the same weights up to rounding.
+        Compile the loss (torch.compile), of a model without derivatives in its loss. That takes about
+        half a minute, and pays in long runs of what consists of many small operations, as flows do.
+        Weights are those of a plain run up to rounding.
     watch : callable (model) -> dict of str to float, optional
         Figures of the averaged model that go into the history at each validation.
 
@@ -118,7 +117,7 @@ def fit(
     DomainError
         If model and data are on different domains.
     DivergenceError
-        If training cannot go on; the last good checkpoint is kept.
+        If training has diverged; the last good checkpoint is kept.
     ArtifactError
         If `run` is not empty and not this run, or cannot be written.
     """
@@ -129,41 +128,23 @@ def fit(
             "the model was built for another domain or context than the data's: "
             "build it with lk.make(name, data.domain, context=data.context)"
         )
-    budget = one_budget(steps, epochs, minutes)
-    given = {"rate": rate, "weight_decay": weight_decay, "clip": clip, "ema": ema, "batch": batch}
-    for option, value in given.items():
-        may_vanish = option in ("weight_decay", "ema")
-        if value is not None and not (0 < value < math.inf or (may_vanish and value == 0)):
-            raise LikelyError(f"{option} must be a finite number above 0, not {value}")
-    if seed < 0:
-        raise LikelyError(f"seed must not be negative, not {seed}")
-    if devices < 1:
-        raise LikelyError(f"devices must be at least 1, not {devices}")
-    if devices > 1 and any(is_parametrized(module) for module in model.modules()):
-        raise LikelyError(
-            "a parametrised model (spectral_norm=True) trains in one process: devices=1"
-        )
-    for option, on in (("devices", devices > 1), ("compile", compile)):
-        if on and hasattr(model, "epoch"):
-            raise LikelyError(
-                f"{type(model).__name__} is not trained by gradients: leave out {option}"
-            )
-    if compile and model.derivative_in_loss:
-        raise LikelyError(
-            "compile: torch.compile cannot follow the derivative in this model's loss"
-        )
-    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    if batch is None:
-        changes["batch"] = min(
-            model.recipe.batch,
-            max(32, len(data.train) // 8),
-            max(16, BATCH_ENTRIES // model.domain.size),
-        )
-    recipe = dataclasses.replace(model.recipe, **changes)
-    if not budget:
-        steps = recipe.steps
-    if min(recipe.batch, len(data.train)) < devices:
-        raise LikelyError(f"devices={devices}, but a batch has fewer rows than that")
+    options = {
+        "steps": steps,
+        "epochs": epochs,
+        "minutes": minutes,
+        "seed": seed,
+        "early_stopping": early_stopping,
+        "batch": batch,
+        "rate": rate,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "ema": ema,
+        "device": device,
+        "devices": devices,
+        "precision": precision,
+        "compile": compile,
+    }
+    plan = Plan.of(model, len(data.train), options)
     alone = Fabric(
         accelerator=device, devices=1, precision=precision, plugins=LightningEnvironment()
     )
@@ -181,19 +162,9 @@ def fit(
             "version": __version__,
             "model": configuration(model),
             "data": {"source": data.name, "fingerprint": data.fingerprint()},
-            "fit": {
-                **dataclasses.asdict(recipe),
-                "steps": steps,
-                "epochs": epochs,
-                "minutes": minutes,
-                "seed": seed,
-                "early_stopping": early_stopping,
-                "precision": precision,
-                "compile": compile or None,
-                "devices": devices if devices > 1 else None,
-            },
+            "fit": plan.configuration(),
         }
-        folder = processes.first(fabric, partial(Run, run, config))
+        folder = processes.first(fabric, partial(RunFolder, run, config))
     if precision == "64-true":
         model.double()
     if folder is not None and folder.complete:
@@ -202,8 +173,7 @@ def fit(
         processes.share_weights(fabric, model)
         model.eval()
         return history
-    budgets = steps, epochs, minutes
-    arguments = data, recipe, seed, early_stopping, compile, watch, budgets, folder, progress
+    arguments = data, plan, folder, progress, watch
     if devices == fabric.world_size:
         return _train(fabric, model, *arguments)
     history = processes.launch(
@@ -213,38 +183,20 @@ def fit(
     return history
 
 
-def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:
-    """The budget that is given, by its unit, if any; a `LikelyError` for two, or one of 0 or less."""
-    units = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    budget = {unit: value for unit, value in units.items() if value is not None}
-    if len(budget) > 1:
-        raise LikelyError("give one budget: steps, epochs or minutes")
-    for unit, value in budget.items():
-        if not value > 0:
-            raise LikelyError(f"{unit} must be above 0, not {value}")
-    return budget
-
-
 def _train(
     fabric: Fabric,
     model: GenerativeModel,
     data: Data,
-    recipe: Recipe,
-    seed: int,
-    early_stopping: bool,
-    compile: bool,
-    watch: Watch | None,
-    budget: tuple[int | None, int | None, float | None],
-    folder: Run | None,
+    plan: Plan,
+    folder: RunFolder | None,
     progress: bool,
+    watch: Watch | None,
 ) -> History:
     """The fit, in each of its processes."""
-    loop_class = Passes if hasattr(model, "epoch") else Gradients
-    loop = loop_class(model, data, fabric, recipe, seed, early_stopping, watch, compile)
-    loop.plan(*budget)
+    loop = Passes if isinstance(model, FitsByEpochs) else Gradients
     if folder is not None:
         folder.writes = fabric.is_global_zero
     memory.reset_peak()
     bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
-    with seeded(seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
-        return loop.run(folder, bar)
+    with seeded(plan.seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
+        return loop(model, Rows(data), plan, fabric, watch).run(folder, bar)

@@ -14,11 +14,11 @@ from likely.core import files
 from likely.core.errors import ArtifactError
 from likely.fitting.history import History
 
-LEAST_INTERVAL = 1.0  # seconds between checkpoints …
+MIN_INTERVAL = 1.0  # seconds between checkpoints …
 OVERHEAD = 0.05  # … and the part of the time that writing them may take
 
 
-class Run:
+class RunFolder:
     """A folder that a fit writes to and resumes from.
 
     Parameters
@@ -36,7 +36,7 @@ class Run:
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
-        self.plan: dict[str, Any] = {}
+        self.decisions: list[tuple[int, int]] = []  # of `Minutes`
         self.writes = True  # of several processes, one
         self.complete = self.model.exists()
         self._cost = 0.0
@@ -53,15 +53,15 @@ class Run:
                 left_by_a_kill.unlink()
 
     def _foreign(self) -> list[Path]:
-        """What lies in the folder, beside what a kill left of the first file."""
+        """What lies in the folder, except what a kill left of the first file."""
         parts = set(self.path.glob(f".{self.config_file.name}.*{files.PART}"))
         return [path for path in self.path.iterdir() if path not in parts]
 
     def _compare(self) -> None:
         try:
             stored = json.loads(self.config_file.read_text())
-            self.plan = stored.pop("plan")
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            self.decisions = [tuple(pair) for pair in stored.pop("decisions")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{self.config_file}: cannot be read ({error}); choose another folder"
             ) from error
@@ -88,11 +88,11 @@ class Run:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint" / "state.safetensors"
 
-    def write_plan(self, **plan: Any) -> None:
-        """Note a decision that a resumed run must not take anew."""
-        self.plan |= plan
+    def write_decisions(self, decisions: list[tuple[int, int]]) -> None:
+        """Note what a resumed run must not decide again."""
+        self.decisions = decisions
         if self.writes:
-            files.write_json(self.config_file, self.config | {"plan": self.plan})
+            files.write_json(self.config_file, self.config | {"decisions": decisions})
 
     def read_state(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one."""
@@ -105,7 +105,7 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         if self._writer is None:
-            # What a killed run showed beyond its last checkpoint is shown anew.
+            # What a killed run showed beyond its last checkpoint is shown again.
             self._writer = SummaryWriter(self.path / "tensorboard", purge_step=row["step"])
         for name, value in row.items():
             if name != "step" and value is not None:
@@ -121,12 +121,12 @@ class Run:
     def read_result(self, model: GenerativeModel) -> History:
         """Load the weights of a complete run; its history."""
         model.load_state_dict(files.read_tensors(self.model)[0])
-        return History(**files.read_tree(self.checkpoint)["history"])
+        return History(**files.read_tree(self.checkpoint)["state"]["history"])
 
     def due(self) -> bool:
         """Whether to write a checkpoint: so often that a kill costs seconds, never much time."""
         since = time.monotonic() - self._written
-        return since >= max(LEAST_INTERVAL, self._cost / OVERHEAD)
+        return since >= max(MIN_INTERVAL, self._cost / OVERHEAD)
 
     def save(self, state: dict[str, Any], history: History) -> None:
         """Write a checkpoint and the history."""

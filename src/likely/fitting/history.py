@@ -36,9 +36,6 @@ class History:
         Training rows processed.
     peak_memory : int
         Largest resident memory of the process, the first of several, during the fit, in bytes.
-    compiled : dict or None
-        With `compile=True`: the median seconds of a `plain` step, before the 20th; from the 50th on also of
-        a `compiled` one, and `cost`, the seconds that compiling took, in the last session of a resumed run.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +45,6 @@ class History:
     best: float | None = None
     rows_seen: int = 0
     peak_memory: int = 0
-    compiled: dict[str, float] | None = None
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f", best validation log-likelihood {self.best:.6g} nats"

@@ -1,80 +1,107 @@
-"""The loop under `fit`: budget, validation, checkpoints; and its two ways to advance."""
+"""The loop under `fit`: budget, validation, checkpoints."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
 from likely.contract.model import GenerativeModel
-from likely.contract.training import Batch, Objective, Recipe
-from likely.core.errors import DivergenceError, EstimateWarning
+from likely.contract.training import Batch
+from likely.core.errors import EstimateWarning
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
-from likely.core.runtime import fast_products
-from likely.data import Data
 from likely.fitting import memory, processes
-from likely.fitting.compiling import Compilation
-from likely.fitting.folder import Run
+from likely.fitting.folder import RunFolder
 from likely.fitting.history import History
+from likely.fitting.minutes import Minutes
+from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
+from likely.fitting.sources import VALID_SEED, Source
 
-PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
-VALID_ENTRIES = 1 << 19  # numbers that one validation scores
-VALID_SEED = 0x5EED  # of the noise in every validation
-LEAST_BETWEEN, MOST_BETWEEN = 50, 500  # steps between validations: an epoch, within these bounds
-WARM_UP = 100  # steps in which the learning rate rises, or a twentieth of the budget
 PATIENCE = 10  # validations without a better score before the rate falls, without a budget
-REDUCTIONS = 2  # how often it falls, each time to a third, before training stops
-LONGEST = 200_000  # steps, without a budget
+MAX_STEPS = 200_000  # without a budget
 LOST_CAUSE = 0.3  # part of a budget without a better score after which training stops
-HOPELESS = 20  # steps skipped in a row before a run is given up
-TIMED = 0.05  # part of the minutes after which they are turned into a number of steps
-
 
 Watch = Callable[[GenerativeModel], dict[str, float]]
 
 
+@dataclass
+class State:
+    """All numbers that the next advance depends on, beyond weights and generators.
+
+    Attributes
+    ----------
+    total : int, optional
+        Number of all advances, once known.
+    length, shift : float
+        The progress after a advances is (a − shift)/length: a/total, unless `total` changes on the way,
+        which bends it and does not break it.
+    sums : dict
+        Of each training loss since the last row of the history: sum and count.
+    """
+
+    history: History = field(default_factory=History)
+    advances: int = 0
+    total: int | None = None
+    length: float = 0.0
+    shift: float = 0.0
+    validating: float = 0.0  # seconds, of all validations …
+    last_validation: float = 0.0  # … and of the last
+    measured: tuple[int, float, float] = (0, 0.0, 0.0)  # of `Minutes`
+    best: dict[str, Tensor] | None = None
+    best_at: int = 0
+    stopped: bool = False
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    # Of training by gradients.
+    stage: int = 0
+    factor: float = 1.0  # of the rate, without a budget
+    reductions: int = 0
+    rollbacks: int = 0  # seen so far
+    skipped_in_row: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def progress(self) -> float:
+        """Part of the budget that is spent."""
+        return (self.advances - self.shift) / self.length if self.length else 0.0
+
+    def plan_for(self, total: int) -> None:
+        """Set the number of all advances; what is left of the progress is spread over those to come."""
+        done, left = self.progress, total - self.advances
+        self.total = total
+        if left > 0 and done < 1:
+            self.length = left / (1 - done) if done else total
+            self.shift = self.advances - done * self.length if done else 0.0
+
+
 class Loop:
-    """One fit, and everything that its next step depends on.
+    """One fit.
 
     A subclass says what one advance is: a step of gradient descent, or a pass over the data.
     Progress through a budget is counted in advances.
     """
 
+    validate_every = 1  # advances
+
     def __init__(
         self,
         model: GenerativeModel,
-        data: Data,
+        source: Source,
+        plan: Plan,
         fabric: Fabric,
-        recipe: Recipe,
-        seed: int,
-        early_stopping: bool,
         watch: Watch | None = None,
-        compile: bool = False,
     ) -> None:
-        self.model, self.data, self.fabric, self.recipe = model, data, fabric, recipe
-        self.seed, self.early_stopping, self.watch = seed, early_stopping, watch
-        self.compile = compile
-        self.history = History()
-        self.total: int | None = None  # advances, once known
-        self.advances = 0
-        self.minutes: float | None = None
-        self.timed_from = 0, 0.0  # advances and seconds after which advances take their usual time
-        self.decision: tuple[int, int] | None = None  # total, and the advance at which it was fixed
-        self.best: dict[str, Tensor] | None = None
-        self.best_at = 0
-        self.stopped = False
-        self.sums: dict[str, list[float]] = {}  # of losses since the last row: sum and count
+        self.model, self.source, self.plan = model, source, plan
+        self.fabric, self.watch = fabric, watch
+        self.state = State()
+        self.minutes = None if plan.minutes is None else Minutes(60 * plan.minutes)
         self.order: tuple[int, Tensor] | None = None  # an epoch, and the order of its rows
         self.valid: Batch | None = None
 
@@ -82,14 +109,11 @@ class Loop:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Full batches; the rows that are left over differ from epoch to epoch."""
-        return max(1, len(self.data.train) // self.recipe.batch)
+        """Number of batches in an epoch."""
+        raise NotImplementedError
 
-    between = 1  # advances between validations
-    warming = False  # whether advances still take longer than they will
-
-    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
-        """Turn the budget into a number of advances; minutes follow once advances are timed."""
+    def total(self) -> int | None:
+        """The number of advances in the budget, if it is known from the start."""
         raise NotImplementedError
 
     def begin(self) -> None:
@@ -99,12 +123,12 @@ class Loop:
         """Take one step or pass."""
         raise NotImplementedError
 
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs, beyond what every loop keeps."""
+    def more_state(self) -> dict[str, Any]:
+        """What `restore_more` needs: state of optimizers, say."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+    def restore_more(self, state: dict[str, Any]) -> None:
+        """Resume from what `more_state` gave."""
 
     @property
     def scored(self) -> GenerativeModel:
@@ -115,122 +139,124 @@ class Loop:
         """The learning rate of the next advance."""
         return 0.0
 
-    def progress(self) -> float:
-        """Part of the budget that is spent."""
-        return self.advances / self.total if self.total else 0.0
-
     def worse(self) -> bool:
         """Called when validation has not improved; whether to stop."""
-        patience = PATIENCE * self.between
-        if self.total is not None:
-            patience = max(patience, math.ceil(LOST_CAUSE * self.total))
-        return self.advances - self.best_at >= patience
+        patience = PATIENCE * self.validate_every
+        if self.state.total is not None:
+            patience = max(patience, math.ceil(LOST_CAUSE * self.state.total))
+        return self.state.advances - self.state.best_at >= patience
 
     # The loop.
 
-    def run(self, run: Run | None, bar: Progress) -> History:
+    def run(self, folder: RunFolder | None, bar: Progress) -> History:
         """Train until the budget is spent, validation has stopped improving, or EM has converged."""
         device = self.fabric.device
         self.model.to(device)
-        state = None if run is None else processes.first(self.fabric, run.read_state)
-        self.valid = self.data.valid.subset(VALID_ENTRIES, VALID_SEED).to(device)
-        if state is None:
-            if run is not None:
-                run.write_plan(advances=self.total, decided_at=0)
+        checkpoint = None if folder is None else processes.first(self.fabric, folder.read_state)
+        self.valid = self.source.valid().to(device)
+        if checkpoint is None:
+            if folder is not None:
+                folder.write_decisions(folder.decisions)
+            if (total := self.total()) is not None:
+                self.state.plan_for(total)
             self.model.load_training_state({})
             if not self.model.prepared:
-                self.model.prepare(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
+                self.model.prepare(self.source.prepare(self.plan.seed).to(device))
             processes.share_weights(self.fabric, self.model)
             self.begin()
         else:
-            self.begin()
-            self._restore(state)
-            assert run is not None
-            if self.minutes is not None and run.plan["advances"] is not None:
-                self.decision = run.plan["advances"], run.plan["decided_at"]
-                self._settle_minutes(run)
-        if run is not None:
-            run.save(self._state(), self.history)
-        started = time.perf_counter() - self.history.seconds
+            self._restore(checkpoint)
+        if folder is not None:
+            if self.minutes is not None:
+                self.minutes.decisions = list(folder.decisions)
+            folder.save(self._checkpoint(), self.state.history)
+        state = self.state
+        started = time.perf_counter() - state.history.seconds
         self.model.train()
         while not self._finished():
             self.advance()
-            self.advances += 1
-            self.history.seconds, due = processes.agree(
-                self.fabric, time.perf_counter() - started, run is not None and run.due()
+            state.advances += 1
+            state.history.seconds, due = processes.agree(
+                self.fabric, time.perf_counter() - started, folder is not None and folder.due()
             )
-            if self.advances % self.between == 0 or self.advances == self.total:
+            self._settle_minutes(folder)
+            if state.advances % self.validate_every == 0 or state.advances == state.total:
                 self._validate()
-                if run is not None:
-                    run.show(self.history.rows[-1])
-            self._settle_minutes(run)
-            if run is not None and due:
-                run.save(self._state(), self.history)
-            bar.show(
-                self.advances, self.total, self.history.rows[-1] if self.history.rows else None
-            )
-        if self.best is not None and self.early_stopping:
-            self.model.load_state_dict(self.best)
+                _, seconds = processes.agree(self.fabric, 0.0, time.perf_counter() - started)
+                state.last_validation = seconds - state.history.seconds
+                state.validating += state.last_validation
+                if folder is not None:
+                    folder.show(state.history.rows[-1])
+            if folder is not None and due:
+                folder.save(self._checkpoint(), state.history)
+            rows = state.history.rows
+            bar.show(state.advances, state.total, rows[-1] if rows else None)
+        if state.best is not None and self.plan.early_stopping:
+            self.model.load_state_dict(state.best)
         else:
             self.model.load_state_dict(self.scored.state_dict())
         processes.share_weights(self.fabric, self.model)
         self.model.eval()
-        with seeded(self.seed, device):  # the same in all processes, and if it is done again
-            self.model.finish(self.data.train.subset(PREPARE_ENTRIES, self.seed).to(device))
-        self.history.seconds = time.perf_counter() - started
-        self.history.peak_memory = memory.peak()
-        if run is not None:
-            run.save(self._state(), self.history)
-            run.finish(self.model)
-        return self.history
+        with seeded(self.plan.seed, device):  # the same in all processes, and if it is done again
+            self.model.finish(self.source.prepare(self.plan.seed).to(device))
+        state.history.seconds = time.perf_counter() - started
+        state.history.peak_memory = memory.peak()
+        if folder is not None:
+            folder.save(self._checkpoint(), state.history)
+            folder.finish(self.model)
+        return state.history
 
     def _finished(self) -> bool:
-        return self.stopped or self.advances >= (LONGEST if self.total is None else self.total)
+        most = MAX_STEPS if self.state.total is None else self.state.total
+        return self.state.stopped or self.state.advances >= most
 
-    def _settle_minutes(self, run: Run | None) -> None:
-        """Once some advances and a validation are timed, fix how many advances the minutes allow."""
-        if self.minutes is None or self.total is not None:
+    def _settle_minutes(self, folder: RunFolder | None) -> None:
+        """Fix how many advances the minutes allow, or repeat what was decided here before."""
+        if (minutes := self.minutes) is None:
             return
-        budget, spent = 60 * self.minutes, self.history.seconds
-        if self.decision is None:
-            if self.warming:
-                self.timed_from = self.advances, spent
-            advances, seconds = self.advances - self.timed_from[0], spent - self.timed_from[1]
-            least = TIMED * budget * (1 if self.history.rows else 4)
-            if not advances or seconds < least:
-                return
-            left = max(0, int((budget - spent) * advances / seconds))
-            self.decision = self.advances + left, self.advances
-            if run is not None:
-                run.write_plan(advances=self.decision[0], decided_at=self.decision[1])
-        # A run that goes on from an older checkpoint takes the decision at the same advance.
-        if self.advances >= self.decision[1]:
-            self.total = self.decision[0]
+        state = self.state
+        total = minutes.replay(state.advances)
+        if total is None:
+            minutes.measured = state.measured
+            total = minutes.decide(
+                state.advances,
+                state.history.seconds,
+                state.validating,
+                state.last_validation,
+                self.validate_every,
+            )
+            state.measured = minutes.measured
+            if total is not None and folder is not None:
+                folder.write_decisions(minutes.decisions)
+        if total is not None:
+            state.plan_for(total)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; the order depends on seed and epoch only."""
         if self.order is None or self.order[0] != epoch:
-            self.order = (
-                epoch,
-                torch.as_tensor(self.data.train.order(self.seed * 1_000_003 + epoch)),
-            )
-        size = self.recipe.batch
+            order = self.source.order(self.plan.seed * 1_000_003 + epoch)
+            self.order = epoch, torch.as_tensor(order)
+        size = self.plan.batch
         for i in range(start, self.batches_per_epoch):
             index = processes.part(self.fabric, self.order[1][i * size : (i + 1) * size])
-            batch = self.data.train.rows(index).to(self.fabric.device)
-            batch.step = self.history.steps
+            batch = self.source.batch(index).to(self.fabric.device)
+            batch.step = self.state.history.steps
             batch.progress = self.progress()
             yield batch
 
+    def progress(self) -> float:
+        """What a batch is told of the progress through the budget."""
+        return self.state.progress
+
     def note(self, name: str, loss: float) -> None:
         """Remember a training loss for the next row of the history."""
-        sums = self.sums.setdefault(name, [0.0, 0.0])
+        sums = self.state.sums.setdefault(name, [0.0, 0.0])
         sums[0] += loss
         sums[1] += 1
 
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
-        scored, history = self.scored, self.history
+        scored, state, history = self.scored, self.state, self.state.history
         (score, doubt), watched = processes.first(
             self.fabric, lambda: (self._score(scored), self._watched(scored))
         )
@@ -239,23 +265,23 @@ class Loop:
                 "step": history.steps,
                 "epoch": history.steps / self.batches_per_epoch,
                 "seconds": round(history.seconds, 3),
-                **{name: total / count for name, (total, count) in self.sums.items()},
+                **{name: total / count for name, (total, count) in state.sums.items()},
                 "rate": self.rate(),
                 "skipped": history.skipped,
                 "valid": score,
                 **watched,
             }
         )
-        self.sums = {}
+        state.sums = {}
         if score is None or math.isnan(score):
             return
         # Of scores that their common error leaves open, the last counts: the best would be luck.
         if history.best is None or score > history.best - 2 * doubt:
             history.best = score if history.best is None else max(score, history.best)
-            self.best_at = self.advances
-            self.best = {k: v.detach().clone() for k, v in scored.state_dict().items()}
-        elif self.early_stopping and self.worse():
-            self.stopped = True
+            state.best_at = state.advances
+            state.best = {k: v.detach().clone() for k, v in scored.state_dict().items()}
+        elif self.plan.early_stopping and self.worse():
+            state.stopped = True
 
     def _score(self, model: GenerativeModel) -> tuple[float | None, float]:
         """Mean log-likelihood of the validation split, and the error that all rows share."""
@@ -282,7 +308,7 @@ class Loop:
 
     # Checkpoints.
 
-    def _state(self) -> dict[str, Any]:
+    def _checkpoint(self) -> dict[str, Any]:
         device = self.fabric.device
         own = {
             "training": self.model.training_state(),
@@ -291,231 +317,19 @@ class Loop:
         }
         return {
             "model": dict(self.model.state_dict()),
-            "history": vars(self.history),
-            "advances": self.advances,
-            "best": self.best,
-            "best_at": self.best_at,
-            "stopped": self.stopped,
-            "sums": self.sums,
-            "loop": self.state(),
+            "state": vars(self.state) | {"history": vars(self.state.history)},
+            "more": self.more_state(),
             "processes": processes.gather(self.fabric, own),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        own = state["processes"][self.fabric.global_rank]
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
+        numbers = checkpoint["state"]
+        self.state = State(**numbers | {"history": History(**numbers["history"])})
+        self.begin()
+        self.model.load_state_dict(checkpoint["model"])
+        own = checkpoint["processes"][self.fabric.global_rank]
         self.model.load_training_state(own["training"])
-        self.history = History(**state["history"])
-        for name in ("advances", "best", "best_at", "stopped", "sums"):
-            setattr(self, name, state[name])
-        self.load_state(state["loop"])
+        self.restore_more(checkpoint["more"])
         torch.set_rng_state(own["generator"])
         if own["device_generator"] is not None:
             torch.cuda.set_rng_state(own["device_generator"], self.fabric.device)
-
-
-class Gradients(Loop):
-    """Advances by a step of the recipe's optimizer for each objective."""
-
-    def begin(self) -> None:
-        self.objectives = list(self.model.objectives())
-        self.compilation = Compilation(self.objectives) if self.compile else None
-        self.optimizers = [self._optimizer(objective) for objective in self.objectives]
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.averaged = list(self.average.parameters()), list(self.model.parameters())
-        self.rows = min(self.recipe.batch, len(self.data.train))  # of a batch, over all processes
-        weight = self.data.train.weight
-        self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
-        self.skipped_in_row = {objective.name: 0 for objective in self.objectives}
-        self.factor = 1.0
-        self.taken_back = self.model.taken_back
-        self.reductions_left = REDUCTIONS
-        self.between = min(max(self.batches_per_epoch, LEAST_BETWEEN), MOST_BETWEEN)
-
-    def _optimizer(self, objective: Objective) -> torch.optim.Optimizer:
-        matrices = [p for p in objective.parameters if p.ndim > 1]
-        others = [p for p in objective.parameters if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        if self.recipe.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.recipe.rate, fused=True)
-        return torch.optim.AdamW(groups, lr=self.recipe.rate, betas=self.recipe.betas, fused=True)
-
-    @property
-    def warming(self) -> bool:  # type: ignore[override]
-        return self.compilation is not None and not self.compilation.done
-
-    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
-        self.total = epochs * self.batches_per_epoch if epochs is not None else steps
-        self.minutes = minutes
-
-    @property
-    def scored(self) -> GenerativeModel:
-        for averaged, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            averaged.copy_(current)
-        return self.average
-
-    def rate(self) -> float:
-        """Warm-up, then a cosine to zero over the budget, or reductions when validation stalls."""
-        warm_up = WARM_UP if self.total is None else max(1, min(WARM_UP, self.total // 20))
-        rising = min(1.0, (self.advances + 1) / warm_up)
-        if self.total is None:
-            return self.recipe.rate * rising * self.factor
-        return self.recipe.rate * rising * (1 + math.cos(math.pi * self.advances / self.total)) / 2
-
-    def progress(self) -> float:
-        """Part of the budget that is spent; without one, of the reductions of the rate."""
-        if self.total is None:
-            return 1 - self.reductions_left / REDUCTIONS
-        return super().progress()
-
-    def worse(self) -> bool:
-        if self.total is not None or self.minutes is not None:
-            return self.total is not None and super().worse()
-        if not super().worse():
-            return False
-        if not self.reductions_left:
-            return True
-        self.reductions_left -= 1
-        self.factor /= 3
-        self.best_at = self.advances
-        return False
-
-    def advance(self) -> None:
-        with self.compilation.step(self.history) if self.compilation else nullcontext():
-            self._step()
-
-    def _step(self) -> None:
-        history = self.history
-        epoch, start = divmod(history.steps, self.batches_per_epoch)
-        batch = next(self.batches(epoch, start))
-        share = len(batch) / self.rows
-        rate = self.rate()
-        for objective, optimizer in zip(self.objectives, self.optimizers, strict=True):
-            if history.steps % objective.every:
-                continue
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            for parameter in objective.parameters:
-                parameter.grad = None
-            with fast_products(self.fabric.device):
-                loss = self._loss(objective, batch)
-                self.fabric.backward(loss)
-            loss = processes.average_gradients(self.fabric, loss, objective.parameters, share)
-            norm = nn.utils.get_total_norm(
-                [p.grad for p in objective.parameters if p.grad is not None]
-            )
-            if not (math.isfinite(value := loss.item()) and math.isfinite(length := norm.item())):
-                self._skip(objective, batch)
-                continue
-            if length > self.recipe.clip:
-                nn.utils.clip_grads_with_norm_(objective.parameters, self.recipe.clip, norm)
-            optimizer.step()
-            if objective.after is not None:
-                objective.after()
-            self.note(objective.name, value)
-            self.skipped_in_row[objective.name] = 0
-        # The average of a young run forgets its start, and any run what it was taken back from.
-        decay = min(self.recipe.ema, (1 + self.advances) / (10 + self.advances))
-        if self.model.taken_back != self.taken_back:
-            self.taken_back, decay = self.model.taken_back, 0.0
-        get_ema_multi_avg_fn(decay)(*self.averaged, None)
-        history.steps += 1
-        history.rows_seen += self.rows
-
-    def _loss(self, objective: Objective, batch: Batch) -> Tensor:
-        with self.fabric.autocast():
-            loss = objective.loss(batch)
-        if loss.ndim == 0:
-            return loss
-        if batch.weight is None:
-            return loss.mean()
-        # Divided by the mean over all rows: a batch's own would take influence from heavy batches.
-        return (loss * batch.weight).mean() / self.mean_weight
-
-    def _skip(self, objective: Objective, batch: Batch) -> None:
-        self.history.skipped += 1
-        self.skipped_in_row[objective.name] += 1
-        if self.skipped_in_row[objective.name] >= HOPELESS:
-            raise DivergenceError(
-                f"objective {objective.name!r}: {HOPELESS} steps in a row up to step "
-                f"{self.history.steps} had a loss or gradient that is not finite; the first value "
-                f"that is not finite is in {self._culprit(objective, batch)}; "
-                "try a lower rate, a smaller clip, or look for outliers in the data"
-            )
-
-    def _culprit(self, objective: Objective, batch: Batch) -> str:
-        """The first layer whose output, or parameter whose value or gradient, is not finite."""
-        found: list[str] = []
-
-        def look(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                outputs = output if isinstance(output, tuple) else (output,)
-                if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
-                    found.append(name)
-
-            return hook
-
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                return f"parameter {name!r}"
-        hooks = [m.register_forward_hook(look(n)) for n, m in self.model.named_modules() if n]
-        try:
-            with torch.no_grad():
-                self._loss(objective, batch)
-        finally:
-            for handle in hooks:
-                handle.remove()
-        if found:
-            return f"the output of layer {found[0]!r}"
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None and not parameter.grad.isfinite().all():
-                return f"the gradient of {name!r}"
-        return "the loss itself"
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "average": dict(self.average.state_dict()),
-            "skipped_in_row": self.skipped_in_row,
-            "factor": self.factor,
-            "taken_back": self.taken_back,
-            "reductions_left": self.reductions_left,
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(stored)
-        self.average.load_state_dict(state["average"])
-        for name in ("skipped_in_row", "factor", "taken_back", "reductions_left"):
-            setattr(self, name, state[name])
-
-
-class Passes(Loop):
-    """Advances by a pass over all rows, for models that have an `epoch`."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return math.ceil(len(self.data.train) / self.recipe.batch)
-
-    def plan(self, steps: int | None, epochs: int | None, minutes: float | None) -> None:
-        self.total, self.minutes, self.steps = epochs, minutes, steps
-        if steps is not None:
-            self.total = math.ceil(steps / self.batches_per_epoch)
-
-    def advance(self) -> None:
-        left = math.inf if self.steps is None else self.steps - self.history.steps
-        for name, value in self.model.epoch(self._counted(left)).items():  # type: ignore[operator]
-            self.note(name, value)
-        self.stopped = getattr(self.model, "converged", False)
-
-    def _counted(self, left: float) -> Iterator[Batch]:
-        for i, batch in enumerate(self.batches(self.advances)):
-            if i >= left:
-                return
-            yield batch
-            self.history.steps += 1
-            self.history.rows_seen += len(batch)

@@ -18,7 +18,7 @@ from likely.core.columns import Column, Interval, Periodic, Positive
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
 from likely.core.random import seeded
-from likely.core.runtime import compiled, fast_products, keep_freed_memory, refuse_uncompilable
+from likely.core.runtime import check_compilable, compiled, fast_products, keep_freed_memory
 from likely.sampling.chain import Chain
 
 Energy = Callable[[Tensor], Tensor]
@@ -221,7 +221,7 @@ def compiled_gradients(energy: Energy) -> Gradients:
     gradient = compiled(torch.func.grad(value, has_aux=True))
 
     def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
-        with refuse_uncompilable("energy"):
+        with check_compilable("energy"):
             slope, e = gradient(x)
         return e, slope
 

@@ -338,7 +338,7 @@ def test_chains_without_an_energy_are_taken_back():
         next(model.network.parameters()).fill_(math.nan)
     with pytest.warns(UserWarning, match="diverged"):
         assert model.loss(Batch(x)).isfinite().all()
-    assert model.taken_back == 1
+    assert model.rollback_count == 1
     for now, then in zip(model.network.parameters(), before, strict=True):
         assert torch.equal(now, then)
 

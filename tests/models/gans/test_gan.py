@@ -370,7 +370,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(name, tmp_path, monk
         critic.loss = counted
         return [critic, generator]
 
-    monkeypatch.setattr("likely.fitting.folder.LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.MIN_INTERVAL", 0.0)
     monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
     twin.objectives = stopping
     with pytest.raises(Stop):

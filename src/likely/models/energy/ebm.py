@@ -191,7 +191,7 @@ class EBM(Unnormalised):
         return Kind.ESTIMATE
 
     @property
-    def taken_back(self) -> int:  # type: ignore[override]
+    def rollback_count(self) -> int:  # type: ignore[override]
         return self.rollbacks.count
 
     # The energy, in coordinates u of the base.

@@ -1,0 +1,95 @@
+"""Plan: everything that a fit is asked to do, checked once; its fields are the run's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_type_hints
+
+from torch.nn.utils.parametrize import is_parametrized
+
+from likely.contract.abilities import FitsByEpochs
+from likely.contract.model import GenerativeModel
+from likely.contract.options import NonNegativeInt, Positive, check_values
+from likely.contract.training import Recipe
+from likely.core.errors import LikelyError
+
+BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
+
+
+@dataclass(frozen=True)
+class Plan(Recipe):
+    """The options of `fit`, all decided, on top of what a family recommends.
+
+    Raises
+    ------
+    LikelyError
+        If an option is out of range, or there are two budgets.
+    """
+
+    epochs: int | None = None
+    minutes: Positive | None = None
+    seed: NonNegativeInt = 0
+    early_stopping: bool = True
+    device: str = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        check_values("fit", vars(self), get_type_hints(type(self), include_extras=True), {})
+        one_budget(self.steps, self.epochs, self.minutes)
+
+    @classmethod
+    def of(cls, model: GenerativeModel, rows: int, options: dict[str, Any]) -> Self:
+        """The plan of a model's fit to so many rows: given options, and defaults for those that are None.
+
+        Raises
+        ------
+        LikelyError
+            If an option is out of range, or not for this model.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        recipe = asdict(model.recipe)
+        recipe["batch"] = min(
+            recipe["batch"], max(32, rows // 8), max(16, BATCH_ENTRIES // model.domain.size)
+        )
+        if given.keys() & {"epochs", "minutes"}:
+            recipe["steps"] = None  # a family's own budget is for those who name none
+        plan = cls(**recipe | given)
+        plan._check_model(model, rows)
+        return plan
+
+    def _check_model(self, model: GenerativeModel, rows: int) -> None:
+        if self.devices > 1 and any(is_parametrized(module) for module in model.modules()):
+            raise LikelyError(
+                "a parametrised model (spectral_norm=True) trains in one process: devices=1"
+            )
+        for option, on in (("devices", self.devices > 1), ("compile", self.compile)):
+            if on and isinstance(model, FitsByEpochs):
+                raise LikelyError(
+                    f"{type(model).__name__} is not trained by gradients: leave out {option}"
+                )
+        if self.compile and model.derivative_in_loss:
+            raise LikelyError(
+                "compile: torch.compile cannot follow the derivative in this model's loss"
+            )
+        if min(self.batch, rows) < self.devices:
+            raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
+
+    def configuration(self) -> dict[str, Any]:
+        """What makes a run what it is: where it computes is left out."""
+        fields = asdict(self)
+        del fields["device"]
+        return fields
+
+
+def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:
+    """The budget that is given, by its unit, if any; a `LikelyError` for two, or one of 0 or less."""
+    units = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    budget = {unit: value for unit, value in units.items() if value is not None}
+    if len(budget) > 1:
+        raise LikelyError("give one budget: steps, epochs or minutes")
+    for unit, value in budget.items():
+        if not value > 0:
+            raise LikelyError(f"{unit} must be above 0, not {value}")
+    return budget

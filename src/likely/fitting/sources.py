@@ -1,0 +1,59 @@
+"""Sources: where the batches of a fit come from."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from likely.contract.training import Batch
+from likely.data import Data
+
+PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
+VALID_ENTRIES = 1 << 19  # numbers that one validation scores
+VALID_SEED = 0x5EED  # of the noise in every validation
+
+
+class Source(Protocol):
+    """What the loop asks for."""
+
+    mean_weight: float  # over all training rows
+
+    def __len__(self) -> int:
+        """Number of training rows."""
+
+    def order(self, seed: int) -> Tensor:
+        """The order in which an epoch visits the rows."""
+
+    def batch(self, index: Tensor) -> Batch:
+        """Some training rows."""
+
+    def prepare(self, seed: int) -> Batch:
+        """Rows for `GenerativeModel.prepare` and `finish`."""
+
+    def valid(self) -> Batch:
+        """Rows that are scored at each validation."""
+
+
+class Rows:
+    """The rows of a data set, in its splits for training and validation."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        weight = data.train.weight
+        self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
+
+    def __len__(self) -> int:
+        return len(self.data.train)
+
+    def order(self, seed: int) -> Tensor:
+        return self.data.train.order(seed)
+
+    def batch(self, index: Tensor) -> Batch:
+        return self.data.train.rows(index)
+
+    def prepare(self, seed: int) -> Batch:
+        return self.data.train.subset(PREPARE_ENTRIES, seed)
+
+    def valid(self) -> Batch:
+        return self.data.valid.subset(VALID_ENTRIES, VALID_SEED)
