@@ -2,7 +2,7 @@
 
 Float32; Adam (fused) on the same standard normal rows; a training step is the loss, its gradient and the
 update, written as the same plain loop for each library. Ours is `model.loss` under
-`core.precision.fast_products`, as in `fit`, without its clipping and averaged weights, and without the jitter
+`core.runtime.fast_products`, as in `fit`, without its clipping and averaged weights, and without the jitter
 that the spline flow adds by default. In the rows called compiled, our loss goes through `torch.compile`, as
 with `fit(compile=True)`, and so does that of "zuko, compiled"; flowjax is always compiled. The goals are read
 at 512 rows.

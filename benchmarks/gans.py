@@ -1,7 +1,7 @@
 """Generative adversarial networks: a step of both players, with the gradient penalty on the critic.
 
 Wasserstein GAN over 64 columns, three hidden layers of 128, batch 256, Adam (fused). Ours is the losses of
-the model under `core.precision.fast_products`, as in `fit`, without its clipping and averaged weights.
+the model under `core.runtime.fast_products`, as in `fit`, without its clipping and averaged weights.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def plain(flow: nn.Module) -> tuple[Step, nn.Module]:
 def as_fit(flow: nn.Module) -> tuple[Step, nn.Module]:
     """What `likely.fit` does, and the averaged weights."""
     import likely as lk
-    from likely.fitting.loop import WARM_UP
+    from likely.fitting.gradients import WARM_UP
 
     ours = lk.make("nsf", lk.reals(D))
     recipe, jitter = ours.recipe, ours.jitter

@@ -28,8 +28,8 @@ from likely.report.pictures import INK, PALETTE, REAL, STYLE
 GAUSSIAN = scipy.stats.norm(1, 2)
 BETA = scipy.stats.beta(0.7, 0.7)
 TARGETS = {
-    "Gaussian": (lk.truth.gaussian(mean=[1.0], covariance=[[4.0]]), GAUSSIAN),
-    "Beta(0.7, 0.7)": (lk.truth.beta(0.7, 0.7), BETA),
+    "Gaussian": (lk.targets.gaussian(mean=[1.0], covariance=[[4.0]]), GAUSSIAN),
+    "Beta(0.7, 0.7)": (lk.targets.beta(0.7, 0.7), BETA),
 }
 ROWS = 50_000  # to learn from, a fifth of them held out
 DRAWS = 100_000  # to measure

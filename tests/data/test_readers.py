@@ -280,7 +280,7 @@ def test_an_empty_cell_in_the_first_line_makes_no_header(tmp_path, first, second
 
 
 def test_target_keeps_its_truth():
-    target = lk.truth.target("rings")
+    target = lk.targets.target("rings")
     data = load_data(target, seed=3)
     again, other = load_data(target, seed=3), load_data(target, seed=4)
     assert data.truth is target

@@ -17,7 +17,7 @@ KILLS = 20
 
 @pytest.mark.slow
 def test_killed_runs_end_with_the_same_bits(tmp_path):
-    np.save(tmp_path / "x.npy", lk.truth.rings().sample(20_000, 0))
+    np.save(tmp_path / "x.npy", lk.targets.rings().sample(20_000, 0))
 
     def fit(out):
         command = [sys.executable, "-m", "likely", "fit", str(tmp_path / "x.npy")]

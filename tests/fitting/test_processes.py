@@ -243,7 +243,7 @@ class Mine(lk.flows.MAF):
         return super().loss(batch) * factor
 
 factor = 1.0
-lk.core.registry.register("mine", title="", density="", constraint="", paper="")(Mine)
+lk.register("mine", title="", density="", constraint="", paper="")(Mine)
 x = torch.randn(1000, 2)
 data = lk.Data(lk.reals(2), lk.data.Split(x), lk.data.Split(x), lk.data.Split(x))
 model = lk.make("mine", data.domain, transforms=1, hidden=(8,), seed=0)
@@ -277,7 +277,7 @@ def group_exists(leader):
 
 @pytest.mark.slow
 def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path):
-    np.save(tmp_path / "x.npy", lk.truth.rings().sample(5000, 0))
+    np.save(tmp_path / "x.npy", lk.targets.rings().sample(5000, 0))
 
     def fit(out):
         command = [sys.executable, "-m", "likely", "fit", tmp_path / "x.npy", "--model", "nsf"]

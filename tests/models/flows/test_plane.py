@@ -18,7 +18,7 @@ def divergence_of(model, truth):
     ("name", "most"), [("nice", 0.12), ("realnvp", 0.02), ("maf", 0.02), ("iaf", 0.02)]
 )
 def test_affine_flows_on_a_correlated_gaussian(name, most):
-    truth = lk.truth.gaussian_mixture([1.0], [[3.0, -1.0]], [[[2.0, 0.9], [0.9, 0.5]]])
+    truth = lk.targets.gaussian_mixture([1.0], [[3.0, -1.0]], [[[2.0, 0.9], [0.9, 0.5]]])
     data = lk.load_data(truth.sample(8000, 0))
     model = lk.make(name, data.domain, transforms=4, hidden=(32,), seed=0)
     lk.fit(model, data, steps=250)
@@ -31,7 +31,7 @@ def test_affine_flows_on_a_correlated_gaussian(name, most):
     ("name", "most"), [("nice", 0.8), ("realnvp", 0.25), ("maf", 0.25), ("iaf", 0.25)]
 )
 def test_affine_flows_on_eight_gaussians(name, most):
-    truth = lk.truth.target("eight-gaussians")
+    truth = lk.targets.target("eight-gaussians")
     data = lk.load_data(truth.sample(20_000, 0))
     model = lk.make(name, data.domain, seed=0)
     lk.fit(model, data, steps=1500)
@@ -44,7 +44,7 @@ def test_affine_flows_on_eight_gaussians(name, most):
     ("name", "most"), [("eight-gaussians", 0.02), ("rings", 0.03), ("checkerboard", 0.055)]
 )
 def test_splines_at_their_defaults_after_two_minutes(name, most):
-    truth = lk.truth.target(name)
+    truth = lk.targets.target(name)
     data = lk.load_data(truth.sample(20_000, 0))  # 16,000 of them to train
     model = lk.make("nsf", data.domain, seed=0)
     lk.fit(model, data, minutes=2)

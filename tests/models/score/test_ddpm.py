@@ -191,7 +191,7 @@ def test_log_mass_in_the_tails():
 
 
 def test_both_weightings_learn():
-    data = lk.load_data(lk.truth.eight_gaussians().sample(4000, 0).float())
+    data = lk.load_data(lk.targets.eight_gaussians().sample(4000, 0).float())
     for weighting in ("simple", "bound"):
         model = lk.make("ddpm", data.domain, weighting=weighting, hidden=(64, 64), seed=0)
         lk.fit(model, data, steps=400)

@@ -238,7 +238,7 @@ def test_density_has_unit_mass_and_the_ode_draws_from_it():
     ],
 )
 def test_targets_in_the_plane(name, half, cells, rows, edges):
-    target = lk.truth.target(name)
+    target = lk.targets.target(name)
     model = model_of(target.sample(rows, 0), 3000, tolerance=1e-4, edges=edges)
     divergence = forward_kl(model, target, draws=20_000, seed=12345)
     assert divergence.mean().value < 0.02
