@@ -1,0 +1,99 @@
+"""Heads of columns of few values: a Bernoulli distribution, and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from likely.contract.views import cosine_basis
+from likely.core.columns import Binary, Discrete
+from likely.nets.heads.base import ALL, Head, choose
+
+PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
+
+
+class Bernoulli(Head):
+    """Two values; the output is the logit of the upper one."""
+
+    low: Tensor
+    step: Tensor
+
+    def __init__(self, columns: Sequence[Binary], components: int) -> None:
+        super().__init__()
+        self.size = 1
+        low, step = [float(c.low) for c in columns], [float(c.step) for c in columns]
+        self.register_buffer("low", torch.tensor(low), persistent=False)
+        self.register_buffer("step", torch.tensor(step), persistent=False)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        upper = weight @ (x > self.low).to(weight)
+        lower = weight.sum() - upper
+        return ((upper + PSEUDOCOUNT) / (lower + PSEUDOCOUNT)).log()[:, None]
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        code = (x > self.low[at]).to(outputs)
+        return -F.binary_cross_entropy_with_logits(outputs[..., 0], code, reduction="none")
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        probability = outputs[..., 0].sigmoid()
+        code = torch.rand_like(probability) < probability
+        return self.low[at] + self.step[at] * code
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.low + self.step * outputs[..., 0].sigmoid()
+
+
+class Softmax(Head):
+    """Finitely many values of one kind of column; the outputs are their logits."""
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__()
+        self.levels = self.size = columns[0].levels or 0
+        self.low, self.step = columns[0].low, columns[0].step
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Logits of all levels."""
+        return outputs
+
+    def code(self, x: Tensor) -> Tensor:
+        """Which of the levels, counted from 0, each value is."""
+        return (x.long() - self.low) // self.step
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        counts = weight.new_full((x.shape[1], self.levels), PSEUDOCOUNT)
+        return counts.scatter_add_(1, self.code(x).T, weight.expand(x.shape[1], -1)).log()
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, code = self.logits(outputs).flatten(0, 1), self.code(x).flatten()
+        return -F.cross_entropy(logits, code, reduction="none").view(x.shape)
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        return (self.low + self.step * choose(self.logits(outputs))).to(outputs)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return (self.low + self.step * self.logits(outputs).argmax(-1)).to(outputs)
+
+
+class OrderedSoftmax(Softmax):
+    """The same for ordered levels; the outputs are the logits' coefficients in `cosine_basis`."""
+
+    basis: Tensor
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__(columns, components)
+        self.size = self.levels - 1
+        self.register_buffer("basis", cosine_basis(self.levels), persistent=False)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs @ self.basis.T
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        # The basis is orthogonal, and also to the constant, which has no effect.
+        return super().initial(x, weight) @ (self.basis / self.basis.square().sum(0)).to(weight)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        level = torch.arange(self.levels, device=outputs.device).to(outputs)
+        return self.logits(outputs).softmax(-1) @ level

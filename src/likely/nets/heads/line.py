@@ -1,0 +1,244 @@
+"""Heads of columns on a line: densities on it, and bijections to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.contract.views import LOG_TWO_PI, resolving, weighted_moments
+from likely.core.columns import Column, Discrete, Interval
+from likely.nets.heads.base import ALL, NARROWEST, Head, Mixture, bounds_of, kernels
+
+EAGER = 10.0  # steps of Adam have a set length: a width that moves ten times as far keeps up
+
+
+class Line(Head):
+    """Densities on the standardised scale z = (g(x) − shift)/scale.
+
+        log p(x) = log p(z) + log g'(x) − log scale
+
+    g is a bijection to the line: the identity here, another one in `Logarithm` and `Logit`.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        self.columns = columns
+        self.register_buffer("shift", torch.zeros(len(columns)))
+        self.register_buffer("scale", torch.ones(len(columns)))
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """The bijection g, and log g'."""
+        return x, torch.zeros_like(x)
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        """The inverse of g, inside the support also where it rounds."""
+        return y
+
+    def standardised(self, x: Tensor, outputs: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """z and log dz/dx, in the type of the outputs."""
+        y, log_slope = self.to_line(x, at)
+        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)
+        return z, log_slope.to(outputs) - self.scale[at].log()
+
+    def original(self, z: Tensor, at: slice = ALL) -> Tensor:
+        """The entries whose standardised values are z, in float64."""
+        return self.from_line(z.double() * self.scale[at] + self.shift[at], at)
+
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        shift, scale = self.shift.double(), self.scale.double()
+        return resolving(dtype, self.from_line(shift - scale), self.from_line(shift + scale))
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        shift, scale = weighted_moments(self.to_line(x)[0], weight)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+
+
+class Logarithm(Line):
+    """Half-lines: g(x) = log x."""
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        y = x.log()
+        return y, -y
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        info = torch.finfo(self.shift.dtype)  # draws may be rounded to the type of the model
+        return y.exp().clamp(info.tiny, info.max)
+
+
+class Logit(Line):
+    """Intervals: g(x) = log (x − a)/(b − x).
+
+    A logistic of scale 1 is then uniform, and densities are like a power of the distance from a
+    bound. They are constant nearer to a bound than floating point resolves.
+    """
+
+    columns: Sequence[Interval]
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        low, high = bounds_of(self.columns[at], x)
+        width = high - low
+        y = ((x - low) / width).logit(torch.finfo(width.dtype).eps)
+        return y, -F.logsigmoid(y) - F.logsigmoid(-y) - width.log()
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        low, high = bounds_of(self.columns[at], y)
+        return torch.lerp(low, high, y.sigmoid()).clamp(low, high)
+
+
+class Logistics(Line, Mixture):
+    """Mixtures of logistic distributions, log p(z) = log Σ_k π_k σ'((z − μ_k)/s_k)/s_k.
+
+    The outputs are the logits of π, the means μ and log s (bounded softly from below).
+    """
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__(columns)
+        self.components, self.size = components, 3 * components
+
+    def parameters_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, μ and log s."""
+        logits, means, raw = super().parameters_of(outputs)
+        return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        z = (self.to_line(x)[0] - self.shift) / self.scale
+        means, widths = kernels(z, weight, self.components)
+        return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, means, log_scales = self.parameters_of(outputs)
+        z, log_det = self.standardised(x, outputs, at)
+        t = (z[..., None] - means) * (-log_scales).exp()
+        return self.mixed(logits, F.logsigmoid(t) + F.logsigmoid(-t) - log_scales) + log_det
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        mean, log_scale = self.chosen(outputs)
+        u = torch.rand_like(mean)
+        return self.original(mean + log_scale.exp() * u.logit(torch.finfo(u.dtype).eps), at)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        logits, means, _ = self.parameters_of(outputs)
+        return self.original((logits.softmax(-1) * means).sum(-1))
+
+
+class LogLogistics(Logarithm, Logistics):
+    """The same on a half-line."""
+
+
+class LogitLogistics(Logit, Logistics):
+    """The same on an interval."""
+
+
+class Gaussian(Line):
+    """Normal distributions, p(z) = N(z; μ, s²): μ is the output, s is one number for each column.
+
+    s is learnt, unless `fix` sets it.
+    """
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__(columns)
+        self.size = 1
+        self.width = nn.Parameter(torch.zeros(len(columns)))  # log s, in units of `EAGER`
+
+    def fix(self, scale: float) -> None:
+        """Set s, above `NARROWEST`, for all columns, and learn it no longer."""
+        self.width.requires_grad_(False).fill_(math.log(scale - NARROWEST) / EAGER)
+
+    def widths(self) -> Tensor:
+        """s of each column, at least about `NARROWEST`."""
+        return (EAGER * self.width).exp() + NARROWEST
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        return weight.new_zeros(x.shape[1], 1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        z, log_det = self.standardised(x, outputs, at)
+        s = self.widths()[at]
+        t = (z - outputs[..., 0]) / s
+        return -(t.square() + LOG_TWO_PI) / 2 - s.log() + log_det
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        mean = outputs[..., 0]
+        return self.original(mean + self.widths()[at] * torch.randn_like(mean), at)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.original(outputs[..., 0])
+
+
+class LogGaussian(Logarithm, Gaussian):
+    """The same on a half-line."""
+
+
+class LogitGaussian(Logit, Gaussian):
+    """The same on an interval."""
+
+
+class DiscretisedLogistics(Logistics):
+    """Mixtures of logistics that are integrated over cells around the whole numbers.
+
+        P(x) = Σ_k π_k (σ((z(x + ½) − μ_k)/s_k) − σ((z(x − ½) − μ_k)/s_k))
+
+    The first and the last cell extend to infinity (Salimans, Karpathy, Chen & Kingma, PixelCNN++
+    (2017), arXiv:1701.05517, eq. 2). Differences are taken in logarithms, without cancellation:
+    σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}).
+    """
+
+    top: Tensor
+
+    def __init__(self, columns: Sequence[Discrete], components: int) -> None:
+        super().__init__(columns, components)
+        top = torch.tensor([math.inf if c.levels is None else c.levels - 1.0 for c in columns])
+        self.register_buffer("top", top, persistent=False)
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower edge of a cell on the line, and its width."""
+        return x - 0.5, torch.ones_like(x)
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        super().prepare(_spread(x), weight)
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super().initial(_spread(x), weight)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        logits, means, log_scales = self.parameters_of(outputs)
+        x = x.to(outputs)
+        first, last = (x <= 0)[..., None], (x >= self.top[at])[..., None]
+        y, width = self.cell(x)
+        factor = (-log_scales).exp()
+        a = (((y - self.shift[at]) / self.scale[at])[..., None] - means) * factor
+        gap = (width / self.scale[at])[..., None] * factor
+        above = torch.where(first, 0.0, F.logsigmoid(-a))
+        below = torch.where(last, 0.0, F.logsigmoid(a + gap))
+        between = torch.where(first | last, 0.0, (-torch.expm1(-gap)).log())
+        return self.mixed(logits, above + below + between)
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        return (super().sample(outputs, at) + 0.5).floor().clamp_min(0).minimum(self.top[at])
+
+
+class DiscretisedLogLogistics(DiscretisedLogistics):
+    """The same for counts, with edges at log(x + ½)."""
+
+    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        y = x.log1p()
+        return y, -y
+
+    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+        return y.expm1().clamp_max(2.0**62)  # int64 holds it
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Whole numbers spread over their cells."""
+    return x + torch.rand(x.shape, device=x.device) - 0.5
