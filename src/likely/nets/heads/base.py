@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from likely.core.columns import Interval
+from likely.core.columns import Column, Interval
 
 ALL = slice(None)
 NARROWEST = 1e-4  # least width of a component: without one, a density could grow without bound
@@ -24,6 +25,11 @@ class Head(nn.Module):
     size: int  # outputs of a column
     entries: Tensor  # which entries of the domain the columns are, shape (columns,)
     slots: Tensor  # where their outputs stand, shape (columns, size)
+
+    @staticmethod
+    def shared(column: Column) -> Any:
+        """What columns must share to stand in one head of this class."""
+        return None
 
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         """Take scales from rows of the training split."""

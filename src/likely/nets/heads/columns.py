@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,59 +18,38 @@ from likely.core.columns import (
     Count,
     Discrete,
     Integer,
-    Interval,
     Periodic,
-    Positive,
 )
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
 from likely.nets.heads.base import Head
 from likely.nets.heads.circle import VonMises
 from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
-from likely.nets.heads.line import (
-    DiscretisedLogistics,
-    DiscretisedLogLogistics,
-    Gaussian,
-    LogGaussian,
-    Logistics,
-    LogitGaussian,
-    LogitLogistics,
-    LogLogistics,
-)
+from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
 
 
 def mixture_head(column: Column) -> type[Head] | None:
-    """The head of a column in the table above."""
+    """The head of a column in the table of `likely.nets.heads`."""
     match column:
         case Constant() | Discrete(levels=1):
             return None
         case Binary():
             return Bernoulli
-        case Count():
-            return DiscretisedLogLogistics
         case Integer():
             return OrderedSoftmax if has_few_levels(column) else DiscretisedLogistics
+        case Count():
+            return DiscretisedLogistics
         case Discrete():
             return Softmax
         case Periodic():
             return VonMises
-        case Interval():
-            return LogitLogistics
-        case Positive():
-            return LogLogistics
     return Logistics
 
 
 def simple_head(column: Column) -> type[Head] | None:
     """The same with a Gaussian on the line instead of a mixture of logistics."""
-    match column:
-        case Constant() | Discrete() | Periodic():
-            return mixture_head(column)
-        case Interval():
-            return LogitGaussian
-        case Positive():
-            return LogGaussian
-    return Gaussian
+    head = mixture_head(column)
+    return Gaussian if head is Logistics else head
 
 
 class ColumnHeads(nn.Module):
@@ -103,11 +83,10 @@ class ColumnHeads(nn.Module):
             raise LikelyError(f"components must be at least 1, not {components}")
         self.domain = domain
         self._anchor: list[float] = domain.anchor.flatten().tolist()  # holds the constants
-        members: dict[tuple[type[Head], int | None], list[int]] = {}
+        members: dict[tuple[type[Head], Any], list[int]] = {}
         for column, index in domain.groups:
             if (kind := head_of(column)) is not None:
-                levels = getattr(column, "levels", None) if issubclass(kind, Softmax) else None
-                members.setdefault((kind, levels), []).extend(index)
+                members.setdefault((kind, kind.shared(column)), []).extend(index)
         if not members:
             raise DomainError("every column of the data is constant: there is nothing to learn")
         self.heads: Sequence[Head] = nn.ModuleList(  # type: ignore[assignment]

@@ -54,6 +54,10 @@ class Softmax(Head):
         self.levels = self.size = columns[0].levels or 0
         self.low, self.step = columns[0].low, columns[0].step
 
+    @staticmethod
+    def shared(column: Discrete) -> int | None:  # type: ignore[override]
+        return column.levels
+
     def logits(self, outputs: Tensor) -> Tensor:
         """Logits of all levels."""
         return outputs

@@ -10,70 +10,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract.views import LOG_TWO_PI, resolving, weighted_moments
-from likely.core.columns import Column, Discrete, Interval
+from likely.core.columns import Column, Count, Discrete, Interval, Positive
 from likely.nets.heads.base import ALL, NARROWEST, Head, Mixture, bounds_of, kernels
 
 EAGER = 10.0  # steps of Adam have a set length: a width that moves ten times as far keeps up
 
 
-class Line(Head):
-    """Densities on the standardised scale z = (g(x) − shift)/scale.
-
-        log p(x) = log p(z) + log g'(x) − log scale
-
-    g is a bijection to the line: the identity here, another one in `Logarithm` and `Logit`.
-    """
-
-    shift: Tensor
-    scale: Tensor
+class Identity:
+    """The bijection g of columns to the line: x itself here, another one in its subclasses."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        super().__init__()
         self.columns = columns
-        self.register_buffer("shift", torch.zeros(len(columns)))
-        self.register_buffer("scale", torch.ones(len(columns)))
 
-    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
-        """The bijection g, and log g'."""
+    def forward(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """g(x), and log g'(x)."""
         return x, torch.zeros_like(x)
 
-    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
-        """The inverse of g, inside the support also where it rounds."""
+    def inverse(self, y: Tensor, info: torch.finfo, at: slice = ALL) -> Tensor:
+        """x, inside the support also where it rounds; `info` is that of the model's numbers."""
         return y
 
-    def standardised(self, x: Tensor, outputs: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
-        """z and log dz/dx, in the type of the outputs."""
-        y, log_slope = self.to_line(x, at)
-        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)
-        return z, log_slope.to(outputs) - self.scale[at].log()
-
-    def original(self, z: Tensor, at: slice = ALL) -> Tensor:
-        """The entries whose standardised values are z, in float64."""
-        return self.from_line(z.double() * self.scale[at] + self.shift[at], at)
-
-    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
-        shift, scale = self.shift.double(), self.scale.double()
-        return resolving(dtype, self.from_line(shift - scale), self.from_line(shift + scale))
-
-    def prepare(self, x: Tensor, weight: Tensor) -> None:
-        shift, scale = weighted_moments(self.to_line(x)[0], weight)
-        self.shift.copy_(shift)
-        self.scale.copy_(scale)
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The lower edge g(x − ½) of a whole number's cell, and its width on the line."""
+        return x - 0.5, torch.ones_like(x)
 
 
-class Logarithm(Line):
+class Logarithm(Identity):
     """Half-lines: g(x) = log x."""
 
-    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
         y = x.log()
         return y, -y
 
-    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
-        info = torch.finfo(self.shift.dtype)  # draws may be rounded to the type of the model
-        return y.exp().clamp(info.tiny, info.max)
+    def inverse(self, y: Tensor, info: torch.finfo, at: slice = ALL) -> Tensor:
+        return y.exp().clamp(info.tiny, info.max)  # draws may be rounded to the type of the model
 
 
-class Logit(Line):
+class CountLogarithm(Identity):
+    """Counts: g(x) = log(1 + x)."""
+
+    def forward(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        y = x.log1p()
+        return y, -y
+
+    def inverse(self, y: Tensor, info: torch.finfo, at: slice = ALL) -> Tensor:
+        return y.expm1().clamp_max(2.0**62)  # int64 holds it
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
+
+
+class Logit(Identity):
     """Intervals: g(x) = log (x − a)/(b − x).
 
     A logistic of scale 1 is then uniform, and densities are like a power of the distance from a
@@ -82,15 +69,69 @@ class Logit(Line):
 
     columns: Sequence[Interval]
 
-    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
         low, high = bounds_of(self.columns[at], x)
         width = high - low
         y = ((x - low) / width).logit(torch.finfo(width.dtype).eps)
         return y, -F.logsigmoid(y) - F.logsigmoid(-y) - width.log()
 
-    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
+    def inverse(self, y: Tensor, info: torch.finfo, at: slice = ALL) -> Tensor:
         low, high = bounds_of(self.columns[at], y)
         return torch.lerp(low, high, y.sigmoid()).clamp(low, high)
+
+
+def bijection(column: Column) -> type[Identity]:
+    """The one to the line that heads take on a kind of column."""
+    match column:
+        case Count():
+            return CountLogarithm
+        case Interval():
+            return Logit
+        case Positive():
+            return Logarithm
+    return Identity
+
+
+class Line(Head):
+    """Densities on the standardised scale z = (g(x) − shift)/scale, where g is a bijection.
+
+    log p(x) = log p(z) + log g'(x) − log scale
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        self.bijection = bijection(columns[0])(columns)
+        self.register_buffer("shift", torch.zeros(len(columns)))
+        self.register_buffer("scale", torch.ones(len(columns)))
+
+    @staticmethod
+    def shared(column: Column) -> type[Identity]:
+        return bijection(column)
+
+    def standardised(self, x: Tensor, outputs: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
+        """z and log dz/dx, in the type of the outputs."""
+        y, log_slope = self.bijection.forward(x, at)
+        z = ((y - self.shift[at]) / self.scale[at]).to(outputs)
+        return z, log_slope.to(outputs) - self.scale[at].log()
+
+    def original(self, z: Tensor, at: slice = ALL) -> Tensor:
+        """The entries whose standardised values are z, in float64."""
+        y = z.double() * self.scale[at] + self.shift[at]
+        return self.bijection.inverse(y, torch.finfo(self.shift.dtype), at)
+
+    def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
+        shift, scale = self.shift.double(), self.scale.double()
+        info = torch.finfo(self.shift.dtype)
+        ends = (self.bijection.inverse(y, info) for y in (shift - scale, shift + scale))
+        return resolving(dtype, *ends)
+
+    def prepare(self, x: Tensor, weight: Tensor) -> None:
+        shift, scale = weighted_moments(self.bijection.forward(x)[0], weight)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
 
 
 class Logistics(Line, Mixture):
@@ -109,7 +150,7 @@ class Logistics(Line, Mixture):
         return logits, means, F.softplus(raw - math.log(NARROWEST)) + math.log(NARROWEST)
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
-        z = (self.to_line(x)[0] - self.shift) / self.scale
+        z = (self.bijection.forward(x)[0] - self.shift) / self.scale
         means, widths = kernels(z, weight, self.components)
         return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
 
@@ -127,14 +168,6 @@ class Logistics(Line, Mixture):
     def mean(self, outputs: Tensor) -> Tensor:
         logits, means, _ = self.parameters_of(outputs)
         return self.original((logits.softmax(-1) * means).sum(-1))
-
-
-class LogLogistics(Logarithm, Logistics):
-    """The same on a half-line."""
-
-
-class LogitLogistics(Logit, Logistics):
-    """The same on an interval."""
 
 
 class Gaussian(Line):
@@ -173,14 +206,6 @@ class Gaussian(Line):
         return self.original(outputs[..., 0])
 
 
-class LogGaussian(Logarithm, Gaussian):
-    """The same on a half-line."""
-
-
-class LogitGaussian(Logit, Gaussian):
-    """The same on an interval."""
-
-
 class DiscretisedLogistics(Logistics):
     """Mixtures of logistics that are integrated over cells around the whole numbers.
 
@@ -198,10 +223,6 @@ class DiscretisedLogistics(Logistics):
         top = torch.tensor([math.inf if c.levels is None else c.levels - 1.0 for c in columns])
         self.register_buffer("top", top, persistent=False)
 
-    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower edge of a cell on the line, and its width."""
-        return x - 0.5, torch.ones_like(x)
-
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         super().prepare(_spread(x), weight)
 
@@ -212,7 +233,7 @@ class DiscretisedLogistics(Logistics):
         logits, means, log_scales = self.parameters_of(outputs)
         x = x.to(outputs)
         first, last = (x <= 0)[..., None], (x >= self.top[at])[..., None]
-        y, width = self.cell(x)
+        y, width = self.bijection.cell(x)
         factor = (-log_scales).exp()
         a = (((y - self.shift[at]) / self.scale[at])[..., None] - means) * factor
         gap = (width / self.scale[at])[..., None] * factor
@@ -223,20 +244,6 @@ class DiscretisedLogistics(Logistics):
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         return (super().sample(outputs, at) + 0.5).floor().clamp_min(0).minimum(self.top[at])
-
-
-class DiscretisedLogLogistics(DiscretisedLogistics):
-    """The same for counts, with edges at log(x + ½)."""
-
-    def to_line(self, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor]:
-        y = x.log1p()
-        return y, -y
-
-    def from_line(self, y: Tensor, at: slice = ALL) -> Tensor:
-        return y.expm1().clamp_max(2.0**62)  # int64 holds it
-
-    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
 
 
 def _spread(x: Tensor) -> Tensor:
