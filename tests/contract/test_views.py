@@ -25,8 +25,9 @@ def rows(n, dtype=torch.float64):
     return torch.stack([c.to(dtype) for c in columns], 1)
 
 
-def test_log_determinant_is_that_of_the_jacobian():
-    view = RealView(CONTINUOUS).double()
+@pytest.mark.parametrize("chart", ["bijections", "plain"])
+def test_log_determinant_is_that_of_the_jacobian(chart):
+    view = RealView(CONTINUOUS, chart).double()
     view.prepare(rows(100))
     x = rows(5)
     _, log_det = view(x)
@@ -46,10 +47,10 @@ def test_round_trip(dtype, tolerance):
     torch.testing.assert_close(z[:, :3].mean(0), torch.zeros(3, dtype=dtype), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("linear", [False, True])
-def test_integers_come_back_through_the_noise(linear):
+@pytest.mark.parametrize("chart", ["bijections", "affine", "pooled", "plain"])
+def test_integers_come_back_through_the_noise(chart):
     domain = lk.table(lk.Integer(17), lk.Count(), lk.Binary(), lk.Spin(), lk.Integer(1000))
-    view = RealView(domain, linear=linear)
+    view = RealView(domain, chart)
     x = torch.stack(
         [
             torch.randint(0, 17, (500,)),
@@ -79,10 +80,10 @@ class Normal(RealModel):
         return torch.randn(n, self.view.dim)
 
 
-def test_levels_of_a_linear_view_share_a_scale_and_count_what_lies_beyond_the_ends():
+def test_levels_of_a_pooled_view_share_a_scale_and_count_what_lies_beyond_the_ends():
     torch.manual_seed(0)
     domain = lk.integers(5, 1, 2, 2, layout="image")
-    view = RealView(domain, linear=True)
+    view = RealView(domain, "pooled")
     x = torch.randint(0, 5, (4000, 1, 2, 2)) * torch.tensor([[[[0, 1], [1, 1]]]])
     view.prepare(x)
     z, log_det = view(x)
@@ -96,6 +97,93 @@ def test_levels_of_a_linear_view_share_a_scale_and_count_what_lies_beyond_the_en
         4,
         0,
     ]
+
+
+DIGITS = lk.table(
+    lk.Integer(256), lk.Integer(5), lk.Spin(), lk.Interval(-1, 2), lk.Count(), lk.Constant(1.0)
+)
+
+
+def digits(n):
+    parts = [
+        torch.randint(0, 256, (n,)),
+        torch.randint(0, 5, (n,)),
+        2 * torch.randint(0, 2, (n,)) - 1,
+    ]
+    parts += [3 * torch.rand(n, dtype=torch.float64) - 1, torch.randint(0, 90, (n,)), torch.ones(n)]
+    return torch.stack([part.double() for part in parts], 1)
+
+
+@pytest.mark.parametrize("chart", ["bijections", "affine", "pooled", "plain"])
+def test_log_determinant_of_levels_is_that_of_the_jacobian_by_levels(chart):
+    view = RealView(DIGITS, chart).double()
+    view.prepare(digits(100))
+
+    def real(x):
+        torch.manual_seed(0)
+        return view(x[None])
+
+    for x in digits(5):
+        jacobian = torch.autograd.functional.jacobian(lambda r: real(r)[0][0], x)[:, :5]
+        by_level = torch.linalg.slogdet(jacobian)[1] + math.log(2)  # a spin's levels are 2 apart
+        torch.testing.assert_close(real(x)[1][0], by_level)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_affine_view_of_pixels_is_a_part_of_their_range(dtype):
+    view = RealView(lk.integers(256, 1, 2, 3, layout="image"), "affine").to(dtype)
+    x = torch.randint(0, 256, (500, 1, 2, 3))
+    x[:2] = torch.tensor([0, 255])[:, None, None, None]
+    view.prepare(x)
+    z, log_det = view(x)
+    part = (z.double() + 0.5) * 256 - x.flatten(1)
+    assert -1e-4 < part.min() < 0.01
+    assert 0.99 < part.max() < 1 + 1e-4
+    torch.testing.assert_close(log_det, torch.full_like(log_det, -6 * math.log(256)))
+    middle = view.cells(x)[0][1]
+    assert torch.equal(middle, ((x + 0.5) / 256 - 0.5).flatten(1))
+    assert torch.equal(view.inverse(middle), x)
+    far = torch.tensor([-7.0, -0.5, 0.0, 0.4999, 0.5, 7.0], dtype=dtype)
+    assert view.inverse(far[None]).flatten().tolist() == [0, 0, 128, 255, 255, 255]
+
+
+def test_affine_levels_sum_to_at_most_one_and_draws_beyond_the_ends_count_for_the_outer_ones():
+    model = Normal(lk.table(lk.Integer(3), lk.Spin()))
+    model.view = RealView(model.domain, "affine").double()
+    x = torch.cartesian_prod(torch.arange(3), torch.tensor([-1, 1]))
+    model.prepare(Batch(x))
+    edges = [torch.linspace(-0.5, 0.5, levels + 1).double() for levels in (3, 2)]
+    inner = torch.outer(*(torch.special.ndtr(edge).diff() for edge in edges)).flatten()
+    bound = model.log_likelihood(x, seed=0, draws=4000).value
+    torch.testing.assert_close(bound, inner.log(), rtol=0, atol=3e-3)
+    assert bound.exp().sum() < 1
+    for edge in edges:
+        edge[0], edge[-1] = -math.inf, math.inf
+    whole = torch.outer(*(torch.special.ndtr(edge).diff() for edge in edges)).flatten()
+    draws = model.sample(40_000, seed=1)
+    found = (draws[:, None] == x).all(2).double().mean(0)
+    # Five standard errors of a frequency are at most 0.0125.
+    torch.testing.assert_close(found, whole, rtol=0, atol=0.0125)
+
+
+@pytest.mark.parametrize("chart", ["bijections", "affine", "pooled", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_come_back(chart, dtype):
+    domain = lk.table(lk.Integer(9), lk.Spin(), lk.Interval(-1, 2), lk.Periodic(0, 3))
+    x = torch.tensor([[0, -1, -1, 0.1], [8, 1, 2, 1], [4, 1, 0.5, 2.9]], dtype=dtype)
+    view = RealView(domain, chart).to(dtype)
+    view.prepare(x)
+    z, log_det = view(x)
+    assert z.isfinite().all()
+    assert log_det.isfinite().all()
+    torch.testing.assert_close(view.inverse(z), x, rtol=0, atol=1e-6)
+    assert domain.contains(view.inverse(1e3 * z)).all()
+
+
+@pytest.mark.parametrize("chart", ["bijections", "affine", "pooled", "plain"])
+def test_constants_alone_have_no_view(chart):
+    with pytest.raises(lk.DomainError, match="every column of the data is constant"):
+        RealView(lk.table(lk.Constant(1.0), lk.Constant(2.0)), chart)
 
 
 def test_uniform_integers_under_a_normal_are_exact():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,6 @@ from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import RealView
 from likely.core.domain import Domain
-from likely.core.errors import DomainError
 from likely.core.likelihood import Estimator, Kind, importance_bound
 
 
@@ -24,11 +25,15 @@ class RealModel(GenerativeModel):
     accepts = RealView.accepts
     dequantises = True
 
-    def __init__(self, domain: Domain, *, context: Domain | None = None) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        view: Literal["bijections", "affine"] = "bijections",
+    ) -> None:
         super().__init__(domain, context=context)
-        self.view = RealView(domain)
-        if not self.view.dim:
-            raise DomainError("every column of the data is constant: there is nothing to learn")
+        self.view = RealView(domain, view)
 
     @property
     def density(self) -> Kind:

@@ -1,14 +1,17 @@
-"""Two ways in which networks see a domain: a bijection to the reals, and features.
+"""Two ways in which networks see a domain: real numbers with a density, and features.
 
 `RealView` maps a sample to d real numbers, invertibly and with its log-determinant, so that a
 density on R^d becomes one in the data's own units. `Features` maps it to network inputs and need
-not be invertible. Both learn their scales from the training split, in `prepare`.
+not be invertible. Both use the charts of the columns, and learn scales from the training split, in
+`prepare`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from itertools import accumulate
+from typing import Literal, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -19,7 +22,6 @@ from likely.core.columns import (
     Column,
     Constant,
     Count,
-    Discrete,
     Integer,
     Interval,
     Periodic,
@@ -28,12 +30,12 @@ from likely.core.columns import (
     Spin,
 )
 from likely.core.domain import Domain
-from likely.core.errors import DataError
+from likely.core.errors import DataError, DomainError
 
 LOG_TWO_PI = math.log(2 * math.pi)
-EDGE = 2.0**-24  # of an interval's width, as which its bounds count
-LARGEST_COUNT = 2.0**62  # that is drawn; int64 holds it
-FEW_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
+RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
+
+Chart = Literal["bijections", "affine", "pooled", "plain"]
 
 
 def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -54,52 +56,15 @@ def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > floor, std, 1.0)
 
 
-def to_reals(column: Column, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Bijection of a column, dequantised if it is discrete, to the reals; and log |slope|."""
-    if isinstance(column, Positive | Count):
-        z = y.clamp_min(torch.finfo(y.dtype).tiny).log()
-        return z, -z
-    if isinstance(column, Periodic):
-        factor = 2 * math.pi / (column.high - column.low)
-        return (y - column.low) * factor - math.pi, torch.full_like(y, math.log(factor))
-    if isinstance(column, Interval | Discrete):
-        low, width = _cells(column)
-        part = (y - low) / width
-        # Rounding has put a row onto a bound: the same for all types of numbers.
-        part = torch.where(part <= 0, EDGE, part)
-        z = torch.special.ndtri(torch.where(part >= 1, 1 - EDGE, part))
-        return z, (z.square() + LOG_TWO_PI) / 2 - math.log(width)
-    return y, torch.zeros_like(y)
-
-
-def from_reals(column: Column, z: Tensor) -> Tensor:
-    """Inverse of `to_reals`; angles may come in any turn."""
-    if isinstance(column, Positive | Count):
-        return z.exp()
-    if isinstance(column, Periodic):
-        turns = (z + math.pi) / (2 * math.pi)
-        return column.low + (column.high - column.low) * (turns - turns.floor())
-    if isinstance(column, Interval | Discrete):
-        low, width = _cells(column)
-        return low + width * torch.special.ndtr(z)
-    return z
-
-
-def _cells(column: Interval | Discrete) -> tuple[float, float]:
-    """Lower end and width of a bounded column; discrete ones are cells of width 1 from 0 on."""
-    if isinstance(column, Interval):
-        return column.low, column.high - column.low
-    return 0.0, float(column.levels or 1)
-
-
 class RealView(nn.Module):
-    """Bijection between a domain and R^d, column by column, then standardised.
+    """From the columns of a domain to R^d and back, with the log-determinant.
+
+    Each column passes its chart, and is then standardised.
 
     =============  ===========================================================================
     real           x
     positive       log x
-    interval       Φ⁻¹((x − a)/(b − a)): uniform data become normal, and densities that vanish
-                   or diverge like a power at a bound keep Gaussian tails
+    interval       Φ⁻¹((x − a)/(b − a))
     periodic       2π (x − a)/(b − a) − π, an angle that is never scaled or shifted
     integer        dequantised: an interval of `levels` unit cells, x + U[0, 1)
     binary, spin   the same with two cells
@@ -110,17 +75,29 @@ class RealView(nn.Module):
     Dequantisation turns a density into a lower bound: log P(x) ≥ E_u log p(x + u)
     (Theis, van den Oord & Bethge 2016, arXiv:1511.01844, eq. 3).
 
-    A `linear` view leaves dequantised levels on their own scale, x + U[0, 1) in steps, with one shift
-    and one scale for all columns of a kind, so that the pixels of an image stay comparable. What a
-    density puts beyond the ends then counts for the outer levels when it is sampled, and for nothing
-    in the bound.
+    For finitely many levels, such as the pixels of an image, a chart may instead be affine, so that
+    equal steps stay equal. What a density puts beyond the outer levels then counts for these when it
+    is sampled, and for nothing in the bound.
 
     Parameters
     ----------
     domain : Domain
         With columns of the kinds above; unordered categories have no real view.
-    linear : bool
-        Whether integers, binary columns and spins stay linear.
+    chart : {"bijections", "affine", "pooled", "plain"}
+        What happens to bounded columns.
+
+        - "bijections": the table above.
+        - "affine": levels become (x + U[0, 1))/levels − ½, which is x/2ᵇ − ½ for pixels of b bits.
+        - "pooled": levels become x + U[0, 1), with one shift and one scale for all columns of a kind.
+        - "plain": levels become x + U[−½, ½), each with its own shift and scale, and intervals
+          stay x. This one is for generators without a density, which would leak out of an interval;
+          the bijection would carry what lies exactly on a bound, such as black pixels, far away
+          from the rest.
+
+    Raises
+    ------
+    DomainError
+        If every column is constant.
 
     Attributes
     ----------
@@ -140,30 +117,62 @@ class RealView(nn.Module):
     scale: Tensor
     periodic: Tensor
     ends: Tensor
+    affine: Tensor
 
-    def __init__(self, domain: Domain, linear: bool = False) -> None:
+    def __init__(self, domain: Domain, chart: Chart = "bijections") -> None:
         super().__init__()
-        self.domain = domain
-        self.linear = linear
-        self.groups = [
-            (column, index) for column, index in domain.groups if not isinstance(column, Constant)
-        ]
-        self.kept = sorted(i for _, index in self.groups for i in index)
+        self.domain, self.chart = domain, chart
+        self.kept = [i for i in range(domain.size) if domain.column(i).coordinates]
+        check_variable(self.kept)
         self.dim = len(self.kept)
         place = {entry: i for i, entry in enumerate(self.kept)}
-        self.groups = [(column, [place[i] for i in index]) for column, index in self.groups]
-        self.exact = not any(column.discrete for column, _ in self.groups)
-        periodic = [isinstance(domain.column(i), Periodic) for i in self.kept]
-        self.register_buffer("periodic", torch.tensor(periodic), persistent=False)
+        groups = [
+            (column, [place[i] for i in index])
+            for column, index in domain.groups
+            if column.coordinates
+        ]
+        self.groups = sorted(groups, key=lambda group: not self._affine(group[0]))
+        self.exact = not any(column.discrete for column, _ in groups)
+        columns = [domain.column(i) for i in self.kept]
+        periodic = torch.tensor([column.periodic for column in columns])
+        self.register_buffer("periodic", periodic, persistent=False)
         self.register_buffer("shift", torch.zeros(self.dim))
-        self.register_buffer(
-            "shift_rest", torch.zeros(self.dim)
-        )  # what rounding took off the shift
+        # What rounding took off the shift.
+        self.register_buffer("shift_rest", torch.zeros(self.dim))
         self.register_buffer("scale", torch.ones(self.dim))
-        ends = [_outermost(domain.column(i)) for i in self.kept]
-        self.register_buffer("ends", torch.tensor(ends).reshape(-1, 2).T, persistent=False)
+        ends = [c.ends if c.discrete else (-math.inf, math.inf) for c in columns]
+        self.register_buffer("ends", torch.tensor(ends).T, persistent=False)
+        affine = [self._affine(column) for column in columns]
+        self.register_buffer("affine", torch.tensor(affine), persistent=False)
+        self.any_affine = any(affine)
+        # No buffer, since its type must not change with the model's.
+        self.cell_ends = torch.tensor([self._cells(column) for column in columns]).double().T
 
-    def _unbounded(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
+    def _affine(self, column: Column) -> bool:
+        """Whether a column is only shifted and scaled though it has two ends."""
+        affine = self.chart == "plain" or (self.chart != "bijections" and column.discrete)
+        return affine and column.bounded
+
+    def _centre(self, column: Column) -> float:
+        """Where a level lies in its cell."""
+        return 0.5 if self.chart == "plain" and self._affine(column) else 0.0
+
+    def _cells(self, column: Column) -> tuple[float, float]:
+        """Where the cells of an affine column begin and end on its own scale."""
+        low, high = column.ends if self._affine(column) else (0.0, 1.0)
+        centre = self._centre(column)
+        return low - centre * column.step, high + (1 - centre) * column.step
+
+    def _to_reals(self, column: Column, x: Tensor, at: float | None) -> tuple[Tensor, Tensor]:
+        y = column.dequantise(x, at, self._centre(column))
+        if not self._affine(column):
+            return column.to_reals(y)
+        return y, torch.full_like(y, math.log(column.step or 1))
+
+    def _from_reals(self, column: Column, z: Tensor) -> Tensor:
+        return z if self._affine(column) else column.from_reals(z)
+
+    def _unscaled(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
         """Kept columns on the real line before standardisation, and log |slope| of each.
 
         Discrete values stand `at` a part of their cells, or anywhere in them at random.
@@ -171,32 +180,26 @@ class RealView(nn.Module):
         y = floating(x.flatten(1), self.shift.dtype, *(column for column, _ in self.groups))
         y = y if self.dim == self.domain.size else y[:, self.kept]
         if len(self.groups) == 1:
-            column = self.groups[0][0]
-            return to_reals(self._scale_of(column), _dequantised(column, y, at))
+            return self._to_reals(self.groups[0][0], y, at)
         z, log_slope = torch.empty_like(y), torch.empty_like(y)
         for column, index in self.groups:
-            part = _dequantised(column, y[:, index], at)
-            z[:, index], log_slope[:, index] = to_reals(self._scale_of(column), part)
+            z[:, index], log_slope[:, index] = self._to_reals(column, y[:, index], at)
         return z, log_slope
-
-    def _scale_of(self, column: Column) -> Column:
-        """The column whose bijection is taken."""
-        return Real() if self._stays_linear(column) else column
-
-    def _stays_linear(self, column: Column) -> bool:
-        return self.linear and isinstance(column, Discrete) and column.levels is not None
 
     def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
         """Take shift and scale from rows of the training split."""
-        mean, std = weighted_moments(self._unbounded(x)[0], weight)
+        shift, scale = weighted_moments(self._unscaled(x)[0], weight)
         for column, index in self.groups:
-            if self._stays_linear(column):
-                together = mean[index].mean()
-                std[index] = (std[index].square() + (mean[index] - together).square()).mean().sqrt()
-                mean[index] = together
-        shift = torch.where(self.periodic, 0.0, mean)
-        scale = torch.where(self.periodic, 1.0, std)
-        refuse_out_of_range(self.domain, self.kept, shift, scale, self.shift.dtype)
+            if column.periodic:
+                shift[index], scale[index] = 0.0, 1.0
+            elif self.chart == "pooled" and self._affine(column):
+                together = shift[index].mean()
+                variance = scale[index].square() + (shift[index] - together).square()
+                shift[index], scale[index] = together, variance.mean().sqrt()
+            elif self.chart == "affine" and self._affine(column):
+                low, high = self._cells(column)
+                shift[index], scale[index] = (low + high) / 2, high - low
+        check_range(self.domain, self.kept, shift, scale, self.shift.dtype)
         self.shift.copy_(shift)
         self.shift_rest.copy_(shift - self.shift)
         self.scale.copy_(scale)
@@ -235,13 +238,21 @@ class RealView(nn.Module):
         return self.ends[0].isfinite()
 
     def _standardised(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
-        """Kept columns after standardisation, and log |slope| of each; `at` as in `_unbounded`."""
-        z, log_slope = self._unbounded(x, at)
+        """Kept columns after standardisation, and log |slope| of each; `at` as in `_unscaled`."""
+        z, log_slope = self._unscaled(x, at)
         z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)
         return z, log_slope - self.scale.to(z).log()
 
+    def squash(self, y: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+        """Real columns from any numbers: a logistic function keeps affine ones within their ends."""
+        if not self.any_affine:
+            return y
+        shift = self.shift.double() + self.shift_rest
+        low, high = ((self.cell_ends.to(shift) - shift) / self.scale).to(y.dtype)
+        return torch.where(self.affine, low + (high - low) * y.sigmoid(), y)
+
     def inverse(self, z: Float[Tensor, "n dim"]) -> Shaped[Tensor, "n *shape"]:
-        """The sample whose view is `z`; dequantised columns are rounded down to their level.
+        """The sample whose view is `z`; dequantised columns go to the level of their cell.
 
         Computed in float64, and returned in the type of the model where that resolves the columns.
         """
@@ -249,19 +260,24 @@ class RealView(nn.Module):
         shift, scale = self.shift.double() + self.shift_rest, self.scale.double()
         low, high, z = shift - scale, shift + scale, z * scale + shift
         for column, index in self.groups:
-            ends = (from_reals(self._scale_of(column), end[index]) for end in (low, high))
+            ends = (self._from_reals(column, end[index]) for end in (low, high))
             dtype = resolving(dtype, *ends)
         y = torch.empty_like(z)
         for column, index in self.groups:
-            y[:, index] = _quantised(
-                column, from_reals(self._scale_of(column), z[:, index]), torch.finfo(dtype)
-            )
+            part = self._from_reals(column, z[:, index])
+            y[:, index] = column.quantise(part, torch.finfo(dtype), self._centre(column))
         if self.dim < self.domain.size:
             full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
             full[:, self.kept] = y
             y = full
         y = y.reshape(len(y), *self.domain.shape)
         return y.to(torch.int64 if self.domain.discrete else dtype)
+
+
+def check_variable(columns: Sized) -> None:
+    """Raise a `DomainError` where no column is left that varies."""
+    if not len(columns):
+        raise DomainError("every column of the data is constant: there is nothing to learn")
 
 
 def resolving(dtype: torch.dtype, low: Tensor, high: Tensor) -> torch.dtype:
@@ -281,11 +297,11 @@ def floating(x: Tensor, dtype: torch.dtype, *columns: Column) -> Tensor:
     """Integers as numbers of `dtype`, or of float64 if there may be too many for it in a column."""
     if x.is_floating_point():
         return x
-    few = all(isinstance(c, Discrete) and (c.levels or math.inf) <= FEW_LEVELS for c in columns)
+    few = all(c.discrete and c.ends[1] - c.ends[0] < RESOLVED_LEVELS for c in columns)
     return x.to(dtype if few else torch.float64)
 
 
-def refuse_out_of_range(
+def check_range(
     domain: Domain, entries: Sequence[int], shift: Tensor, scale: Tensor, dtype: torch.dtype
 ) -> None:
     """Raise a `DataError` where a column is so large or so small that `dtype` cannot hold its scale."""
@@ -296,42 +312,6 @@ def refuse_out_of_range(
             f"column {domain.name(entries[i])}: its mean {shift[i].item():.3g} or its standard deviation "
             f"{scale[i].item():.3g} is beyond what {str(dtype)[6:]} holds: rescale it"
         )
-
-
-def _outermost(column: Column) -> tuple[float, float]:
-    """The lowest and the highest value of a discrete column."""
-    if not isinstance(column, Discrete):
-        return -math.inf, math.inf
-    if column.levels is None:
-        return column.low, math.inf
-    return column.low, column.low + column.step * (column.levels - 1)
-
-
-def _dequantised(column: Column, x: Tensor, at: float | None = None) -> Tensor:
-    """A discrete column's code plus a part of a cell, uniform noise by default."""
-    if not isinstance(column, Discrete):
-        return x
-    return (x - column.low) / column.step + (torch.rand_like(x) if at is None else at)
-
-
-def _quantised(column: Column, y: Tensor, info: torch.finfo) -> Tensor:
-    """The value of a column that y stands for: of a discrete one the level of the cell.
-
-    `info` is that of the numbers that are to hold it.
-    """
-    if isinstance(column, Interval):
-        return y.clamp(column.low, column.high)
-    if isinstance(column, Positive):
-        return y.clamp(info.tiny, info.max)
-    if not isinstance(column, Discrete):
-        return y
-    top = LARGEST_COUNT if column.levels is None else column.levels - 1
-    return column.low + column.step * y.floor().clamp(0, top)
-
-
-def has_few_levels(column: Column) -> bool:
-    """Whether a column is of integers that are few enough to be seen level by level."""
-    return isinstance(column, Integer) and (column.levels or 0) <= 64
 
 
 def cosine_basis(levels: int) -> Float[Tensor, "levels functions"]:
@@ -372,20 +352,23 @@ class Features(nn.Module):
     def __init__(self, domain: Domain) -> None:
         super().__init__()
         self.domain = domain
-        self.sizes = [_feature_size(domain, i) for i in range(domain.size)]
-        starts = [sum(self.sizes[:i]) for i in range(domain.size)] if len(domain.groups) > 1 else []
-        self._out = [
-            [start for i in index for start in range(starts[i], starts[i] + self.sizes[i])]
-            if starts
-            else None
-            for _, index in domain.groups
-        ]
         self.register_buffer("shift", torch.zeros(domain.size))
         self.register_buffer("scale", torch.ones(domain.size))
         for column in domain.columns:
-            if isinstance(column, Integer) and has_few_levels(column):
+            if _seen_by_level(column):
                 basis = cosine_basis(column.levels or 0)
                 self.register_buffer(f"basis{column.levels}", basis, persistent=False)
+        self.sizes = [0] * domain.size
+        one = domain.anchor.reshape(1, -1)
+        for column, index in domain.groups:
+            size = self._encode(one[:, index[:1]], column, self.shift[:1], self.scale[:1]).shape[-1]
+            for i in index:
+                self.sizes[i] = size
+        starts = [0, *accumulate(self.sizes)]
+        self._out = [
+            [slot for i in index for slot in range(starts[i], starts[i + 1])]
+            for _, index in domain.groups
+        ]
 
     @property
     def size(self) -> int:
@@ -395,15 +378,16 @@ class Features(nn.Module):
         """Take shifts and scales from rows of the training split."""
         flat = x.flatten(1)
         for column, index in self.domain.groups:
-            mean, std = weighted_moments(_logarithm(flat[:, index], column), weight)
-            refuse_out_of_range(self.domain, index, mean, std, self.shift.dtype)
+            y = floating(flat[:, index], torch.get_default_dtype(), column)
+            mean, std = weighted_moments(column.natural_scale(y), weight)
+            check_range(self.domain, index, mean, std, self.shift.dtype)
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
 
     def forward(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n features"]:
         flat = x.flatten(1)
         dtype = self.shift.dtype
-        if self._out[0] is None:
+        if len(self._out) == 1:
             column = self.domain.groups[0][0]
             return self._encode(flat, column, self.shift, self.scale).flatten(1).to(dtype)
         features = torch.empty(len(flat), self.size, dtype=dtype, device=flat.device)
@@ -421,41 +405,10 @@ class Features(nn.Module):
 
     def _encode(self, x: Tensor, column: Column, shift: Tensor, scale: Tensor) -> Tensor:
         """Features of columns of one kind, shape (n, columns, features of one)."""
-        if isinstance(column, Constant):
-            return x.new_empty(*x.shape, 0)
-        if isinstance(column, Periodic):
-            angle = (x - column.low) * (2 * math.pi / (column.high - column.low))
-            return torch.stack([angle.cos(), angle.sin()], -1)
-        if isinstance(column, Discrete) and column.levels is not None:
-            code = (x - column.low) / column.step
-            if column.levels == 2:
-                return (2 * code - 1)[..., None]
-            if has_few_levels(column):
-                return getattr(self, f"basis{column.levels}")[code.long()]
-            if not isinstance(column, Integer):
-                levels = torch.arange(column.levels, device=x.device)
-                return (code[..., None] == levels).to(shift.dtype)
-        y = _logarithm(x, column)
-        return ((y - shift.to(y)) / scale.to(y))[..., None]
+        if _seen_by_level(column):
+            return getattr(self, f"basis{column.levels}")[column.code(x).long()]
+        return column.features(floating(x, torch.get_default_dtype(), column), shift, scale)
 
 
-def _logarithm(x: Tensor, column: Column) -> Tensor:
-    """Positive columns and counts on a logarithmic scale, the rest as it is, in floating point."""
-    y = floating(x, torch.get_default_dtype(), column)
-    if isinstance(column, Positive):
-        return y.log()
-    return y.log1p() if isinstance(column, Count) else y
-
-
-def _feature_size(domain: Domain, index: int) -> int:
-    column = domain.column(index)
-    if isinstance(column, Constant):
-        return 0
-    if isinstance(column, Periodic):
-        return 2
-    if isinstance(column, Discrete) and column.levels not in (None, 2):
-        if has_few_levels(column):
-            return column.levels - 1
-        if not isinstance(column, Integer):
-            return column.levels
-    return 1
+def _seen_by_level(column: Column) -> TypeGuard[Integer]:
+    return isinstance(column, Integer) and column.few and column.levels != 2

@@ -1,4 +1,4 @@
-"""Kinds of columns: the support and the base measure of one entry of a sample."""
+"""Kinds of columns: the support and the base measure of one entry, and its chart of real numbers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,37 @@ from torch import Tensor
 
 from likely.core.errors import DomainError
 
+EDGE = 2.0**-24  # the bounds of an interval count as this part of its width inside
+MAX_COUNT = 2.0**62  # the largest count that is drawn; int64 holds it
+FEW_LEVELS = 64  # largest number of levels that networks see one by one
+
 
 @dataclass(frozen=True)
 class Column:
-    """The kind of one entry of a sample."""
+    """The kind of one entry of a sample.
+
+    It brings its chart: a bijection of its values, made continuous by `dequantise` if they are whole
+    numbers, to `coordinates` real numbers each.
+    """
 
     discrete: ClassVar[bool] = False
+    periodic: ClassVar[bool] = False
+    step: ClassVar[int] = 0  # distance between neighbouring values
+    coordinates: ClassVar[int] = 1  # 0 where the value is known
 
     @property
     def kind(self) -> str:
         return type(self).__name__.lower()
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest value."""
+        return -math.inf, math.inf
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are two ends, which do not meet."""
+        return not self.periodic and all(map(math.isfinite, self.ends))
 
     def contains(self, x: Tensor) -> Tensor:
         """Whether each value lies in the column's support."""
@@ -30,6 +51,37 @@ class Column:
     def describe(self) -> str:
         """The support in words, for error messages."""
         return "a finite real number"
+
+    def dequantise(self, x: Tensor, at: float | None = None, centre: float = 0.0) -> Tensor:
+        """A point of the cell [x − centre · step, x + (1 − centre) · step) that each value stands for.
+
+        It lies `at` a part of the cell, or anywhere in it at random.
+        """
+        return x
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The bijection of dequantised values to the reals, and log |slope|, by steps if discrete."""
+        return y, torch.zeros_like(y)
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        """Inverse of `to_reals`; angles may come in any turn."""
+        return z
+
+    def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
+        """The value that y stands for, within the support also where it rounds.
+
+        `info` is that of the numbers that are to hold it, and `centre` that of `dequantise`.
+        """
+        return y
+
+    def natural_scale(self, x: Tensor) -> Tensor:
+        """x on the scale on which its values are compared: a logarithm where they are positive."""
+        return x
+
+    def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Inputs of a network, shape (*x.shape, k); shift and scale are those of `natural_scale`."""
+        y = self.natural_scale(x)
+        return ((y - shift.to(y)) / scale.to(y))[..., None]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind} | {
@@ -52,10 +104,26 @@ class Positive(Column):
     def describe(self) -> str:
         return "a finite number above 0"
 
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _log(y)
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        return z.exp()
+
+    def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
+        return y.clamp(info.tiny, info.max)
+
+    def natural_scale(self, x: Tensor) -> Tensor:
+        return x.log()
+
 
 @dataclass(frozen=True)
 class Interval(Column):
-    """The interval [low, high]."""
+    """The interval [low, high]; its chart is Φ⁻¹((x − low)/(high − low)).
+
+    Uniform data become normal, and densities that vanish or diverge like a power at a bound keep
+    Gaussian tails.
+    """
 
     low: float
     high: float
@@ -74,10 +142,37 @@ class Interval(Column):
     def describe(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _probit(y, self.low, self.high - self.low)
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * torch.special.ndtr(z)
+
+    def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
+        return y.clamp(self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Periodic(Interval):
-    """A circle: `low` and `high` are the same point."""
+    """A circle: `low` and `high` are the same point. Its chart is an angle in [−π, π)."""
+
+    periodic: ClassVar[bool] = True
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        factor = 2 * math.pi / (self.high - self.low)
+        return (y - self.low) * factor - math.pi, torch.full_like(y, math.log(factor))
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        turns = (z + math.pi) / (2 * math.pi)
+        return self.low + (self.high - self.low) * (turns - turns.floor())
+
+    def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        angle = (x - self.low) * (2 * math.pi / (self.high - self.low))
+        return torch.stack([angle.cos(), angle.sin()], -1)
 
 
 @dataclass(frozen=True)
@@ -86,6 +181,7 @@ class Constant(Column):
 
     value: float
     discrete: ClassVar[bool] = True
+    coordinates: ClassVar[int] = 0
 
     def contains(self, x: Tensor) -> Tensor:
         return x == torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
@@ -93,15 +189,21 @@ class Constant(Column):
     def describe(self) -> str:
         return f"the constant {self.value:g}"
 
+    def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return x.new_empty(*x.shape, 0)
+
 
 @dataclass(frozen=True)
 class Discrete(Column):
-    """A column of whole numbers; `levels` is None where they have no upper bound."""
+    """A column of whole numbers; `levels` is None where they have no upper bound.
+
+    Its chart is that of an interval of `levels` cells.
+    """
 
     levels: int | None
     discrete: ClassVar[bool] = True
-    low: ClassVar[int] = 0  # the value of code 0 …
-    step: ClassVar[int] = 1  # … and the distance between neighbouring values
+    low: ClassVar[int] = 0  # the value of code 0
+    step: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 1:
@@ -118,17 +220,62 @@ class Discrete(Column):
             return "a whole number from 0 on"
         return f"a whole number from 0 to {self.levels - 1}"
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, math.inf if self.levels is None else self.low + self._width - self.step
+
+    @property
+    def _width(self) -> float:
+        return float(self.step * (self.levels or 1))
+
+    def code(self, x: Tensor) -> Tensor:
+        """Which of the levels each value is, counted from 0."""
+        return (x - self.low) / self.step
+
+    def dequantise(self, x: Tensor, at: float | None = None, centre: float = 0.0) -> Tensor:
+        part = torch.rand_like(x) if at is None else at
+        return x + self.step * (part - centre)
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _probit(y, self.low, self._width, self.step)
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        return self.low + self._width * torch.special.ndtr(z)
+
+    def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
+        top = MAX_COUNT if self.levels is None else self.levels - 1
+        return self.low + self.step * (self.code(y) + centre).floor().clamp(0, top)
+
+    def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        if self.levels == 2:
+            return (2 * self.code(x) - 1)[..., None]
+        return super().features(x, shift, scale)
+
 
 @dataclass(frozen=True)
 class Integer(Discrete):
     """Ordered levels 0 … levels − 1."""
 
+    @property
+    def few(self) -> bool:
+        """Whether there are so few levels that networks see each by itself."""
+        return (self.levels or 0) <= FEW_LEVELS
+
 
 @dataclass(frozen=True)
 class Count(Discrete):
-    """Whole numbers 0, 1, 2 … without an upper bound."""
+    """Whole numbers 0, 1, 2 … without an upper bound; their chart is the logarithm."""
 
     levels: int | None = field(default=None, init=False)
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _log(y)
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        return z.exp()
+
+    def natural_scale(self, x: Tensor) -> Tensor:
+        return x.log1p()
 
 
 @dataclass(frozen=True)
@@ -163,9 +310,28 @@ class Categorical(Discrete):
         if labels and len(set(labels)) < len(labels):
             raise DomainError("categorical: two categories have the same label")
 
+    def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        if self.levels == 2:
+            return super().features(x, shift, scale)
+        levels = torch.arange(self.levels or 0, device=x.device)
+        return (self.code(x)[..., None] == levels).to(shift.dtype)
+
     def to_json(self) -> dict[str, Any]:
         categories = self.levels if self.labels is None else list(self.labels)
         return {"kind": self.kind, "categories": categories}
+
+
+def _log(y: Tensor) -> tuple[Tensor, Tensor]:
+    z = y.clamp_min(torch.finfo(y.dtype).tiny).log()
+    return z, -z
+
+
+def _probit(y: Tensor, low: float, width: float, step: int = 1) -> tuple[Tensor, Tensor]:
+    part = (y - low) / width
+    # Rounding has put a row onto a bound: the same for all types of numbers.
+    part = torch.where(part <= 0, EDGE, part)
+    z = torch.special.ndtri(torch.where(part >= 1, 1 - EDGE, part))
+    return z, (z.square() + math.log(2 * math.pi)) / 2 - math.log(width / step)
 
 
 COLUMNS: dict[str, type[Column]] = {

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from likely.contract.views import LOG_TWO_PI, from_reals, to_reals
+from likely.contract.views import LOG_TWO_PI
 from likely.core.columns import Column, Interval, Periodic, Positive
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
@@ -366,7 +366,7 @@ def _to_coordinates(curved: Curved, x: Tensor) -> Tensor:
     z = x.flatten(1).clone()
     for column, index in curved:
         if not isinstance(column, Periodic):
-            z[:, index] = to_reals(column, z[:, index])[0]
+            z[:, index] = column.to_reals(z[:, index])[0]
     return z.reshape(x.shape)
 
 
@@ -379,7 +379,7 @@ def _from_coordinates(curved: Curved, z: Tensor) -> tuple[Tensor, Float[Tensor, 
         if isinstance(column, Periodic):
             x[:, index] = column.low + (part - column.low).remainder(column.high - column.low)
             continue
-        x[:, index] = from_reals(column, part)
+        x[:, index] = column.from_reals(part)
         if isinstance(column, Interval):
             log_width = math.log(column.high - column.low)
             part = log_width - (part.square() + LOG_TWO_PI) / 2

@@ -52,7 +52,7 @@ from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.contract.views import RealView
 from likely.core.domain import Domain
-from likely.core.errors import DomainError, LikelyError, refuse_unless_one_of
+from likely.core.errors import LikelyError, refuse_unless_one_of
 from likely.core.likelihood import Estimator, Figure, Kind, importance_bound
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
@@ -172,8 +172,6 @@ class EBM(Unnormalised):
         self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
         self.view = RealView(domain)
-        if not self.view.dim:
-            raise DomainError("every column of the data is constant: there is nothing to learn")
         self.base = GaussianBase(self.view.periodic)
         image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)

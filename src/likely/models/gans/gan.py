@@ -35,7 +35,6 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
 from likely.models.gans.penalties import squared_gradient
-from likely.models.gans.view import AffineView
 from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_seen
 from likely.nets.mlp import MLP, joined
 
@@ -164,7 +163,7 @@ class GAN(GenerativeModel):
     ) -> None:
         super().__init__(domain, context=context)
         self.critic_steps, self.penalty = critic_steps, penalty
-        self.view = AffineView(domain)
+        self.view = RealView(domain, "plain")
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
         image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
@@ -231,7 +230,7 @@ class GAN(GenerativeModel):
 
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        real = self._seen(self.view(batch.x))
+        real = self._seen(self.view(batch.x)[0])
         with torch.no_grad():
             fake = self._seen(self._generated(len(batch), context))
         twice = None if context is None else context.repeat(2, 1)
@@ -247,7 +246,7 @@ class GAN(GenerativeModel):
 
     def _generated(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of noise."""
-        like = self.view.reals.scale
+        like = self.view.scale
         noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
         return self.view.squash(self.generator(joined(noise, context)))
 
@@ -295,7 +294,7 @@ class GAN(GenerativeModel):
             raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
 
         def gap(x: Tensor, c: Tensor | None) -> Tensor:
-            real, fake = self._seen(self.view(x)), self._seen(self._generated(len(x), c))
+            real, fake = self._seen(self.view(x)[0]), self._seen(self._generated(len(x), c))
             return (self.critic(real, c) - self.critic(fake, c))[None]
 
         gaps = map_chunks(self, gap, x, context, seed)[0].double()

@@ -36,7 +36,7 @@ from likely.contract.training import Batch
 from likely.contract.views import RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
-from likely.core.errors import DataError, DomainError, LikelyError
+from likely.core.errors import DataError, LikelyError
 from likely.nets.convolutional import image_seen, image_shape
 from likely.nets.noise import LOG_SIGMA, NoiseMLP
 from likely.nets.unet import UNet
@@ -86,10 +86,8 @@ class ScoreModel(GenerativeModel):
         hidden: Widths | None = None,
     ) -> None:
         super().__init__(domain, context=context)
-        self.view = RealView(domain, linear=image_shape(domain) is not None)
+        self.view = RealView(domain, "pooled" if image_shape(domain) else "bijections")
         self.dim = self.view.dim
-        if not self.dim:
-            raise DomainError("every column of the data is constant: there is nothing to learn")
         image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.net: nn.Module
         if image is None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from likely.contract.views import has_few_levels
+from likely.contract.views import check_variable
 from likely.core.columns import (
     Binary,
     Column,
@@ -21,7 +21,7 @@ from likely.core.columns import (
     Periodic,
 )
 from likely.core.domain import Domain
-from likely.core.errors import DomainError, LikelyError
+from likely.core.errors import LikelyError
 from likely.nets.heads.base import Head
 from likely.nets.heads.circle import VonMises
 from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
@@ -36,7 +36,7 @@ def mixture_head(column: Column) -> type[Head] | None:
         case Binary():
             return Bernoulli
         case Integer():
-            return OrderedSoftmax if has_few_levels(column) else DiscretisedLogistics
+            return OrderedSoftmax if column.few else DiscretisedLogistics
         case Count():
             return DiscretisedLogistics
         case Discrete():
@@ -87,8 +87,7 @@ class ColumnHeads(nn.Module):
         for column, index in domain.groups:
             if (kind := head_of(column)) is not None:
                 members.setdefault((kind, kind.shared(column)), []).extend(index)
-        if not members:
-            raise DomainError("every column of the data is constant: there is nothing to learn")
+        check_variable(members)
         self.heads: Sequence[Head] = nn.ModuleList(  # type: ignore[assignment]
             kind([domain.column(i) for i in entries], components)
             for (kind, _), entries in members.items()
