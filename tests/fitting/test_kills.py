@@ -39,7 +39,7 @@ def test_killed_runs_end_with_the_same_bits(tmp_path):
         process.kill()
         process.wait()
         checkpoint = tmp_path / "killed" / "checkpoint" / "state.safetensors"
-        progressed += checkpoint.exists() and read_tree(checkpoint)["history"]["steps"] > 0
+        progressed += checkpoint.exists() and read_tree(checkpoint)["state"]["history"]["steps"] > 0
     assert progressed >= 15
     assert fit("killed").wait() == 0, (tmp_path / "errors").read_text()
 
