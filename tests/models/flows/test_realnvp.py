@@ -116,3 +116,30 @@ def test_constant_pixels_and_single_ones_are_taken_as_vectors():
         model = lk.make("realnvp", domain)
         assert all(isinstance(coupling, VectorCoupling) for coupling in model.transforms)
         assert model.log_prob(model.sample(3, seed=0)).isfinite().all()
+
+
+def test_bound_of_affine_pixels_is_below_the_truth(tmp_path):
+    domain = lk.integers(3, 1, 2, 2, layout="image")
+    images = torch.cartesian_prod(*[torch.arange(3)] * 4).reshape(-1, 1, 2, 2)
+    truth = (images.flatten(1)[:, :1] == images.flatten(1)).sum(1).double().softmax(0)
+    torch.manual_seed(0)
+    data = lk.load_data(images[torch.multinomial(truth, 4000, replacement=True)], domain=domain)
+    model = lk.make("realnvp", domain, view="affine", transforms=6, channels=8, seed=0)
+    assert model.density == "lower bound"
+    gaps = []
+    for steps in (0, 150):
+        if steps:
+            lk.fit(model, data, steps=steps, seed=0)
+        else:
+            model.prepare(Batch(data.train.x))
+        bound = model.log_likelihood(images, seed=1, draws=64)
+        # Each row has noise of its own, so that errors add up in quadrature.
+        assert bound.value.exp().sum() <= 1 + 3 * (bound.value.exp() * bound.stderr).norm()
+        gap = (truth * (truth.log() - bound.value)).sum()
+        assert gap >= -3 * (truth * bound.stderr).norm()
+        gaps.append(gap)
+    assert gaps[1] < gaps[0] / 4
+    lk.save(model, tmp_path / "model.safetensors")
+    loaded = lk.load(tmp_path / "model.safetensors")
+    torch.testing.assert_close(loaded.log_likelihood(images, seed=1, draws=64).value, bound.value)
+    assert torch.equal(loaded.view(images)[0] < 0.5, torch.ones(81, 4, dtype=torch.bool))
