@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.nets.mlp import joined
+from likely.nets.mlp import with_context
 
 Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
@@ -32,7 +32,7 @@ def image_shape(domain: Domain) -> Shape | None:
     return channels, height, width
 
 
-def image_seen(domain: Domain, network: str, alike: bool, least: int = 1) -> Shape | None:
+def image_shape_for(domain: Domain, network: str, alike: bool, least: int = 1) -> Shape | None:
     """The shape of the images that convolutional networks are to see; None for an MLP.
 
     Entries must be `alike`, of one kind, to be pixels. "auto" takes convolutions where each edge has
@@ -95,7 +95,7 @@ class ImageEncoder(nn.Module):
         h = x.unflatten(1, self.shape)
         for layer in self.layers:
             h = self.activation(layer(h))
-        return self.last(joined(h.flatten(1), context))
+        return self.last(with_context(h.flatten(1), context))
 
 
 class ImageDecoder(nn.Module):

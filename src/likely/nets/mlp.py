@@ -58,6 +58,6 @@ class MLP(nn.Module):
         return apply(rest[-1], self.activation(h)) if rest else h
 
 
-def joined(h: Tensor, context: Tensor | None) -> Tensor:
+def with_context(h: Tensor, context: Tensor | None) -> Tensor:
     """The columns of h, then those of the context where there is one: what a network sees."""
     return h if context is None else torch.cat([h, context], 1)

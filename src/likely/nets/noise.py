@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.mlp import joined
+from likely.nets.mlp import with_context
 
 LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
@@ -47,7 +47,7 @@ class NoiseEmbedding(nn.Module):
         angle = t[:, None] * self.frequencies
         if context is not None:
             angle = angle.expand(len(context), -1)
-        h = joined(torch.cat([angle.sin(), angle.cos()], 1), context)
+        h = with_context(torch.cat([angle.sin(), angle.cos()], 1), context)
         return F.silu(self.second(F.silu(self.first(h))))
 
 
@@ -139,7 +139,7 @@ class NoiseMLP(nn.Module):
             low, high = LOG_SIGMA
             sigma = (low + (high - low) * t[:, None]).exp()
             inputs.append(self.steps(z * (1 + sigma.square()).sqrt(), sigma))
-        h = self.first(joined(torch.cat(inputs, 1), context))
+        h = self.first(with_context(torch.cat(inputs, 1), context))
         for i, (modulation, layer) in enumerate(zip(self.modulations, self.layers, strict=True)):
             scale, shift = modulation(e).chunk(2, 1)
             update = layer(F.silu(h + scale * h + shift))

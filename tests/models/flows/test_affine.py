@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from likely.models.flows.affine import MOST_LOG_SCALE, Additive, Affine
+from likely.models.flows.affine import MAX_LOG_SCALE, Additive, Affine
 
 
 @pytest.mark.parametrize("kind", [Additive, Affine])
@@ -24,6 +24,6 @@ def test_the_bound_of_the_scale_is_soft_and_odd():
     y, log_scale = Affine(1)(torch.ones(1, len(raw), dtype=torch.float64), theta)
     torch.testing.assert_close(y, log_scale.exp())
     torch.testing.assert_close(log_scale, -log_scale.flip(1))
-    assert log_scale.abs().max() <= MOST_LOG_SCALE
+    assert log_scale.abs().max() <= MAX_LOG_SCALE
     near = raw.abs() < 0.11
     torch.testing.assert_close(log_scale[0, near], raw[near], rtol=2e-3, atol=1e-12)

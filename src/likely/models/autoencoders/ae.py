@@ -24,7 +24,7 @@ from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
 from likely.models.autoencoders.base import LatentModel
-from likely.nets.mlp import joined
+from likely.nets.mlp import with_context
 
 
 @register(
@@ -127,7 +127,9 @@ class Autoencoder(LatentModel):
 
     def _affine(self, context: Tensor | None, n: int) -> Float[Tensor, "n features"]:
         """The context with a leading one."""
-        return joined(torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device), context)
+        return with_context(
+            torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device), context
+        )
 
     def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
         noise = torch.randn(n, self.latent, dtype=self.code_factor.dtype, device=self.device)

@@ -24,7 +24,7 @@ from likely.core.columns import Column, Integer
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.models.autoencoders.networks import Decoder, Encoder
-from likely.nets.convolutional import Network, image_seen
+from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.heads import (
     NARROWEST,
     ColumnHeads,
@@ -91,7 +91,7 @@ class LatentModel(GenerativeModel):
             if isinstance(head, Gaussian) and scale is not None:
                 head.fix(scale)
         alike = self.heads.uniform and len(set(self.features.sizes)) == 1
-        shape = image_seen(domain, network, alike)
+        shape = image_shape_for(domain, network, alike)
         given = self.context_size
         if hidden is None:
             hidden = (256, 256) if shape is None else (32, 64)

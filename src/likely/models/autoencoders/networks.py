@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.nets.convolutional import ImageDecoder, ImageEncoder, Shape
-from likely.nets.mlp import MLP, joined
+from likely.nets.mlp import MLP, with_context
 
 
 class Encoder(nn.Module):
@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         self, features: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, "n outputs"]:
         if self.shape is None:
-            return self.net(joined(features, context))
+            return self.net(with_context(features, context))
         planes = features.unflatten(1, (*self.shape, -1)).movedim(4, 2)
         return self.net(planes.flatten(1), context)
 
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, "n outputs"]:
-        outputs = self.net(joined(z, context))
+        outputs = self.net(with_context(z, context))
         if self.shape is not None:
             channels, height, width = self.shape
             outputs = outputs.unflatten(1, (channels, -1, height, width)).movedim(2, 4).flatten(1)

@@ -60,7 +60,7 @@ from likely.models.energy.base import GaussianBase
 from likely.models.energy.networks import EnergyNetwork
 from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
-from likely.nets.convolutional import Network, image_seen
+from likely.nets.convolutional import Network, image_shape_for
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
 from likely.sampling.tempering import swap
 
@@ -173,7 +173,7 @@ class EBM(Unnormalised):
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
         self.view = RealView(domain)
         self.base = GaussianBase(self.view.periodic)
-        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
+        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.

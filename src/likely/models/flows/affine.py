@@ -13,7 +13,7 @@ from torch import Tensor
 # A deep flow multiplies its scales: with |s| < 2 the product over 20 layers, and its square, stay below
 # float32's largest number, e⁸⁸, whatever the networks say far from the data, and few samples stray
 # far; one layer still narrows or widens a density 7 times.
-MOST_LOG_SCALE = 2.0
+MAX_LOG_SCALE = 2.0
 
 
 class Additive:
@@ -81,4 +81,4 @@ class Affine(Additive):
 
 def _bounded(raw: Tensor) -> Tensor:
     # M tanh(raw/2), in a fifth of the time; as M = 2, the slope at 0 is 1.
-    return 2 * MOST_LOG_SCALE * torch.sigmoid(raw) - MOST_LOG_SCALE
+    return 2 * MAX_LOG_SCALE * torch.sigmoid(raw) - MAX_LOG_SCALE

@@ -38,7 +38,7 @@ from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, importance_bound
 from likely.models.flows.base import AffineFlow
 from likely.models.flows.transforms import start_at_identity
-from likely.nets.mlp import joined
+from likely.nets.mlp import with_context
 from likely.numerics.ode import check_tolerance, solve
 
 FREQUENCIES = 3  # of the cosines and sines of time
@@ -79,7 +79,7 @@ class Field(nn.Module):
             phase = t * self.frequencies
             tau = torch.cat([phase.cos(), phase.sin()])[None]
             if context is not None:
-                tau = joined(tau.expand(len(context), -1), context)
+                tau = with_context(tau.expand(len(context), -1), context)
             s1 = (z @ U.T + (tau @ A.T + self.first.bias)).tanh()
             s2 = self.second(s1).tanh()
             if not divergence:

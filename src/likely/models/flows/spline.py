@@ -26,10 +26,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEAST_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
-HALF = 0.5 / LEAST_BIN
-LEAST_SLOPE = 1e-3
-IDENTITY = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus of this gives slope 1
+MIN_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
+HALF = 0.5 / MIN_BIN
+MIN_SLOPE = 1e-3
+IDENTITY = math.log(math.expm1(1 - MIN_SLOPE))  # softplus of this gives slope 1
 
 
 class Bins(NamedTuple):
@@ -151,7 +151,7 @@ class RationalQuadraticSpline(nn.Module):
         if self.circles:
             free = torch.maximum(free, periodic[:, None, None].to(free))
         raw = theta[:, self.first_slope :][:, :K].gather(1, knots)
-        slopes = F.softplus(raw * free + IDENTITY) + LEAST_SLOPE
+        slopes = F.softplus(raw * free + IDENTITY) + MIN_SLOPE
         return Bins(fractions, passed, fraction, before, left, width, knots, free, slopes)
 
 
@@ -226,7 +226,7 @@ class _Values(torch.autograd.Function):
         by_logits[:, :, :-1].addcmul_(bins.passed[:, None], (by_before - by_own)[:, :, None])
         by_logits *= bins.fractions
         # The derivative of softplus is 1 − exp(−softplus).
-        by_raw = torch.stack([by_d, by_d1], 1) * -(LEAST_SLOPE - bins.slopes).expm1() * bins.free
+        by_raw = torch.stack([by_d, by_d1], 1) * -(MIN_SLOPE - bins.slopes).expm1() * bins.free
         by_theta[:, spline.first_slope :][:, : spline.bins].scatter_add_(1, bins.knots, by_raw)
         if spline.circles:
             by_theta[:, -1] = by_y * spline.periodic[:, None]

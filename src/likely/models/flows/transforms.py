@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from likely.core.errors import LikelyError
 from likely.nets.masked import MaskedMLP
-from likely.nets.mlp import MLP, joined
+from likely.nets.mlp import MLP, with_context
 
 
 class Bijection(Protocol):
@@ -238,7 +238,9 @@ class VectorCoupling(Coupling):
         start_at_identity(self.net.layers[-1])
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
-        inputs = joined(angles_as_points(x.index_select(0, self.staying).T, self.periodic), context)
+        inputs = with_context(
+            angles_as_points(x.index_select(0, self.staying).T, self.periodic), context
+        )
         parameters = self.net.columns(inputs.T).to(x.dtype)
         return parameters.unflatten(0, (-1, self.bijection.size))
 

@@ -35,8 +35,8 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
 from likely.models.gans.penalties import squared_gradient
-from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_seen
-from likely.nets.mlp import MLP, joined
+from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_shape_for
+from likely.nets.mlp import MLP, with_context
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
 CODE = 128  # numbers that a critic's convolutions make of an image
@@ -89,7 +89,7 @@ class Critic(nn.Module):
         self, u: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, " n"]:
         h = u if self.encoder is None else leaky(self.encoder(u))
-        return self.head(joined(h, context)).squeeze(1)
+        return self.head(with_context(h, context)).squeeze(1)
 
 
 @register(
@@ -166,7 +166,7 @@ class GAN(GenerativeModel):
         self.view = RealView(domain, "plain")
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
-        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
+        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         given = self.context_size
         self.generator: nn.Module
         if image is None:
@@ -248,7 +248,7 @@ class GAN(GenerativeModel):
         """Columns of the view that the generator makes of noise."""
         like = self.view.scale
         noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
-        return self.view.squash(self.generator(joined(noise, context)))
+        return self.view.squash(self.generator(with_context(noise, context)))
 
     def _seen(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n features"]:
         """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""

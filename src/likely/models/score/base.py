@@ -37,7 +37,7 @@ from likely.contract.views import RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
-from likely.nets.convolutional import image_seen, image_shape
+from likely.nets.convolutional import image_shape, image_shape_for
 from likely.nets.noise import LOG_SIGMA, NoiseMLP
 from likely.nets.unet import UNet
 
@@ -88,7 +88,7 @@ class ScoreModel(GenerativeModel):
         super().__init__(domain, context=context)
         self.view = RealView(domain, "pooled" if image_shape(domain) else "bijections")
         self.dim = self.view.dim
-        image = image_seen(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
+        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.net: nn.Module
         if image is None:
             self.net = self._perceptron(hidden or (128, 128, 128))
