@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-QUERIES = 64  # that meet their keys at a time, where attention is written out
+from likely.nets.fast import Dropout, fused_attention
 
 
 class Rotation(nn.Module):
@@ -69,40 +69,12 @@ def attention(
     v: Float[Tensor, "n heads s width"],
     causal: bool,
 ) -> Float[Tensor, "n heads t width"]:
-    """softmax(q kᵀ/√width) v; if `causal`, position t sees the positions s ≤ t.
-
-    With gradients on a CPU it is written out, for some queries at a time and the keys that they see: that
-    takes half the time there.
-    """
-    if not (q.is_cpu and q.requires_grad):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    q = q / math.sqrt(q.shape[-1])
-    if not causal:
-        return (q @ k.mT).softmax(-1).to(v) @ v
-    parts, seen = [], 0
-    for part in q.split(QUERIES, -2):
-        later = part.new_full((part.shape[-2],) * 2, -math.inf).triu(1)
-        mask = F.pad(later, (seen, 0))
-        seen += part.shape[-2]
-        weight = (part @ k[..., :seen, :].mT + mask).softmax(-1)
-        parts.append(weight.to(v) @ v[..., :seen, :])
-    return torch.cat(parts, -2)
-
-
-class Dropout(nn.Dropout):
-    """Set entries to zero with probability p, in training, and scale the others by 1/(1 − p).
-
-    On a CPU, p is rounded to a multiple of 1/256: random bytes take a third of the time that it takes
-    to draw a number for each entry.
-    """
-
-    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        dropped = round(256 * self.p)
-        if not (self.training and input.is_cpu and 0 < dropped < 256):
-            return super().forward(input)
-        words = torch.empty(input.numel() // 8 + 1, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: input.numel()].view(input.shape) >= dropped
-        return input * (kept.to(input.dtype) * (256 / (256 - dropped)))
+    """softmax(q kᵀ/√width) v; if `causal`, position t sees the positions s ≤ t."""
+    score = q @ k.mT / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+        score = score.masked_fill(later, -math.inf)
+    return score.softmax(-1) @ v
 
 
 class Block(nn.Module):
@@ -147,6 +119,6 @@ class Block(nn.Module):
             q, k = self.rotation(q, start), self.rotation(k, start)
         if cache is not None:
             k, v = cache.extend(k, v)
-        attended = attention(q, k, v, causal=cache is None).transpose(1, 2).flatten(2)
+        attended = fused_attention(q, k, v, causal=cache is None).transpose(1, 2).flatten(2)
         h = h + self.dropout(self.merge(attended))
         return h + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(h)))))

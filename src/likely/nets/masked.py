@@ -9,6 +9,7 @@ layer block-triangular, so that sampling evaluates each unit once, as its inputs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.core.errors import LikelyError
+from likely.nets.fast import columns
+from likely.nets.mlp import perceptron
 
 
 class MaskedMLP(nn.Module):
@@ -95,16 +98,25 @@ class MaskedMLP(nn.Module):
         masks: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "n outputs"]:
         """Outputs of all entries; `masks` from another ordering may replace this network's own."""
-        mask_in, mask_out = (self.mask_in, self.mask_out) if masks is None else masks
-        x = x if x.shape[1] else x.new_zeros(len(x), 1)
-        first, *middle, last = self.layers
-        h = _applied(first, mask_in, x.T)
-        if self.context is not None:
-            h = h + self.context(context).T
-        for i, layer in enumerate(middle, 1):
-            update = _applied(layer, getattr(self, f"mask{i}"), F.relu(h))
-            h = h + update if update.shape == h.shape else update
-        return _applied(last, mask_out, F.relu(h)).T
+        shift = None if self.context is None else self.context(context).T
+        return columns(self.layers, x.T, self._all_masks(masks), shift).T
+
+    def plain(
+        self, x: Tensor, context: Tensor | None = None, masks: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """The same with the rows first, as the formula has it."""
+        first, *others = [
+            partial(F.linear, weight=layer.weight * mask, bias=layer.bias)
+            for layer, mask in zip(self.layers, self._all_masks(masks), strict=True)
+        ]
+        shift = 0 if self.context is None else self.context(context)
+        h = x if x.shape[1] else x.new_zeros(len(x), 1)
+        return perceptron(h, [lambda h: first(h) + shift, *others])
+
+    def _all_masks(self, outer: tuple[Tensor, Tensor] | None) -> list[Tensor]:
+        """The masks of all layers."""
+        first, last = (self.mask_in, self.mask_out) if outer is None else outer
+        return [first, *(getattr(self, f"mask{i}") for i in range(1, len(self.degrees))), last]
 
     @torch.no_grad()
     def incremental(
@@ -115,10 +127,6 @@ class MaskedMLP(nn.Module):
     ) -> Incremental:
         """A pass through the network that takes one entry after the other; see `Incremental`."""
         return Incremental(self, n, context, self.order if order is None else order)
-
-
-def _applied(layer: nn.Linear, mask: Tensor, h: Float[Tensor, "units n"]) -> Tensor:
-    return torch.addmm(layer.bias[:, None], layer.weight * mask, h)
 
 
 class Incremental:

@@ -40,22 +40,21 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
-        return self._through(x if x.shape[1] else x.new_zeros(len(x), 1), lambda layer, h: layer(h))
+        h = x if x.shape[1] else x.new_zeros(len(x), 1)
+        return perceptron(h, self.layers, self.activation)
 
-    def columns(self, x: Float[Tensor, "inputs n"]) -> Float[Tensor, "outputs n"]:
-        """The same with the rows last, so that the values of each output are contiguous."""
-        return self._through(
-            x if len(x) else x.new_zeros(1, x.shape[1]),
-            lambda layer, h: torch.addmm(layer.bias[:, None], layer.weight, h),
-        )
 
-    def _through(self, h: Tensor, apply: Callable[[nn.Linear, Tensor], Tensor]) -> Tensor:
-        first, *rest = self.layers
-        h = apply(first, h)
-        for layer in rest[:-1]:
-            update = apply(layer, self.activation(h))
-            h = h + update if update.shape == h.shape else update
-        return apply(rest[-1], self.activation(h)) if rest else h
+def perceptron(
+    h: Tensor,
+    layers: Sequence[Callable[[Tensor], Tensor]],
+    activation: Callable[[Tensor], Tensor] = F.relu,
+) -> Tensor:
+    """The layers one after the other, with residual connections between inner ones of equal width."""
+    for i, layer in enumerate(layers):
+        update = layer(activation(h) if i else h)
+        inner = 0 < i < len(layers) - 1
+        h = h + update if inner and update.shape == h.shape else update
+    return h
 
 
 def with_context(h: Tensor, context: Tensor | None) -> Tensor:

@@ -23,7 +23,6 @@ and so does not depend on which value of a unit is called 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -41,6 +40,7 @@ from likely.core.columns import Binary, Constant, Interval, Positive, Real, Spin
 from likely.core.domain import Domain
 from likely.core.runtime import fast_products
 from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
+from likely.nets.fast import KnownGradients
 from likely.sampling.tempering import swap
 
 Negatives = Literal["cd", "persistent", "tempered"]
@@ -53,24 +53,6 @@ OFFSET_RATE = 0.01  # of the moving mean of the hidden units
 def scaled(t: Tensor, beta: Beta) -> Tensor:
     """β t, without a pass where β is 1."""
     return t if isinstance(beta, float) and beta == 1 else beta * t
-
-
-class _Known(torch.autograd.Function):
-    """A value whose gradients with respect to parameters are known in closed form."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        value: Float[Tensor, " n"],
-        gradients: Callable[[Tensor], tuple[Tensor, ...]],
-        *parameters: Tensor,
-    ) -> Float[Tensor, " n"]:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, g: Float[Tensor, " n"]) -> Any:
-        return None, None, *ctx.gradients(g)
 
 
 @register(
@@ -287,7 +269,7 @@ class RBM(BoltzmannMachine):
                 towards[2].add_(self.sparsity * (p - self.activity).T @ g)
             return towards
 
-        return _Known.apply(value, gradients, *self._trained)
+        return KnownGradients.apply(value, gradients, *self._trained)
 
     @property
     def _trained(self) -> tuple[nn.Parameter, ...]:

@@ -11,20 +11,23 @@ d_k at the knots,
 Outside the interval a spline on the line is the identity.
 
 A layer spends its time on passes over arrays of `bins` numbers for each value, so there are few of
-them: only the bin that holds the value is worked out, its derivatives are written down, and the
-arrays have the rows last, where they are contiguous. Lengths are told in units of the least bin, in
-which all intervals are [−HALF, HALF].
+them: only the bin that holds the value is worked out, its derivatives are written down in
+`likely.nets.fast`, and the arrays have the rows last, where they are contiguous. Lengths are in units
+of the least bin, in which all intervals are [−HALF, HALF].
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from likely.nets.fast import SplineValues
 
 MIN_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
 HALF = 0.5 / MIN_BIN
@@ -67,6 +70,7 @@ class RationalQuadraticSpline(nn.Module):
     """
 
     periodic: Tensor
+    min_slope = MIN_SLOPE
     numbers: Tensor  # of the knots between the first and the last
     sides: Tensor  # knots of a bin, from the left one on
 
@@ -90,8 +94,27 @@ class RationalQuadraticSpline(nn.Module):
         self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
     ) -> tuple[Float[Tensor, "entries n"], Float[Tensor, "entries n"]]:
         """Values of the splines, and the logarithms of their slopes."""
-        y, log_slope, *_ = _Values.apply(x.contiguous(), parameters.contiguous(), self)
+        y, log_slope, *_ = SplineValues.apply(x.contiguous(), parameters.contiguous(), self)
         return y, log_slope
+
+    def plain(
+        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
+    ) -> tuple[Tensor, Tensor, Bins, Curve]:
+        """The same, and the terms that enter; their derivatives are left to torch."""
+        at, inside, unit = self.within(x, self.periodic)
+        inside = inside.to(x)
+        bins = self._bins(0, at, parameters, self.periodic)
+        curve = _curve(at, bins)
+        y = torch.lerp(x, unit * (bins.left[:, 1] + bins.width[:, 1] * curve.rise), inside)
+        if self.circles:
+            y = torch.where(self.periodic[:, None], wrap(y + parameters[:, -1]), y)
+        return y, inside * curve.slope.log(), bins, curve
+
+    @staticmethod
+    def terms(parts: Sequence[Tensor]) -> tuple[Bins, Curve]:
+        """The terms of `plain` from one sequence of them all."""
+        count = len(Bins._fields)
+        return Bins(*parts[:count]), Curve(*parts[count:])
 
     def inverse(
         self,
@@ -103,7 +126,7 @@ class RationalQuadraticSpline(nn.Module):
         theta, periodic = parameters, self.periodic[entries]
         if self.circles:
             y = torch.where(periodic[:, None], wrap(y - theta[:, -1]), y)
-        at, inside, unit = self._within(y, periodic)
+        at, inside, unit = self.within(y, periodic)
         bins = self._bins(1, at, theta, periodic)
         (x_k, y_k), (w, h), (d, d1) = _parts(bins)
         s = h / w
@@ -115,7 +138,7 @@ class RationalQuadraticSpline(nn.Module):
         x = torch.addcmul(x_k, w, minus_c / (b + root), value=2)
         return torch.where(inside, x * unit, y)
 
-    def _within(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def within(self, x: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """x within its interval, in units; whether that changed nothing; and the unit."""
         if not self.circles:
             at = x.clamp(-self.bound, self.bound)
@@ -153,84 +176,6 @@ class RationalQuadraticSpline(nn.Module):
         raw = theta[:, self.first_slope :][:, :K].gather(1, knots)
         slopes = F.softplus(raw * free + IDENTITY) + MIN_SLOPE
         return Bins(fractions, passed, fraction, before, left, width, knots, free, slopes)
-
-
-class _Values(torch.autograd.Function):
-    """Values and logarithms of slopes, with their derivatives written down."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        x: Float[Tensor, "entries n"],
-        theta: Float[Tensor, "entries size n"],
-        spline: RationalQuadraticSpline,
-    ) -> tuple[Tensor, ...]:
-        at, inside, unit = spline._within(x, spline.periodic)
-        inside = inside.to(x)
-        bins = spline._bins(0, at, theta, spline.periodic)
-        curve = _curve(at, bins)
-        y = torch.lerp(x, unit * (bins.left[:, 1] + bins.width[:, 1] * curve.rise), inside)
-        if spline.circles:
-            y = torch.where(spline.periodic[:, None], wrap(y + theta[:, -1]), y)
-        return y, inside * curve.slope.log(), *bins, *curve
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, theta, ctx.spline = inputs
-        _, _, *terms = output
-        ctx.mark_non_differentiable(*terms)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, theta, *terms)
-
-    @staticmethod
-    def backward(
-        ctx: Any, by_y: Tensor | None, by_log: Tensor | None, *of_terms: None
-    ) -> tuple[Tensor, Tensor, None]:
-        spline: RationalQuadraticSpline = ctx.spline
-        x, theta, *saved = ctx.saved_tensors
-        at, inside, unit = spline._within(x, spline.periodic)
-        inside = inside.to(x)
-        if torch.is_grad_enabled():  # second derivatives go through all terms
-            bins = spline._bins(0, at, theta, spline.periodic)
-            curve = _curve(at, bins)
-        else:
-            bins, curve = Bins(*saved[: len(Bins._fields)]), Curve(*saved[len(Bins._fields) :])
-        by_y = torch.zeros_like(x) if by_y is None else by_y.contiguous()
-        by_log = torch.zeros_like(x) if by_log is None else by_log
-        (w, h), (d, d1) = _parts(bins)[1:]
-        s, xi, eta, xi2, eta2, product, bend, beta, top, rise, slope = curve
-        # By the slopes at the knots, and by x, w and h, in units, as if k were fixed.
-        g, g2 = by_y * inside * unit, 2 * inside * by_log
-        a, b, c = g * h / beta, g2 / beta, g2 / top
-        e = torch.addcmul(b, a, rise)
-        by_s = torch.addcmul(g2 / s - e, a, xi2).addcmul(c + 2 * e, product)
-        by_d = ((a - e) * product).addcmul(c, eta2, value=0.5)
-        by_d1 = (c * xi2 / 2).addcmul(e, product, value=-1)
-        by_xi = c * (d1 * xi).addcmul(d, eta, value=-1)
-        by_xi = by_xi.addcmul(eta - xi, (c * s).addcmul(b, bend, value=-1))
-        by_x = (g * slope).addcdiv(by_xi, w)
-        by_ratio = by_s / w
-        by_h = by_ratio.addcmul(g, rise)
-        by_w = (s * by_ratio).addcmul(xi, by_x).neg()
-        # The left knot moves with the fractions of all bins before; then through the softmax.
-        by_before = spline.rest * torch.stack([-by_x, g], 1)
-        by_own = spline.rest * torch.stack([by_w, by_h], 1)
-        mean = by_before * bins.before + by_own * bins.fraction
-        by_theta = by_own.new_empty(theta.shape)
-        by_theta[:, 2 * spline.bins :] = 0
-        by_logits = by_theta[:, : 2 * spline.bins].unflatten(1, (2, -1))
-        by_logits[:] = -mean[:, :, None]
-        by_logits[:, :, 0] += by_own
-        by_logits[:, :, 1:].addcmul_(bins.passed[:, None], by_own[:, :, None])
-        by_logits[:, :, :-1].addcmul_(bins.passed[:, None], (by_before - by_own)[:, :, None])
-        by_logits *= bins.fractions
-        # The derivative of softplus is 1 − exp(−softplus).
-        by_raw = torch.stack([by_d, by_d1], 1) * -(MIN_SLOPE - bins.slopes).expm1() * bins.free
-        by_theta[:, spline.first_slope :][:, : spline.bins].scatter_add_(1, bins.knots, by_raw)
-        if spline.circles:
-            by_theta[:, -1] = by_y * spline.periodic[:, None]
-        return torch.lerp(by_y, by_x / unit, inside), by_theta, None
 
 
 class Curve(NamedTuple):

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from likely.core.errors import LikelyError
+from likely.nets.fast import columns
 from likely.nets.masked import MaskedMLP
 from likely.nets.mlp import MLP, with_context
 
@@ -241,7 +242,7 @@ class VectorCoupling(Coupling):
         inputs = with_context(
             angles_as_points(x.index_select(0, self.staying).T, self.periodic), context
         )
-        parameters = self.net.columns(inputs.T).to(x.dtype)
+        parameters = columns(self.net.layers, inputs.T).to(x.dtype)
         return parameters.unflatten(0, (-1, self.bijection.size))
 
 
