@@ -17,18 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from likely.core.columns import (
-    Binary,
-    Column,
-    Constant,
-    Count,
-    Integer,
-    Interval,
-    Periodic,
-    Positive,
-    Real,
-    Spin,
-)
+from likely.core.columns import COLUMNS, Categorical, Column, Integer
 from likely.core.domain import Domain
 from likely.core.errors import DataError, DomainError
 
@@ -109,9 +98,7 @@ class RealView(nn.Module):
         Which of them are angles.
     """
 
-    accepts = frozenset(
-        {Real, Positive, Interval, Periodic, Integer, Binary, Spin, Count, Constant}
-    )
+    accepts = frozenset(COLUMNS.values()) - {Categorical}
     shift: Tensor
     shift_rest: Tensor
     scale: Tensor
@@ -150,8 +137,8 @@ class RealView(nn.Module):
 
     def _affine(self, column: Column) -> bool:
         """Whether a column is only shifted and scaled though it has two ends."""
-        affine = self.chart == "plain" or (self.chart != "bijections" and column.discrete)
-        return affine and column.bounded
+        levels = self.chart in ("affine", "pooled") and column.discrete
+        return column.bounded and (levels or self.chart == "plain")
 
     def _centre(self, column: Column) -> float:
         """Where a level lies in its cell."""

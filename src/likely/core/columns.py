@@ -36,7 +36,7 @@ class Column:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value."""
+        """The least and the greatest value; infinite where there is none."""
         return -math.inf, math.inf
 
     @property
@@ -60,12 +60,27 @@ class Column:
         return x
 
     def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The bijection of dequantised values to the reals, and log |slope|, by steps if discrete."""
-        return y, torch.zeros_like(y)
+        """The bijection of dequantised values to the reals, and log |slope|, by steps if discrete.
+
+        Between two ends it is Φ⁻¹((y − low)/(high − low)): uniform data become normal, and densities
+        that vanish or diverge like a power at a bound keep Gaussian tails.
+        """
+        if not self.bounded:
+            return y, torch.zeros_like(y)
+        low, high = self.ends
+        width = high + self.step - low
+        part = (y - low) / width
+        # Rounding has put a row onto a bound: the same for all types of numbers.
+        part = torch.where(part <= 0, EDGE, part)
+        z = torch.special.ndtri(torch.where(part >= 1, 1 - EDGE, part))
+        return z, (z.square() + math.log(2 * math.pi)) / 2 - math.log(width / (self.step or 1))
 
     def from_reals(self, z: Tensor) -> Tensor:
         """Inverse of `to_reals`; angles may come in any turn."""
-        return z
+        if not self.bounded:
+            return z
+        low, high = self.ends
+        return low + (high + self.step - low) * torch.special.ndtr(z)
 
     def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
         """The value that y stands for, within the support also where it rounds.
@@ -94,8 +109,19 @@ class Real(Column):
     """The real line."""
 
 
+class Logarithmic(Column):
+    """A column whose chart is the logarithm."""
+
+    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        z = y.clamp_min(torch.finfo(y.dtype).tiny).log()
+        return z, -z
+
+    def from_reals(self, z: Tensor) -> Tensor:
+        return z.exp()
+
+
 @dataclass(frozen=True)
-class Positive(Column):
+class Positive(Logarithmic):
     """The half-line (0, ∞)."""
 
     def contains(self, x: Tensor) -> Tensor:
@@ -103,12 +129,6 @@ class Positive(Column):
 
     def describe(self) -> str:
         return "a finite number above 0"
-
-    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _log(y)
-
-    def from_reals(self, z: Tensor) -> Tensor:
-        return z.exp()
 
     def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
         return y.clamp(info.tiny, info.max)
@@ -119,11 +139,7 @@ class Positive(Column):
 
 @dataclass(frozen=True)
 class Interval(Column):
-    """The interval [low, high]; its chart is Φ⁻¹((x − low)/(high − low)).
-
-    Uniform data become normal, and densities that vanish or diverge like a power at a bound keep
-    Gaussian tails.
-    """
+    """The interval [low, high]."""
 
     low: float
     high: float
@@ -145,12 +161,6 @@ class Interval(Column):
     @property
     def ends(self) -> tuple[float, float]:
         return self.low, self.high
-
-    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _probit(y, self.low, self.high - self.low)
-
-    def from_reals(self, z: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * torch.special.ndtr(z)
 
     def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
         return y.clamp(self.low, self.high)
@@ -195,10 +205,7 @@ class Constant(Column):
 
 @dataclass(frozen=True)
 class Discrete(Column):
-    """A column of whole numbers; `levels` is None where they have no upper bound.
-
-    Its chart is that of an interval of `levels` cells.
-    """
+    """A column of whole numbers; `levels` is None where they have no upper bound."""
 
     levels: int | None
     discrete: ClassVar[bool] = True
@@ -210,23 +217,20 @@ class Discrete(Column):
             raise DomainError(f"{self.kind}({self.levels}): at least one level is needed")
 
     def contains(self, x: Tensor) -> Tensor:
-        if self.levels is None:
-            return x.isfinite() & (x >= self.low) & (x == x.floor())
-        code = (x.to(torch.float64) - self.low) / self.step
-        return (code >= 0) & (code <= self.levels - 1) & (code == code.floor())
+        code = self.code(x.to(torch.float64))
+        return x.isfinite() & (code >= 0) & (code <= self.top) & (code == code.floor())
 
     def describe(self) -> str:
-        if self.levels is None:
-            return "a whole number from 0 on"
-        return f"a whole number from 0 to {self.levels - 1}"
+        return f"a whole number from 0 {'on' if self.levels is None else f'to {self.levels - 1}'}"
 
     @property
     def ends(self) -> tuple[float, float]:
-        return self.low, math.inf if self.levels is None else self.low + self._width - self.step
+        return self.low, self.low + self.step * self.top
 
     @property
-    def _width(self) -> float:
-        return float(self.step * (self.levels or 1))
+    def top(self) -> float:
+        """The code of the greatest value."""
+        return math.inf if self.levels is None else self.levels - 1.0
 
     def code(self, x: Tensor) -> Tensor:
         """Which of the levels each value is, counted from 0."""
@@ -236,15 +240,9 @@ class Discrete(Column):
         part = torch.rand_like(x) if at is None else at
         return x + self.step * (part - centre)
 
-    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _probit(y, self.low, self._width, self.step)
-
-    def from_reals(self, z: Tensor) -> Tensor:
-        return self.low + self._width * torch.special.ndtr(z)
-
     def quantise(self, y: Tensor, info: torch.finfo, centre: float = 0.0) -> Tensor:
-        top = MAX_COUNT if self.levels is None else self.levels - 1
-        return self.low + self.step * (self.code(y) + centre).floor().clamp(0, top)
+        code = (self.code(y) + centre).floor().clamp(0, min(self.top, MAX_COUNT))
+        return self.low + self.step * code
 
     def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         if self.levels == 2:
@@ -263,16 +261,10 @@ class Integer(Discrete):
 
 
 @dataclass(frozen=True)
-class Count(Discrete):
-    """Whole numbers 0, 1, 2 … without an upper bound; their chart is the logarithm."""
+class Count(Logarithmic, Discrete):
+    """Whole numbers 0, 1, 2 … without an upper bound."""
 
     levels: int | None = field(default=None, init=False)
-
-    def to_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _log(y)
-
-    def from_reals(self, z: Tensor) -> Tensor:
-        return z.exp()
 
     def natural_scale(self, x: Tensor) -> Tensor:
         return x.log1p()
@@ -321,34 +313,8 @@ class Categorical(Discrete):
         return {"kind": self.kind, "categories": categories}
 
 
-def _log(y: Tensor) -> tuple[Tensor, Tensor]:
-    z = y.clamp_min(torch.finfo(y.dtype).tiny).log()
-    return z, -z
-
-
-def _probit(y: Tensor, low: float, width: float, step: int = 1) -> tuple[Tensor, Tensor]:
-    part = (y - low) / width
-    # Rounding has put a row onto a bound: the same for all types of numbers.
-    part = torch.where(part <= 0, EDGE, part)
-    z = torch.special.ndtri(torch.where(part >= 1, 1 - EDGE, part))
-    return z, (z.square() + math.log(2 * math.pi)) / 2 - math.log(width / step)
-
-
-COLUMNS: dict[str, type[Column]] = {
-    column.__name__.lower(): column
-    for column in (
-        Real,
-        Positive,
-        Interval,
-        Periodic,
-        Constant,
-        Integer,
-        Count,
-        Categorical,
-        Binary,
-        Spin,
-    )
-}
+KINDS = (Real, Positive, Interval, Periodic, Constant, Integer, Count, Categorical, Binary, Spin)
+COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column in KINDS}
 
 
 def column_from_json(data: dict[str, Any]) -> Column:
@@ -385,10 +351,7 @@ def parse_column(text: str) -> Column:
 
 
 def _number(text: str) -> float:
-    sign, digits = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
-    factor, star, rest = digits.partition("*")
-    if digits.endswith("pi"):
-        return (
-            sign * math.pi * (float(factor) if star and rest == "pi" else float(digits[:-2] or 1))
-        )
-    return float(text)
+    factor = text.removesuffix("pi")
+    if factor == text:
+        return float(text)
+    return math.pi * ({"": 1.0, "-": -1.0}.get(factor) or float(factor.removesuffix("*")))

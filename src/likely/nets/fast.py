@@ -117,9 +117,7 @@ class SplineValues(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Float[Tensor, "entries n"],
-        theta: Float[Tensor, "entries size n"],
-        spline: Any,
+        x: Float[Tensor, "entries n"], theta: Float[Tensor, "entries size n"], spline: Any
     ) -> tuple[Tensor, ...]:
         y, log_slope, bins, curve = spline.plain(x, theta)
         return y, log_slope, *bins, *curve

@@ -109,11 +109,7 @@ class NoiseMLP(nn.Module):
     waves: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        hidden: Sequence[int] = (128, 128, 128),
-        context: int = 0,
-        edges: int = 0,
+        self, dim: int, hidden: Sequence[int] = (128, 128, 128), context: int = 0, edges: int = 0
     ) -> None:
         super().__init__()
         directions = F.normalize(torch.randn(WAVES, dim))

@@ -11,15 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from likely.contract.views import check_variable
-from likely.core.columns import (
-    Binary,
-    Column,
-    Constant,
-    Count,
-    Discrete,
-    Integer,
-    Periodic,
-)
+from likely.core.columns import Binary, Column, Constant, Count, Discrete, Integer, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.nets.heads.base import Head

@@ -220,8 +220,7 @@ class DiscretisedLogistics(Logistics):
 
     def __init__(self, columns: Sequence[Discrete], components: int) -> None:
         super().__init__(columns, components)
-        top = torch.tensor([math.inf if c.levels is None else c.levels - 1.0 for c in columns])
-        self.register_buffer("top", top, persistent=False)
+        self.register_buffer("top", torch.tensor([c.top for c in columns]), persistent=False)
 
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         super().prepare(_spread(x), weight)
