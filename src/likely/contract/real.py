@@ -20,6 +20,17 @@ class RealModel(GenerativeModel):
     A subclass writes `_log_prob_real` and `_sample_real` in the view's d columns. Where the domain
     has integer columns they are dequantised: the likelihood is then a lower bound, which
     `log_likelihood` tightens by averaging over `draws` draws of the noise.
+
+    Parameters
+    ----------
+    domain : Domain
+        With columns that have a real view.
+    context : Domain, optional
+    view : {"bijections", "affine"}
+        What finitely many levels become. "bijections" spread their cells over the whole line, so
+        that samples and density stay within the ends; "affine" leaves the pixels x of an image with
+        b bits at (x + u)/2ᵇ − ½, with u uniform on [0, 1), so that equal steps stay equal. A sample
+        beyond an end then counts for the outer level.
     """
 
     accepts = RealView.accepts

@@ -24,6 +24,7 @@ from likely.core.errors import DataError, DomainError
 LOG_TWO_PI = math.log(2 * math.pi)
 RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
 
+Rows = Shaped[Tensor, "n *shape"]  # in the units of a domain
 Chart = Literal["bijections", "affine", "pooled", "plain"]
 
 
@@ -113,14 +114,10 @@ class RealView(nn.Module):
         check_variable(self.kept)
         self.dim = len(self.kept)
         place = {entry: i for i, entry in enumerate(self.kept)}
-        groups = [
-            (column, [place[i] for i in index])
-            for column, index in domain.groups
-            if column.coordinates
-        ]
+        groups = [(c, [place[i] for i in index]) for c, index in domain.groups if c.coordinates]
         self.groups = sorted(groups, key=lambda group: not self._affine(group[0]))
-        self.exact = not any(column.discrete for column, _ in groups)
         columns = [domain.column(i) for i in self.kept]
+        self.exact = not any(column.discrete for column in columns)
         periodic = torch.tensor([column.periodic for column in columns])
         self.register_buffer("periodic", periodic, persistent=False)
         self.register_buffer("shift", torch.zeros(self.dim))
@@ -129,9 +126,9 @@ class RealView(nn.Module):
         self.register_buffer("scale", torch.ones(self.dim))
         ends = [c.ends if c.discrete else (-math.inf, math.inf) for c in columns]
         self.register_buffer("ends", torch.tensor(ends).T, persistent=False)
-        affine = [self._affine(column) for column in columns]
-        self.register_buffer("affine", torch.tensor(affine), persistent=False)
-        self.any_affine = any(affine)
+        affine = torch.tensor([self._affine(column) for column in columns])
+        self.register_buffer("affine", affine, persistent=False)
+        self.any_affine = bool(affine.any())
         # No buffer, since its type must not change with the model's.
         self.cell_ends = torch.tensor([self._cells(column) for column in columns]).double().T
 
@@ -173,7 +170,7 @@ class RealView(nn.Module):
             z[:, index], log_slope[:, index] = self._to_reals(column, y[:, index], at)
         return z, log_slope
 
-    def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
+    def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
         """Take shift and scale from rows of the training split."""
         shift, scale = weighted_moments(self._unscaled(x)[0], weight)
         for column, index in self.groups:
@@ -191,9 +188,7 @@ class RealView(nn.Module):
         self.shift_rest.copy_(shift - self.shift)
         self.scale.copy_(scale)
 
-    def forward(
-        self, x: Shaped[Tensor, "n *shape"]
-    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
+    def forward(self, x: Rows) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
         """Standardised real columns, and the log-determinant of the map to them.
 
         Everything is computed in the type of x, so that large offsets lose nothing before they are
@@ -202,9 +197,7 @@ class RealView(nn.Module):
         z, log_slope = self._standardised(x)
         return z.to(self.shift.dtype), log_slope.sum(1).to(self.shift.dtype)
 
-    def cells(
-        self, x: Shaped[Tensor, "n *shape"]
-    ) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
+    def cells(self, x: Rows) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
         """The view without dequantisation: discrete values are cells.
 
         Lower end, middle and upper end of what each value stands for, which are all the same for a
@@ -238,7 +231,7 @@ class RealView(nn.Module):
         low, high = ((self.cell_ends.to(shift) - shift) / self.scale).to(y.dtype)
         return torch.where(self.affine, low + (high - low) * y.sigmoid(), y)
 
-    def inverse(self, z: Float[Tensor, "n dim"]) -> Shaped[Tensor, "n *shape"]:
+    def inverse(self, z: Float[Tensor, "n dim"]) -> Rows:
         """The sample whose view is `z`; dequantised columns go to the level of their cell.
 
         Computed in float64, and returned in the type of the model where that resolves the columns.
@@ -361,7 +354,7 @@ class Features(nn.Module):
     def size(self) -> int:
         return sum(self.sizes)
 
-    def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
+    def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
         """Take shifts and scales from rows of the training split."""
         flat = x.flatten(1)
         for column, index in self.domain.groups:
@@ -371,7 +364,7 @@ class Features(nn.Module):
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
 
-    def forward(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n features"]:
+    def forward(self, x: Rows) -> Float[Tensor, "n features"]:
         flat = x.flatten(1)
         dtype = self.shift.dtype
         if len(self._out) == 1:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.fast import Dropout, fused_attention
+from likely.nets.fast import Dropout, Heads, fused_attention
 
 
 class Rotation(nn.Module):
@@ -35,9 +35,7 @@ class Rotation(nn.Module):
         signed = torch.cat([-angle.sin(), angle.sin()], 1).float()
         self.register_buffer("sin", signed, persistent=False)
 
-    def forward(
-        self, x: Float[Tensor, "n heads t width"], start: int = 0
-    ) -> Float[Tensor, "n heads t width"]:
+    def forward(self, x: Heads, start: int = 0) -> Heads:
         """Turn queries or keys whose first position is `start`."""
         at = slice(start, start + x.shape[-2])
         swapped = x.roll(x.shape[-1] // 2, -1)
@@ -63,12 +61,7 @@ class Cache:
         self.store = self.store[:, rows]
 
 
-def attention(
-    q: Float[Tensor, "n heads t width"],
-    k: Float[Tensor, "n heads s width"],
-    v: Float[Tensor, "n heads s width"],
-    causal: bool,
-) -> Float[Tensor, "n heads t width"]:
+def attention(q: Heads, k: Heads, v: Heads, causal: bool) -> Heads:
     """softmax(q kᵀ/√width) v; if `causal`, position t sees the positions s ≤ t."""
     score = q @ k.mT / math.sqrt(q.shape[-1])
     if causal:

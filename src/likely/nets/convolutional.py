@@ -21,6 +21,7 @@ from likely.nets.mlp import with_context
 Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
 
+conv = partial(nn.Conv2d, kernel_size=3, padding=1)
 leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 
 
@@ -116,8 +117,8 @@ class ImageDecoder(nn.Module):
         self.sizes = list(zip(*sizes, strict=True))[::-1]  # the coarsest first
         channels = [*widths[::-1], widths[0] if widths else shape[0]]
         self.first = nn.Linear(inputs, channels[0] * self.sizes[0][0] * self.sizes[0][1])
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
-        self.last = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
+        self.layers = nn.ModuleList(conv(a, b) for a, b in pairwise(channels))
+        self.last = conv(channels[-1], shape[0])
 
     def forward(self, z: Float[Tensor, "n inputs"]) -> Float[Tensor, "n pixels"]:
         h = self.first(z).unflatten(1, (-1, *self.sizes[0]))
@@ -146,22 +147,13 @@ class ResidualConvolutions(nn.Module):
         self, inputs: int, outputs: int, channels: int = 32, blocks: int = 2, context: int = 0
     ) -> None:
         super().__init__()
-
-        def convolution(a: int, b: int) -> nn.Conv2d:
-            return nn.Conv2d(a, b, 3, padding=1)
-
-        self.first = convolution(inputs, channels)
+        self.first = conv(inputs, channels)
         self.context = nn.Linear(context, channels, bias=False) if context else None
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.ReLU(),
-                convolution(channels, channels),
-                nn.ReLU(),
-                convolution(channels, channels),
-            )
+            nn.Sequential(nn.ReLU(), conv(channels, channels), nn.ReLU(), conv(channels, channels))
             for _ in range(blocks)
         )
-        self.last = convolution(channels, outputs)
+        self.last = conv(channels, outputs)
 
     def forward(
         self,

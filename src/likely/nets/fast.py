@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from likely.nets.mlp import perceptron
 
+Heads = Float[Tensor, "n heads t width"]  # queries, keys or values
 QUERIES = 64  # that meet their keys at a time
 
 
@@ -48,12 +49,7 @@ def columns(
     return perceptron(h, [partial(layer, i) for i in range(len(layers))])
 
 
-def fused_attention(
-    q: Float[Tensor, "n heads t width"],
-    k: Float[Tensor, "n heads s width"],
-    v: Float[Tensor, "n heads s width"],
-    causal: bool,
-) -> Float[Tensor, "n heads t width"]:
+def fused_attention(q: Heads, k: Heads, v: Heads, causal: bool) -> Heads:
     """Attention by torch's kernel; with gradients on a CPU for some queries at a time.
 
     Each of these parts meets only the keys that it sees, which takes half the time of the kernel.

@@ -99,7 +99,7 @@ class MaskedMLP(nn.Module):
     ) -> Float[Tensor, "n outputs"]:
         """Outputs of all entries; `masks` from another ordering may replace this network's own."""
         shift = None if self.context is None else self.context(context).T
-        return columns(self.layers, x.T, self._all_masks(masks), shift).T
+        return columns(self.layers, x.T, self._masks_of_layers(masks), shift).T
 
     def plain(
         self, x: Tensor, context: Tensor | None = None, masks: tuple[Tensor, Tensor] | None = None
@@ -107,13 +107,13 @@ class MaskedMLP(nn.Module):
         """The same with the rows first, as the formula has it."""
         first, *others = [
             partial(F.linear, weight=layer.weight * mask, bias=layer.bias)
-            for layer, mask in zip(self.layers, self._all_masks(masks), strict=True)
+            for layer, mask in zip(self.layers, self._masks_of_layers(masks), strict=True)
         ]
         shift = 0 if self.context is None else self.context(context)
         h = x if x.shape[1] else x.new_zeros(len(x), 1)
         return perceptron(h, [lambda h: first(h) + shift, *others])
 
-    def _all_masks(self, outer: tuple[Tensor, Tensor] | None) -> list[Tensor]:
+    def _masks_of_layers(self, outer: tuple[Tensor, Tensor] | None) -> list[Tensor]:
         """The masks of all layers."""
         first, last = (self.mask_in, self.mask_out) if outer is None else outer
         return [first, *(getattr(self, f"mask{i}") for i in range(1, len(self.degrees))), last]

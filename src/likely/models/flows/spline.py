@@ -35,6 +35,10 @@ MIN_SLOPE = 1e-3
 IDENTITY = math.log(math.expm1(1 - MIN_SLOPE))  # softplus of this gives slope 1
 
 
+Values = Float[Tensor, "entries n"]
+Parameters = Float[Tensor, "entries size n"]
+
+
 class Bins(NamedTuple):
     """The bins that hold some values; where there is a second dimension of 2, it is (x, y).
 
@@ -90,16 +94,12 @@ class RationalQuadraticSpline(nn.Module):
         self.size = 3 * bins + 1 if self.circles else 3 * bins - 1
         self.first_slope = 2 * bins if self.circles else 2 * bins - 1  # on the line it is not used
 
-    def forward(
-        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
-    ) -> tuple[Float[Tensor, "entries n"], Float[Tensor, "entries n"]]:
+    def forward(self, x: Values, parameters: Parameters) -> tuple[Values, Values]:
         """Values of the splines, and the logarithms of their slopes."""
         y, log_slope, *_ = SplineValues.apply(x.contiguous(), parameters.contiguous(), self)
         return y, log_slope
 
-    def plain(
-        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
-    ) -> tuple[Tensor, Tensor, Bins, Curve]:
+    def plain(self, x: Values, parameters: Parameters) -> tuple[Tensor, Tensor, Bins, Curve]:
         """The same, and the terms that enter; their derivatives are left to torch."""
         at, inside, unit = self.within(x, self.periodic)
         inside = inside.to(x)
@@ -116,12 +116,7 @@ class RationalQuadraticSpline(nn.Module):
         count = len(Bins._fields)
         return Bins(*parts[:count]), Curve(*parts[count:])
 
-    def inverse(
-        self,
-        y: Float[Tensor, "entries n"],
-        parameters: Float[Tensor, "entries size n"],
-        entries: slice = slice(None),
-    ) -> Float[Tensor, "entries n"]:
+    def inverse(self, y: Values, parameters: Parameters, entries: slice = slice(None)) -> Values:
         """Arguments at which the splines of `entries` take the values y (eqs. 6 to 8)."""
         theta, periodic = parameters, self.periodic[entries]
         if self.circles:
@@ -149,11 +144,7 @@ class RationalQuadraticSpline(nn.Module):
         return at / unit, (at == x) | circle, unit
 
     def _bins(
-        self,
-        axis: int,
-        at: Float[Tensor, "entries n"],
-        theta: Float[Tensor, "entries size n"],
-        periodic: Bool[Tensor, " entries"],
+        self, axis: int, at: Values, theta: Parameters, periodic: Bool[Tensor, " entries"]
     ) -> Bins:
         """The bins that hold values of x (axis 0) or y (axis 1), in units and within ±HALF."""
         K = self.bins

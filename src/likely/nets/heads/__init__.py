@@ -20,22 +20,18 @@ hidden causes rather than the entries before (variational autoencoders) take sim
 from __future__ import annotations
 
 from likely.nets.heads.base import NARROWEST, Head, choose
-from likely.nets.heads.circle import VonMises
 from likely.nets.heads.columns import ColumnHeads, mixture_head, simple_head
-from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
-from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
+from likely.nets.heads.discrete import OrderedSoftmax, Softmax
+from likely.nets.heads.line import DiscretisedLogistics, Gaussian
 
 __all__ = [
     "NARROWEST",
-    "Bernoulli",
     "ColumnHeads",
     "DiscretisedLogistics",
     "Gaussian",
     "Head",
-    "Logistics",
     "OrderedSoftmax",
     "Softmax",
-    "VonMises",
     "choose",
     "mixture_head",
     "simple_head",

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from likely.contract.views import check_variable
+from likely.contract.views import Rows, check_variable
 from likely.core.columns import Binary, Column, Constant, Count, Discrete, Integer, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
@@ -97,15 +97,13 @@ class ColumnHeads(nn.Module):
             head.register_buffer("slots", slots, persistent=False)
         self.uniform = len(members) == 1 and 0 not in self.sizes  # one head for all entries
 
-    def prepare(self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None) -> None:
+    def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
         """Take scales from rows of the training split."""
         flat, weight = x.flatten(1), _weights(x, weight)
         for head in self.heads:
             head.prepare(flat[:, head.entries], weight)
 
-    def initial(
-        self, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None
-    ) -> Float[Tensor, " outputs"]:
+    def initial(self, x: Rows, weight: Tensor | None = None) -> Float[Tensor, " outputs"]:
         """Outputs that give about the marginals of these rows, for biases to start at, in float64.
 
         Call it after `prepare`.
@@ -117,9 +115,7 @@ class ColumnHeads(nn.Module):
         return outputs
 
     @torch.no_grad()
-    def start(
-        self, last: nn.Linear, x: Shaped[Tensor, "n *shape"], weight: Tensor | None = None
-    ) -> None:
+    def start(self, last: nn.Linear, x: Rows, weight: Tensor | None = None) -> None:
         """Take scales from rows of the training split, and let a network begin at their marginals.
 
         `last` is the network's last layer.
@@ -128,9 +124,7 @@ class ColumnHeads(nn.Module):
         last.weight.zero_()
         last.bias.copy_(self.initial(x, weight))
 
-    def log_prob(
-        self, outputs: Float[Tensor, "n outputs"], x: Shaped[Tensor, "n *shape"]
-    ) -> Float[Tensor, "n entries"]:
+    def log_prob(self, outputs: Float[Tensor, "n outputs"], x: Rows) -> Float[Tensor, "n entries"]:
         """Log-probability or log-density (nats) of each entry."""
         flat = x.flatten(1)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # after autocast
@@ -142,7 +136,7 @@ class ColumnHeads(nn.Module):
             result[:, head.entries] = part
         return result
 
-    def sample(self, outputs: Float[Tensor, "n outputs"]) -> Shaped[Tensor, "n *shape"]:
+    def sample(self, outputs: Float[Tensor, "n outputs"]) -> Rows:
         """A draw of all entries, independent given the outputs, in the type `type_of_draws`."""
         dtype = self.type_of_draws(outputs.dtype)
         x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
