@@ -138,7 +138,7 @@ def test_bad_energies_and_lengths_are_refused(sampler, energy, init, steps, mess
         (lambda: MALA(0.0), "step must be positive"),
         (lambda: HMC(0.1, leapfrogs=0), "at least one leapfrog"),
         (lambda: HMC(0.1, lk.binary(3)), "continuous columns"),
-        (lambda: HMC(0.1, lk.Interval(0, 1)), "take lk.table"),
+        (lambda: HMC(0.1, lk.Interval(0, 1)), "use lk.table"),
         (lambda: SMC(GAUSSIAN, HMC()).run(normal, X, 1), "draws of the base"),
         (lambda: Gibbs(lk.reals(3)), "finitely many"),
         (lambda: Gibbs(lk.binary(3), [[0, 1]]), "must cover"),

@@ -20,7 +20,7 @@ def solve(
 ) -> Float[Tensor, "n columns"]:
     """The solution of an ODE at `high`, by Dormand and Prince's steps, to a tolerance for each row.
 
-    Sums are kept in float64: in float32 the rounding of some hundred terms would show.
+    Sums are in float64: in float32 the rounding of some hundred terms would show.
 
     Parameters
     ----------
@@ -70,6 +70,6 @@ def check_tolerance(tolerance: float, dtype: torch.dtype) -> None:
     least = torch.finfo(dtype).eps
     if not least <= tolerance < 1:
         raise LikelyError(
-            f"tolerance={tolerance}: take {least:.1g}, the rounding of the network's numbers, or "
+            f"tolerance={tolerance}: give {least:.1g}, the rounding of the network's numbers, or "
             "more, and less than 1"
         )

@@ -32,13 +32,13 @@ from likely.core.errors import LikelyError
 from likely.core.likelihood import Figure, importance_bound
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
-from likely.sampling.annealing import Annealing, Kernel, Path, effective, systematic
+from likely.sampling.annealing import Annealing, EnergyPath, Kernel, effective, systematic
 from likely.sampling.hmc import HMC
 from likely.sampling.sampler import Density, Energy, Sampler, check_energy
 
 PILOT_ESS = 0.9  # what each stage of the pilot keeps of the effective sample size …
 PILOT_MOVES = 5  # … and its transitions
-LEAST_ESS = 0.2  # of the chains; with less, 95 % intervals cover in clearly fewer cases
+MIN_ESS = 0.2  # of the chains; with less, 95 % intervals cover in clearly fewer cases
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +49,7 @@ class Annealed:
     ----------
     log_z : Figure
         The forward estimate; a lower bound in expectation. Where a few chains carry all the weight (a
-        small `ess`), it is too low, and so is its standard error: take more temperatures.
+        small `ess`), it is too low, and so is its standard error: use more temperatures.
     reverse : Figure, optional
         The reverse one.
     exact : bool
@@ -86,12 +86,12 @@ class Annealed:
     def notes(self) -> tuple[str, ...]:
         """What is wrong with the estimate, in words."""
         notes = []
-        if note := few_effective(self.ess, len(self.log_weights)):
+        if note := low_ess(self.ess, len(self.log_weights)):
             notes.append(note)
         gap = self.gap
         if gap is not None and not abs(gap.value) <= 0.1 + 3 * (gap.stderr or 0):  # NaN counts
             notes.append(
-                f"forward and reverse estimates differ by {gap}: take more temperatures, or a "
+                f"forward and reverse estimates differ by {gap}: use more temperatures, or a "
                 "better kernel"
             )
         return tuple(notes)
@@ -103,12 +103,12 @@ class Annealed:
         return "\n".join([first, *(f"WARNING: {note}" for note in self.notes)])
 
 
-def few_effective(ess: float, chains: int) -> str | None:
+def low_ess(ess: float, chains: int) -> str | None:
     """What is wrong where the weights of so many chains have this effective sample size."""
-    if ess >= LEAST_ESS * chains:
+    if ess >= MIN_ESS * chains:
         return None
     return (
-        f"the weights of {chains} chains are worth {ess:.1f}: the error is underestimated; take more "
+        f"the weights of {chains} chains are worth {ess:.1f}: the error is underestimated; use more "
         "temperatures"
     )
 
@@ -118,7 +118,7 @@ def ais(
     base: Density,
     *,
     kernel: Sampler | Kernel | None = None,
-    path: Path | None = None,
+    path: EnergyPath | None = None,
     betas: int | Sequence[float] | Float[Tensor, " steps"] = 1000,
     chains: int = 512,
     exact: Shaped[Tensor, "n *shape"] | None = None,
@@ -166,7 +166,7 @@ def ais(
     Raises
     ------
     LikelyError
-        If the schedule does not rise from 0 to 1, the energy is none, or the path does not lead
+        If the schedule does not rise from 0 to 1, the energy is not valid, or the path does not lead
         from the base to it.
     """
     if isinstance(betas, Integral):  # NumPy's, too
@@ -235,7 +235,7 @@ def _log_mean(log_weight: Tensor) -> tuple[float, float]:
     return value, stderr
 
 
-def _log_z0(x: Tensor, energy: Energy, base: Density, path: Path | None) -> float:
+def _log_z0(x: Tensor, energy: Energy, base: Density, path: EnergyPath | None) -> float:
     """log Z of the path's start, after a check that it is the base, and its end the energy."""
     if path is None:
         return 0.0

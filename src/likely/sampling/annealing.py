@@ -1,4 +1,4 @@
-"""The way from a base to a target that sequential Monte Carlo and annealed importance sampling go."""
+"""The path from a base to a target, of sequential Monte Carlo and annealed importance sampling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from likely.core.errors import LikelyError
 from likely.sampling.sampler import Density, Energy, GradientSampler, Sampler
 
-Path = Callable[[Tensor, float], Tensor]
+EnergyPath = Callable[[Tensor, float], Tensor]
 Kernel = Callable[[Tensor, float], Tensor]
 
 STAGES = 10_000  # after so many the target is out of reach
@@ -29,16 +29,20 @@ class Annealing:
     """
 
     def __init__(
-        self, energy: Energy, base: Density, kernel: Sampler | Kernel, path: Path | None = None
+        self,
+        energy: Energy,
+        base: Density,
+        kernel: Sampler | Kernel,
+        path: EnergyPath | None = None,
     ) -> None:
         self.energy, self.base, self.kernel, self.path = energy, base, kernel, path
         if isinstance(kernel, Sampler) and not kernel.invariant:
             raise LikelyError(
-                f"{type(kernel).__name__} is biased by its step, and so would log Z be: take a kernel "
+                f"{type(kernel).__name__} is biased by its step, and so would log Z be: use a kernel "
                 "that leaves the density invariant, such as MALA or HMC"
             )
         if isinstance(kernel, GradientSampler):
-            kernel.refuse_many_steps("annealing")
+            kernel.check_single_step("annealing")
         self.betas: list[float] = []  # where the kernel's step was tuned …
         self.log_steps: list[float] = []  # … and to what
 
@@ -114,7 +118,7 @@ class Annealing:
             if beta == 1:
                 return
         raise LikelyError(
-            f"after {STAGES} stages of annealing β is {beta:.2g}: take a wider base, or more chains"
+            f"after {STAGES} stages of annealing β is {beta:.2g}: use a wider base, or more chains"
         )
 
 
@@ -139,8 +143,19 @@ def next_beta(weigh: Callable[[float], Float[Tensor, " n"]], beta: float, ess: f
     return high
 
 
-def systematic(weight: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Indices of resampled particles, evenly spaced in the cumulative weight."""
-    n = len(weight)
-    points = (torch.arange(n, device=weight.device) + torch.rand((), device=weight.device)) / n
-    return torch.searchsorted(weight.cumsum(0), points.to(weight)).clamp_max(n - 1)
+def systematic(
+    weight: Float[Tensor, "*rows n"], start: Float[Tensor, "*rows 1"] | None = None
+) -> Int64[Tensor, "*rows n"]:
+    """Indices of resampled particles, evenly spaced in the cumulative weight.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (*rows, n)
+        Sums to 1 in each row.
+    start : Tensor, shape (*rows, 1), optional
+        Uniform numbers in [0, 1), where the first point of each row lies; by default one is drawn.
+    """
+    n = weight.shape[-1]
+    start = torch.rand(1, device=weight.device) if start is None else start
+    points = (torch.arange(n, device=weight.device) + start) / n
+    return torch.searchsorted(weight.cumsum(-1), points.to(weight)).clamp_max(n - 1)

@@ -1,4 +1,4 @@
-"""Chain: what a sampler's run returns, and what its draws tell about their own worth."""
+"""Chain: what a sampler's run returns, and the convergence diagnostics of its draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from likely.core.domain import Domain
 
 R_HAT = 1.01  # above this, and with fewer effective draws than these, chains count as not mixed
 ESS = 400
-MONITORED = 32  # entries of a sample that are looked at, evenly spread, beside the energy
+MONITORED = 32  # entries of a sample that are looked at, evenly spread, next to the energy
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ class Chain:
     def _notes(self, r_hat: float, bulk: float, tail: float) -> tuple[str, ...]:
         notes = []
         stayed = self.acceptance == 0
-        if self.samples.shape[1] > 1:  # an acceptance of 1e-5 is none, nor are steps below rounding
+        if (
+            self.samples.shape[1] > 1
+        ):  # an acceptance of 1e-5 is no movement, nor are steps below rounding
             alike = (self.samples == self.samples[:, :1]).flatten(1).all(1)
             discrete = not self.samples.is_floating_point() or (
                 self.domain is not None and self.domain.discrete
@@ -133,7 +135,7 @@ class Chain:
         still = int(stayed.sum())
         if still == len(self.acceptance):
             notes.append(
-                "no chain ever moved: every proposal was rejected (take a smaller step or a closer "
+                "no chain ever moved: every proposal was rejected (use a smaller step or a closer "
                 "proposal), or the steps are below rounding (is e^(−E) normalisable?)"
             )
         elif still:

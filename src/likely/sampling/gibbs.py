@@ -60,7 +60,7 @@ class Gibbs(Sampler):
             if not (isinstance(column, Discrete) and column.levels is not None):
                 raise DomainError(
                     f"Gibbs: column {self.domain.name(i)} is {column.kind}; it needs finitely many "
-                    "values: take HMC, MALA or IndependenceMetropolis"
+                    "values: use HMC, MALA or IndependenceMetropolis"
                 )
             if self.independent and column.levels != 2:
                 raise DomainError("Gibbs: independent=True takes entries of two values only")
@@ -92,7 +92,7 @@ class Gibbs(Sampler):
             if (count := torch.tensor([len(v) for v in values]).double().prod()) > LARGEST_BLOCK:
                 raise LikelyError(
                     f"Gibbs: a block of {len(block)} entries has {count:.3g} combinations of values, "
-                    f"{LARGEST_BLOCK} can be tried: take smaller blocks, or independent=True"
+                    f"{LARGEST_BLOCK} can be tried: use smaller blocks, or independent=True"
                 )
             table = torch.tensor([*itertools.product(*values)], dtype=x.dtype, device=x.device)
             blocks.append((block, table))

@@ -33,7 +33,7 @@ class HMC(GradientSampler):
     """Hamiltonian Monte Carlo.
 
     A burn-in tunes the step to an acceptance of 0.8 by dual averaging, and the diagonal mass to the
-    inverse variances over chains and steps, anew in each of its last three quarters; an angle's
+    inverse variances over chains and steps, again in each of its last three quarters; an angle's
     deviation counts at most as that of a uniform one. Each
     trajectory's step is drawn within ±20 %, so that none is periodic.
 

@@ -21,9 +21,7 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.sampling.sampler import Density, Energy, Move, Sampler, metropolis, rows
 
-BLOCK = (
-    1 << 14
-)  # proposals that are drawn and scored at a time, at most, unless there are more chains
+BLOCK = 1 << 14  # proposals that are scored at a time, at most, unless there are more chains
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Sampler(ABC):
         Parameters
         ----------
         energy : callable (n, ...) -> (n,)
-            E, with density ∝ exp(−E); +∞ where there is none. One call takes many chains.
+            E, with density ∝ exp(−E); +∞ outside the support. One call takes many chains.
         init : Tensor, shape (chains, ...)
             Where the chains start.
         steps : int
@@ -99,12 +99,12 @@ class Sampler(ABC):
         """
         init = torch.as_tensor(init)
         if any(n != int(n) for n in (steps, thin, burn_in)):
-            raise LikelyError(f"steps={steps}, thin={thin}, burn_in={burn_in}: take whole numbers")
+            raise LikelyError(f"steps={steps}, thin={thin}, burn_in={burn_in}: give whole numbers")
         steps, thin, burn_in = int(steps), int(thin), int(burn_in)
         if thin < 1 or steps < thin or burn_in < 0:
             raise LikelyError(
                 f"{type(self).__name__}: steps = {steps}, thin = {thin}, burn_in = {burn_in} leave "
-                "no draws: take thin ≥ 1, steps ≥ thin and burn_in ≥ 0"
+                "no draws: give thin ≥ 1, steps ≥ thin and burn_in ≥ 0"
             )
         keep_freed_memory()
         with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
@@ -135,7 +135,7 @@ class Sampler(ABC):
             raise LikelyError(
                 f"{type(self).__name__}: the energy is not finite after step "
                 f"{(int(broken[0]) + 1) * thin + burn_in}: the chains ran away, or the energy has no "
-                "value there; take a smaller step, or a Metropolis-corrected sampler"
+                "value there; use a smaller step, or a Metropolis-corrected sampler"
             )
         return Chain(
             samples.transpose(0, 1),
@@ -194,7 +194,7 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
         e = energy(x)
         if not e.requires_grad:
             raise LikelyError(
-                "the energy has no gradient: write it in torch operations, or take Gibbs or "
+                "the energy has no gradient: write it in torch operations, or use Gibbs or "
                 "IndependenceMetropolis"
             )
         (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
@@ -236,7 +236,7 @@ def rows(value: Tensor, like: Tensor) -> Tensor:
 def metropolis(
     log_ratio: Float[Tensor, " n"], proposed: Float[Tensor, " n"]
 ) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Which proposals are accepted, with what probability, and which energies are no energies.
+    """Which proposals are accepted, with what probability, and which energies are not valid.
 
     A proposal without an energy (NaN, −∞) or without a ratio is rejected.
     """
@@ -310,7 +310,7 @@ class GradientSampler(Sampler):
             raise LikelyError(f"{type(self).__name__}: the step must be positive, not {self.step}")
         if not isinstance(self.domain, Domain | None):
             raise DomainError(
-                f"{type(self).__name__}: domain={self.domain!r} is none: for columns, take lk.table(…)"
+                f"{type(self).__name__}: domain={self.domain!r} is not a domain: for columns, use lk.table(…)"
             )
         if self.domain is not None and any(column.discrete for column in self.domain.columns):
             raise DomainError(
@@ -346,7 +346,7 @@ class GradientSampler(Sampler):
         """The same with another step."""
         return replace(self, step=step)
 
-    def refuse_many_steps(self, where: str) -> None:
+    def check_single_step(self, where: str) -> None:
         """Raise a `LikelyError` unless all chains have one step."""
         if torch.as_tensor(self.step).numel() != 1:
             raise LikelyError(

@@ -23,7 +23,7 @@ from likely.sampling.sampler import Density, Energy, Move, Sampler
 class SMC(Sampler):
     """Sequential Monte Carlo; `init` of `run` must be draws from the base.
 
-    Once at the target the particles go on as chains of `kernel`, whose draws are kept. `info` of
+    At the target the particles continue as chains of `kernel`, whose draws are returned. `info` of
     the result holds `log_z` with `log_z_stderr`, from the parts of the particles that descend from
     the same draw of the base: the more of them do, the less the kernel has made them forget it. It
     is too small where many stages leave only a few families, and 1 where they leave one.
@@ -68,7 +68,7 @@ class SMC(Sampler):
             raise LikelyError("SMC: at least two particles are needed")
         if (x == x[:1]).all():
             raise LikelyError(
-                "SMC: all particles of init are the same: take draws of the base, "
+                "SMC: all particles of init are the same: use draws of the base, "
                 "base.sample(n, seed=…)"
             )
         annealing.check(x)

@@ -19,6 +19,15 @@ from likely.core.errors import LikelyError
 from likely.sampling.sampler import DualAveraging, Energy, GradientSampler, Move, Sampler
 
 
+def replica_pairs(
+    replicas: int, start: int | None = None, device: torch.device | None = None
+) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
+    """Every second pair of neighbouring replicas, from `start`: 0, 1, or by default one at random."""
+    start = int(torch.randint(2, ())) if start is None else start
+    low = torch.arange(start, replicas - 1, 2, device=device)
+    return low, low + 1
+
+
 def swap(
     low: Int64[Tensor, " pairs"], log_ratio: Float[Tensor, "pairs n"], *states: Tensor
 ) -> None:
@@ -65,7 +74,7 @@ class ParallelTempering(Sampler):
                 f"ParallelTempering: temperatures must rise from 1, at least two of them, not {T}"
             )
         if isinstance(self.sampler, GradientSampler):
-            self.sampler.refuse_many_steps("ParallelTempering")
+            self.sampler.check_single_step("ParallelTempering")
 
     @property
     def invariant(self) -> bool:  # type: ignore[override]
@@ -105,8 +114,7 @@ class ParallelTempering(Sampler):
                 step = tuner.update(move.acceptance.view(K, n).mean(1)) if t < tune else tuner.step
             y, e = move.x.view(K, n, *x.shape[1:]).clone(), move.energy.view(K, n)
             e = e * T[:, None].to(e.dtype)
-            low = torch.arange(t % 2, K - 1, 2, device=x.device)
-            high = low + 1
+            low, high = replica_pairs(K, t % 2, x.device)
             log_ratio = (1 / T[low] - 1 / T[high])[:, None].to(e.dtype) * (e[low] - e[high])
             swap(low, log_ratio, y, e)
             tried[low] += 1

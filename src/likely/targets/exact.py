@@ -130,7 +130,7 @@ def enumerated(name: str, domain: Domain, energy: Callable[[Tensor], Tensor]) ->
 
 
 def _rounded(x: Tensor, domain: Domain) -> Tensor:
-    """Draws in float32, kept off the bounds, where a density may vanish or diverge."""
+    """Draws in float32, moved off the bounds, where a density may vanish or diverge."""
     x = x.float()
     for column, index in domain.groups:
         if isinstance(column, Interval):

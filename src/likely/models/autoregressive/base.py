@@ -29,6 +29,7 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.random import seeded
 from likely.nets.heads import ColumnHeads, choose
+from likely.sampling.annealing import systematic
 
 Draw = Callable[[int, Tensor], Tensor]  # an entry and its outputs, to a draw of it
 
@@ -289,8 +290,7 @@ def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:
     if not uneven.any():
         return None, log_weight
     own = torch.arange(particles, device=weight.device)
-    spaced = (own + torch.rand_like(total)) / particles
-    picked = torch.searchsorted(weight.cumsum(1), spaced).clamp_max(particles - 1)
+    picked = systematic(weight, torch.rand_like(total))
     first = particles * torch.arange(n, device=own.device)[:, None]
     rows = first + torch.where(uneven, picked, own)
     return rows.flatten(), torch.where(uneven, total - math.log(particles), log_weight)

@@ -62,7 +62,7 @@ from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
-from likely.sampling.tempering import swap
+from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
 Method = Literal["auto", "ais", "integral"]
@@ -275,8 +275,7 @@ class EBM(Unnormalised):
             u[-1] = move.x
         if replicas > 1:
             f = self._f(u.flatten(0, 1)).view(replicas, n)
-            low = torch.arange(int(torch.randint(2, ())), replicas - 1, 2, device=u.device)
-            high = low + 1
+            low, high = replica_pairs(replicas, device=u.device)
             swap(low, (betas[low] - betas[high])[:, None] * (f[low] - f[high]), u)
         return u, acceptance
 

@@ -17,7 +17,7 @@ from likely.core.errors import EstimateWarning
 from likely.core.files import checksum
 from likely.core.likelihood import Figure
 from likely.sampling import Annealed
-from likely.sampling.ais import few_effective
+from likely.sampling.ais import low_ess
 
 
 class Unnormalised(GenerativeModel):
@@ -77,7 +77,7 @@ class Unnormalised(GenerativeModel):
         if not self._knows(betas, chains):
             self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
         value, stderr, ess = self.log_z_found.tolist()
-        if note := few_effective(ess, int(self.log_z_effort[1])):
+        if note := low_ess(ess, int(self.log_z_effort[1])):
             warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=4)
         return Figure(value, stderr)
 

@@ -41,7 +41,7 @@ from likely.core.domain import Domain
 from likely.core.runtime import fast_products
 from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
 from likely.nets.fast import KnownGradients
-from likely.sampling.tempering import swap
+from likely.sampling.tempering import replica_pairs, swap
 
 Negatives = Literal["cd", "persistent", "tempered"]
 
@@ -300,8 +300,7 @@ class RBM(BoltzmannMachine):
     def _swapped(self, v: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
         """Swap states of neighbouring replicas by Metropolis' rule: even or odd pairs, at random."""
         v, field = (t.unflatten(0, (len(self.betas), -1)) for t in (v, field))
-        low = torch.arange(int(torch.randint(2, ())), len(v) - 1, 2, device=v.device)
-        high = low + 1
+        low, high = replica_pairs(len(v), device=v.device)
         cold, hot = (self.betas[i][:, None, None] for i in (low, high))
         log_ratio = (
             self._free_energy(v[low], field[low], cold)
