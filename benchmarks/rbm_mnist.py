@@ -20,11 +20,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from binarised_mnist import load
+from matplotlib.figure import Figure
 
 import likely as lk
-from likely.report import pictures
+from likely import report
+from likely.core.domain import Domain
+from likely.report.samples import as_array, image_grid
 
 BINARISATIONS = 10  # of each grey image
+
+
+def filters(model: lk.GenerativeModel) -> Figure:
+    """The weights of the strongest hidden units as images, each on a scale of its own."""
+    weight = model.weight.T[model.weight.norm(dim=0).argsort(descending=True, stable=True)]
+    weight = weight / weight.abs().amax(1, keepdim=True).clamp_min(1e-12)
+    shape = model.domain.shape
+    shown = Domain(shape, (lk.Interval(-1, 1),), layout=model.domain.layout)
+    return report.draw_samples(weight.reshape(-1, *shape), shown)
 
 
 def drawn_again(data: lk.Data, path: Path, seed: int) -> lk.Data:
@@ -88,15 +100,19 @@ def main() -> None:
     start = time.perf_counter()
     samples = model.sample(36, seed=arguments.seed)
     print(f"{(time.perf_counter() - start) / 36 * 1e3:.0f} ms per sample")
+    rows = data.test.x[:10]
     figures = {
-        "samples": pictures.draw_samples(samples, data.domain),
-        "filters": pictures.draw_filters(model.weight, data.domain),
-        "reconstructions": pictures.draw_reconstructions(
-            data.test.x[:10], model.reconstruct(data.test.x[:10]), data.domain
+        "samples": report.draw_samples(samples, data.domain),
+        "filters": filters(model),
+        "reconstructions": image_grid(
+            np.concatenate([as_array(rows), as_array(model.reconstruct(rows))]),
+            data.domain,
+            None,
+            columns=len(rows),
         ),
     }
     for name, figure in figures.items():
-        (arguments.out / f"{name}.png").write_bytes(pictures.to_png(figure))
+        (arguments.out / f"{name}.png").write_bytes(report.to_png(figure))
 
 
 if __name__ == "__main__":

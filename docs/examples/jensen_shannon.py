@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 import likely as lk
 from likely.models.gans import GAN, WGAN
-from likely.report import to_png
-from likely.report.pictures import INK, PALETTE, STYLE
+from likely.report import INK, PALETTE, STYLE, to_png
 
 
 class Segment(nn.Module):

@@ -22,8 +22,7 @@ from matplotlib.figure import Figure as Picture
 
 import likely as lk
 from likely.core.likelihood import shown
-from likely.report import to_png
-from likely.report.pictures import INK, PALETTE, REAL, STYLE
+from likely.report import INK, PALETTE, REAL, STYLE, to_png
 
 GAUSSIAN = scipy.stats.norm(1, 2)
 BETA = scipy.stats.beta(0.7, 0.7)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import likely as lk
-from likely.report import pictures
+from likely import report as pictures
 
 ROWS = 300
 

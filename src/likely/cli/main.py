@@ -325,7 +325,7 @@ def sample(
         with written_whole(out) as file:
             file.write(texts.encode())
     elif out.suffix.lower() == ".png":
-        from likely.report.pictures import draw_samples, to_png
+        from likely.report import draw_samples, to_png
 
         picture = to_png(draw_samples(x, domain))
         with written_whole(out) as file:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from likely import report as pictures
 from likely._version import __version__
 from likely.comparison.columns import filled
 from likely.contract.model import GenerativeModel
@@ -18,7 +19,6 @@ from likely.contract.training import Batch
 from likely.core.likelihood import Figure, Kind
 from likely.models.autoencoders import Autoencoder
 from likely.report import page as html
-from likely.report import pictures
 
 if TYPE_CHECKING:
     from likely.comparison.result import Comparison, Row, Run

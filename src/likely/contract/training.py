@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from likely.contract.options import NonNegative, Positive, Range
 
+# Columns of a history that are no losses; the others have the names of objectives.
+BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")
+
 
 @dataclass
 class Batch:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")  # the rest are losses
-
 
 @dataclass
 class History:

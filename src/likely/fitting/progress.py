@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from likely.fitting.history import BOOKKEEPING
+from likely.contract.training import BOOKKEEPING
 
 
 class Progress:

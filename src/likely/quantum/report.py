@@ -18,13 +18,14 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from likely import report as pictures
 from likely._version import __version__
 from likely.comparison.columns import SIGN
 from likely.core.likelihood import Figure, Kind, shown
 from likely.evaluation.likelihood import OPPOSITE
+from likely.report import INK, PALETTE, REAL, STYLE
 from likely.report import page as html
-from likely.report import pictures
-from likely.report.pictures import INK, PALETTE, REAL, STYLE, empty_figure
+from likely.report.style import empty_figure
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

@@ -1,23 +1,28 @@
-"""Pictures and HTML, used by everything that shows results."""
+"""Pictures and HTML, used by everything that shows results.
 
-from likely.report.pictures import (
-    draw_codes,
-    draw_likelihoods,
-    draw_samples,
-    draw_scores,
-    draw_training,
-    draw_traversal,
-    to_png,
-    to_uri,
-)
+Every function `draw_…` returns a matplotlib `Figure` and changes no global state. `to_uri` embeds one
+into a page as an SVG that follows the reader's light or dark colours, `to_png` makes the bytes of a file.
+"""
+
+from likely.report.latent import draw_codes, draw_traversal
+from likely.report.samples import draw_samples, form
+from likely.report.scores import draw_likelihoods, draw_marginals, draw_scores
+from likely.report.style import INK, PALETTE, REAL, STYLE, to_png, to_uri
+from likely.report.training import draw_training
 
 __all__ = [
+    "INK",
+    "PALETTE",
+    "REAL",
+    "STYLE",
     "draw_codes",
     "draw_likelihoods",
+    "draw_marginals",
     "draw_samples",
     "draw_scores",
     "draw_training",
     "draw_traversal",
+    "form",
     "to_png",
     "to_uri",
 ]

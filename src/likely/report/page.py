@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 
 import jinja2
 
@@ -57,7 +58,7 @@ def render(
     title: str,
     *,
     lead: Sequence[str],
-    advice: Mapping[str, str],
+    advice: Mapping[str, str] = MappingProxyType({}),
     columns: Sequence[Column],
     rows: Sequence[Sequence[Cell]],
     notes: Sequence[str],
@@ -73,14 +74,14 @@ def render(
     lead : sequence of str
         Paragraphs above the table: what was compared, and what came out.
     advice : mapping of str to str
-        What to take for which purpose.
+        Which model to use for which purpose, if there is any advice.
     columns, rows : the table
         The first column heads the rows.
     notes : sequence of str
         What a reader must know about the table: refused models, runs that failed.
     sections : sequence of Section
     settings : sequence of (name, value)
-        What it takes to repeat the work.
+        What is needed to repeat the work.
     sorted_by : (title of a column, "ascending" or "descending")
         How the rows are sorted as given.
     """

@@ -12,7 +12,6 @@ import likely as lk
 from likely.contract.training import Batch
 from likely.core.random import seeded
 from likely.models.energy import RBM, GaussianRBM, boltzmann
-from likely.report import pictures
 from likely.targets import gaussian_mixture, ising
 
 BITS = lk.binary(5)
@@ -305,20 +304,6 @@ def test_reconstructions():
     p = model.encode(x)
     expected = 2 * (model.visible_bias + p @ model.weight.T).sigmoid() - 1
     torch.testing.assert_close(model.reconstruct(x), expected.detach())
-
-
-@pytest.mark.parametrize("domain", [lk.binary(6, 6), lk.binary(7), lk.spins(4, 4)])
-def test_pictures_of_filters_and_reconstructions(domain):
-    model = RBM(domain, hidden=9)
-    x = model.sample(12, seed=0)
-    for figure in (
-        pictures.draw_filters(model.weight, domain),
-        pictures.draw_reconstructions(x, model.reconstruct(x), domain),
-    ):
-        assert pictures.to_png(figure, dpi=50).startswith(b"\x89PNG")
-    if domain.layout == "image":
-        (image,) = figure.axes[0].get_images()  # ten columns, a gap of one pixel, two rows
-        assert image.get_array().shape == (2 * 7 - 1, 10 * 7 - 1, 4)
 
 
 def test_bad_input():

@@ -1,0 +1,115 @@
+"""Pictures of figures of merit: likelihoods of rows, distances of columns, scores of models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from likely.report.samples import bin_count, quantile_range, shares, shortened
+from likely.report.style import PALETTE, REAL, STYLE, empty_figure
+
+
+@mpl.rc_context(STYLE)
+def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
+    """Log-likelihoods of training and test rows, in nats; they differ where a model overfits."""
+    figure = empty_figure(3.2, 2.2)
+    axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)")
+    low, high = quantile_range(np.concatenate([train, test]), 0.005)
+    margin = 0.02 * (high - low) or 0.5
+    edges = np.linspace(low - margin, high + margin, bin_count(min(len(train), len(test))) + 1)
+    axes.stairs(shares(train, edges), edges, fill=True, color=REAL, alpha=0.45, label="training")
+    axes.stairs(shares(test, edges), edges, color=PALETTE[0], linewidth=1.4, label="test")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.legend(loc="upper left")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def draw_marginals(frame: pd.DataFrame, *, color: str = PALETTE[0], floor: bool = True) -> Figure:
+    """Distances of single columns with their standard errors, and the floors of these as grey bars.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `Evaluation.marginals`.
+    color : str
+        Of the distances.
+    floor : bool
+        Whether to draw the floors.
+    """
+    names = list(dict.fromkeys(frame["column"]))
+    moved = frame["measure"] == "Wasserstein-1"
+    parts = {"standard deviations": frame[moved], "probability": frame[~moved]}
+    parts = {unit: part for unit, part in parts.items() if len(part)}
+    figure = empty_figure(1.2 + 1.8 * len(parts), 0.75 + 0.25 * len(names))
+    grid = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (unit, part) in zip(grid, parts.items(), strict=True):
+        at = [names.index(name) for name in part["column"]]
+        if floor:
+            axes.barh(at, part["floor"], color=REAL, alpha=0.45, height=0.6)
+        axes.errorbar(
+            part["value"], at, xerr=part["stderr"], fmt="o", color=color, markersize=4, capsize=2
+        )
+        axes.set_xlabel(unit)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(axis="y", length=0)
+    grid[0].set_yticks(range(len(names)), labels=map(shortened, names), parse_math=False)
+    grid[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def draw_scores(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float],
+    *,
+    marks: Sequence[str],
+    colors: Sequence[str],
+    label: str,
+    reference: tuple[str, float] | None = None,
+) -> Figure:
+    """One figure of several models with its error bars, the first one on top.
+
+    Parameters
+    ----------
+    names, values, errors : sequences of equal length
+    marks, colors : sequences of str
+        A matplotlib marker and a colour for each.
+    label : str
+        What the figure is, with its unit.
+    reference : (str, float), optional
+        A name and a value to compare with: a dashed line.
+    """
+    figure = empty_figure(4.2, 0.75 + 0.25 * len(names))
+    axes = figure.add_subplot(xlabel=label)
+    if reference is not None:
+        text, at = reference
+        axes.axvline(at, color=REAL, linestyle=(0, (4, 2)), linewidth=1.0)
+        axes.annotate(
+            text, (at, 1), (2, 2), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=8,
+        )  # fmt: skip
+    for at, (value, error, mark, color) in enumerate(
+        zip(values, errors, marks, colors, strict=True)
+    ):
+        axes.errorbar(
+            value, at, xerr=error if math.isfinite(error) else None, fmt=mark, color=color,
+            markersize=5, capsize=2,
+        )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_yticks(range(len(names)), labels=list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=REAL, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure
