@@ -24,7 +24,7 @@ from likely.quantum import (
     tfim,
 )
 from likely.quantum.baselines import MarkovChain
-from likely.quantum.reconstruction import _Judge
+from likely.quantum.scoring import Scorer
 
 STATE = random_mps(4, bond=2, seed=4)
 HAMILTONIAN = [(-1.0, {i: "z", i + 1: "z"}) for i in range(3)] + [
@@ -115,7 +115,7 @@ def test_divergences_and_fidelity_agree_with_exact_sums(
         "classical_fidelity": (p * q).sqrt().sum(),
     }
     for name, value in exact.items():
-        figure = getattr(result.worth, name)
+        figure = getattr(result.score, name)
         assert abs(figure.value - value) < 4.5 * figure.stderr, name
     assert exact["kl"] > 0.005  # or else this would say little
     # While it was trained, too: the best weights were watched.
@@ -134,8 +134,8 @@ def test_the_estimators_are_unbiased() -> None:
     exact |= {"classical_fidelity": (p * q).sqrt().sum()}
     pulls = []
     for seed in range(40):
-        worth = _Judge(data, data.outcomes[:10], 2000, seed).weigh("chain", chain, 400)[0]
-        figures = [getattr(worth, name) for name in exact]
+        score = Scorer(data, data.outcomes[:10], 2000, seed).score("chain", chain, 400)[0]
+        figures = [getattr(score, name) for name in exact]
         pulls.append(
             [(f.value - e.item()) / f.stderr for f, e in zip(figures, exact.values(), strict=True)]
         )
@@ -162,17 +162,17 @@ def test_quantum_fidelity_is_the_mean_over_outcomes(
 def test_a_perfect_model_is_found_perfect(name: str, noise: float) -> None:
     data = shots(name, 400, noise)
     found = reconstruct(data, Truth(Measurement(STATE, data.povm, noise)), steps=2, draws=5000)
-    worth = found.worth
-    assert worth.model == "Truth"
-    assert worth.kl.value == pytest.approx(0, abs=1e-12)
-    assert worth.reverse_kl.value == pytest.approx(0, abs=1e-12)
-    assert worth.classical_fidelity.value == pytest.approx(1, abs=1e-12)
+    score = found.score
+    assert score.model == "Truth"
+    assert score.kl.value == pytest.approx(0, abs=1e-12)
+    assert score.reverse_kl.value == pytest.approx(0, abs=1e-12)
+    assert score.classical_fidelity.value == pytest.approx(1, abs=1e-12)
     assert found.density_matrix.fidelity == pytest.approx(1, abs=1e-9)
     exact = dense.density_matrix(STATE.dense(), noise)
     torch.testing.assert_close(found.density_matrix.value, exact, atol=1e-9, rtol=0)
     energy = torch.einsum("ij,ji->", exact, dense.hamiltonian(HAMILTONIAN, 4)).real.item()
     assert found.exact_energy == pytest.approx(energy, abs=1e-9)
-    assert abs(worth.energy.value - energy) < 4.5 * worth.energy.stderr
+    assert abs(score.energy.value - energy) < 4.5 * score.energy.stderr
     assert all(
         baseline.behind.value > -1e-9 or baseline.behind.stderr > 0 for baseline in found.baselines
     )
@@ -191,17 +191,17 @@ def test_observables_are_set_against_the_exact_ones(result: Reconstruction) -> N
 
 
 def test_a_learning_curve(result: Reconstruction) -> None:
-    assert [worth.shots for worth in result.curve] == [100, 600]
-    assert result.worth.shots == 2850  # a twentieth is held out
-    kl = [worth.kl.value for worth in [*result.curve, result.worth]]
+    assert [score.shots for score in result.curve] == [100, 600]
+    assert result.score.shots == 2850  # a twentieth is held out
+    kl = [score.kl.value for score in [*result.curve, result.score]]
     assert kl[0] > kl[1] > kl[2]
 
 
 def test_fresh_shots_are_not_those_of_the_fit() -> None:
     for seed in (0, 1):
         data = shots(seed=seed)
-        judge = _Judge(data, data.outcomes[:10], len(data.outcomes), 0)
-        same = (judge.fresh == data.outcomes).all(1).float().mean()
+        scorer = Scorer(data, data.outcomes[:10], len(data.outcomes), 0)
+        same = (scorer.fresh == data.outcomes).all(1).float().mean()
         assert same < 0.05
 
 
@@ -267,8 +267,8 @@ def test_without_a_state_likelihood_and_observables_remain() -> None:
 def test_a_model_without_likelihood() -> None:
     data = shots(n=300)
     found = reconstruct(data, Blind(Measurement(STATE, data.povm)), steps=2, draws=1000)
-    assert found.worth.kl is found.worth.held_out is found.density_matrix is None
-    assert found.worth.energy is not None
+    assert found.score.kl is found.score.held_out is found.density_matrix is None
+    assert found.score.energy is not None
     assert found.baselines[0].kl is not None
     assert "no likelihood" in found.reasons["held_out"]
     assert found.summary()
@@ -279,10 +279,10 @@ def test_figures_of_a_bound_are_bounds(tmp_path) -> None:
     found = reconstruct(
         data, Bound(Measurement(STATE, data.povm)), steps=2, draws=1000, curve=[100, 200]
     )
-    worth, written = found.worth, found.to_json()
-    assert worth.kl.value == pytest.approx(0.01)  # of 0
-    assert worth.reverse_kl.value == pytest.approx(-0.01)
-    assert worth.classical_fidelity.value == pytest.approx(math.exp(0.005))  # of 1
+    score, written = found.score, found.to_json()
+    assert score.kl.value == pytest.approx(0.01)  # of 0
+    assert score.reverse_kl.value == pytest.approx(-0.01)
+    assert score.classical_fidelity.value == pytest.approx(math.exp(0.005))  # of 1
     assert written["kl_kind"] == written["classical_fidelity_kind"] == "upper bound"
     assert written["reverse_kl_kind"] == "lower bound"
     assert written["baselines"][0]["kl_kind"] == "exact"
@@ -304,8 +304,8 @@ def test_figures_of_a_bound_are_bounds(tmp_path) -> None:
 def test_an_error_of_log_z_is_common_to_all() -> None:
     data = shots(n=300)
     found = reconstruct(data, Uncertain(Measurement(STATE, data.povm)), steps=2, draws=1000)
-    assert found.worth.kl.stderr == pytest.approx(0.3)
-    fidelity = found.worth.classical_fidelity
+    assert found.score.kl.stderr == pytest.approx(0.3)
+    fidelity = found.score.classical_fidelity
     assert fidelity.value == pytest.approx(math.e)  # E √(P/e⁻²P)
     assert fidelity.stderr == pytest.approx(math.e * 0.3 / 2)
     behind = found.baselines[0].behind
@@ -333,10 +333,10 @@ def test_neighbours_on_a_ring() -> None:
 
 
 def test_as_many_fresh_shots_are_drawn_as_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likely.quantum.reconstruction.SCORED_MIXED", 150)
+    monkeypatch.setattr("likely.quantum.scoring.SCORED_MIXED", 150)
     for noise, scored in ((0.1, 150), (0.0, 400)):
         data = shots(n=100, noise=noise)
-        assert len(_Judge(data, data.outcomes[:10], 400, 0).fresh) == scored
+        assert len(Scorer(data, data.outcomes[:10], 400, 0).fresh) == scored
         found = reconstruct(data, "independent", steps=2, draws=400)
         assert found.to_json()["scored"] == scored
         assert any(f"on {scored} fresh shots" in note for note in found.notes())
@@ -377,9 +377,9 @@ def test_the_default_model_beats_markov_chains() -> None:
         0.0, chain.state, chain.hamiltonian, {"seed": 1},
     )  # fmt: skip
     found = reconstruct(data, steps=500, draws=20_000)
-    assert found.worth.model == "rnn"
+    assert found.score.model == "rnn"
     for baseline in found.baselines:
-        assert found.worth.kl.value < baseline.kl.value - 2 * baseline.kl.stderr, baseline.model
+        assert found.score.kl.value < baseline.kl.value - 2 * baseline.kl.stderr, baseline.model
 
 
 def test_an_impossible_outcome_makes_the_divergence_infinite() -> None:
@@ -388,7 +388,7 @@ def test_an_impossible_outcome_makes_the_divergence_infinite() -> None:
         Measurement(ghz, povm("computational")).sample(500, 0), povm("computational"), 0.0, ghz
     )
     found = reconstruct(data, "independent", steps=5, draws=200)
-    assert found.worth.reverse_kl.value == math.inf
+    assert found.score.reverse_kl.value == math.inf
     assert found.to_json()["reverse_kl"] is None
     assert "impossible" in found.reasons["reverse_kl"]
     assert found.to_json()["energy"] is None

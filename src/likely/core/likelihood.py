@@ -31,6 +31,16 @@ class Kind(StrEnum):
             return Kind.EXACT
         return kinds.pop() if len(kinds) == 1 else Kind.ESTIMATE
 
+    @property
+    def opposite(self) -> Kind:
+        """The kind of −x: the two bounds change places."""
+        return {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}.get(self, self)
+
+    @property
+    def sign(self) -> str:
+        """What marks a figure of this kind: "≥ ", "≤ " or "≈ "."""
+        return {Kind.LOWER: "≥ ", Kind.UPPER: "≤ ", Kind.ESTIMATE: "≈ "}.get(self, "")
+
 
 @dataclass(frozen=True)
 class Figure:
