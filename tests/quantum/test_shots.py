@@ -154,7 +154,7 @@ def test_nothing_is_unpickled(tmp_path):
         ({"header": json.dumps(OURS | {"seed": -1})}, ArtifactError, "seed is -1"),
         ({"header": json.dumps(OURS | {"seed": "a"})}, ArtifactError, "seed is 'a'"),
         ({"outcomes": np.full((5, 3), 7)}, DataError, "row 0, column 0: 7"),
-        ({"outcomes": np.array(["a", "b"])}, DataError, "no whole numbers"),
+        ({"outcomes": np.array(["a", "b"])}, DataError, "not whole numbers"),
         ({"outcomes": np.array(3)}, (ArtifactError, DataError), "shots.npz"),
         ({"state_1": np.ones((2, 2, 2))}, DataError, "site 1"),
         ({"state_1": None}, ArtifactError, "damaged"),

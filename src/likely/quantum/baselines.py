@@ -19,13 +19,13 @@ from likely.contract.options import NonNegativeInt
 from likely.core.columns import Categorical
 from likely.core.domain import Domain
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # α, of which validation takes one
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # α, among which validation chooses
 
 
 class MarkovChain(GenerativeModel):
     """A Markov chain along the sites, with conditionals of their own at each site.
 
-    It starts as the uniform distribution; `count` fits it. It is no registered model.
+    It starts as the uniform distribution; `count` fits it. It is not registered.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Chain:
     ----------
     name : str
     parameters : dict
-        What it was made with; JSON-able.
+        Options of its function; JSON-able.
     state : MPS
     energy : float, optional
         ⟨H⟩ in this state.
@@ -101,14 +101,8 @@ def tfim(
         ground = _dmrg("parity", start, periodic, Jx=-4 * coupling, Jy=0.0, Jz=0.0, hz=2 * field)
         hadamard = (PAULI["x"] + PAULI["z"]).real / math.sqrt(2)
         state = MPS([torch.einsum("ts,asb->atb", hadamard, tensor) for tensor in ground])
-    parameters = {
-        "sites": sites,
-        "coupling": coupling,
-        "field": field,
-        "periodic": periodic,
-        "parity": parity,
-    }
-    return _chain("tfim", parameters, state, hamiltonian)
+    options = {"coupling": coupling, "field": field, "periodic": periodic, "parity": parity}
+    return _chain("tfim", state, hamiltonian, options)
 
 
 def xxz(
@@ -159,17 +153,11 @@ def xxz(
     else:
         # the spins in excess spread evenly over a Néel state
         ups = (sites + magnetisation) // 2
-        start = [
-            "up" if (i + 1) * ups // sites > i * ups // sites else "down" for i in range(sites)
-        ]
+        above = [i * ups // sites for i in range(sites + 1)]
+        start = ["up" if above[i + 1] > above[i] else "down" for i in range(sites)]
         state = MPS(_dmrg("Sz", start, periodic, Jx=4.0, Jy=4.0, Jz=4 * delta, hz=0.0))
-    parameters = {
-        "sites": sites,
-        "delta": delta,
-        "periodic": periodic,
-        "magnetisation": magnetisation,
-    }
-    return _chain("xxz", parameters, state, hamiltonian)
+    options = {"delta": delta, "periodic": periodic, "magnetisation": magnetisation}
+    return _chain("xxz", state, hamiltonian, options)
 
 
 def ghz(sites: int) -> Chain:
@@ -186,7 +174,8 @@ def ghz(sites: int) -> Chain:
 CHAINS: dict[str, Callable[..., Chain]] = {"tfim": tfim, "xxz": xxz, "ghz": ghz}
 
 
-def _chain(name: str, parameters: dict[str, Any], state: MPS, hamiltonian: Terms) -> Chain:
+def _chain(name: str, state: MPS, hamiltonian: Terms, options: dict[str, Any]) -> Chain:
+    parameters = {"sites": state.sites} | options
     return Chain(name, parameters, state, state.energy(hamiltonian), hamiltonian)
 
 

@@ -24,7 +24,7 @@ def density_matrix(vector: Tensor, noise: float = 0.0) -> Complex128[Tensor, "d 
     Raises
     ------
     LikelyError
-        If the matrix has more than 2^24 entries (12 sites), or `noise` is no probability.
+        If the matrix has more than 2^24 entries (12 sites), or `noise` is not a probability.
     """
     check_noise(noise)
     sites = len(vector).bit_length() - 1
@@ -119,5 +119,5 @@ def _by_sides(rho: Tensor, sites: int) -> Tensor:
 def _check_size(levels: int, sites: int) -> None:
     if levels**sites > ENTRIES:
         raise LikelyError(
-            f"{levels}^{sites} numbers are too many to write out; take fewer sites, or sample"
+            f"{levels}^{sites} numbers are too many to write out; use fewer sites, or sample"
         )

@@ -56,7 +56,7 @@ class Measurement:
     Raises
     ------
     LikelyError
-        If `noise` is no probability.
+        If `noise` is not a probability.
     """
 
     def __init__(self, state: MPS, povm: POVM, noise: float = 0.0) -> None:

@@ -88,7 +88,7 @@ class MPS:
         Raises
         ------
         LikelyError
-            If a site or operator does not exist, or `noise` is no probability.
+            If a site or operator does not exist, or `noise` is not a probability.
         """
         return self._expectation(operators, noise).real
 
@@ -277,7 +277,7 @@ def from_dense(vector: Any) -> MPS:
     Raises
     ------
     DataError
-        If the length is no power of two, or an entry is not finite.
+        If the length is not a power of two, or an entry is not finite.
     """
     rest = as_tensor(vector)
     sites = rest.numel().bit_length() - 1

@@ -21,8 +21,8 @@ from likely.core.likelihood import Figure, Kind, Likelihood
 from likely.quantum.povm import POVM, Operator, Terms, as_operator
 
 ROWS = 1 << 14  # outcomes whose pairs are counted at a time
-LEAST_ROWS = 4  # two halves that have errors
-LEAST_HALF = 500  # rows from which on means are taken for normal
+MIN_ROWS = 4  # two halves that have errors
+MIN_HALF = 500  # rows of a half, above which means count as normal
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Observables:
     """
 
     def __init__(self, outcomes: Int64[Tensor, "n sites"], povm: POVM) -> None:
-        if len(outcomes) < LEAST_ROWS:
-            raise DataError(f"{len(outcomes)} outcomes: at least {LEAST_ROWS} are needed")
+        if len(outcomes) < MIN_ROWS:
+            raise DataError(f"{len(outcomes)} outcomes: at least {MIN_ROWS} are needed")
         povm.domain(outcomes.shape[1]).check(outcomes, "the outcomes")
         self.outcomes, self.povm = outcomes.cpu().long(), povm
         self.n, self.sites = outcomes.shape
@@ -179,9 +179,9 @@ class Observables:
             normal tests.
         """
         self._require_complete()
-        if self.n // 2 < LEAST_HALF:
+        if self.n // 2 < MIN_HALF:
             raise LikelyError(
-                f"{self.n:,} outcomes: the test of positivity needs {2 * LEAST_HALF:,} or more"
+                f"{self.n:,} outcomes: the test of positivity needs {2 * MIN_HALF:,} or more"
             )
         dual = self.povm.dual
         i, j = torch.triu_indices(self.sites, self.sites, 1)

@@ -24,9 +24,7 @@ from torch import Tensor
 from likely.core.domain import Domain, categories
 from likely.core.errors import DataError, LikelyError
 
-ROUNDING = (
-    1e-6  # of effects of order one, as they stand in a file: single precision, or seven digits
-)
+ROUNDING = 1e-6  # of effects of order one in a file: single precision, or seven digits
 EXACT = 1e-12  # up to which effects are left as they are
 CUT = 1e-9  # below this part of the largest singular value of the effects, one is zero
 
@@ -280,7 +278,7 @@ def depolarised(povm: POVM, noise: float) -> POVM:
     Raises
     ------
     LikelyError
-        If `noise` is no probability.
+        If `noise` is not a probability.
     """
     check_noise(noise)
     return POVM(povm.name, noisy(povm.effects, noise)) if noise else povm

@@ -45,7 +45,7 @@ class Shots:
     DataError
         If there are no rows of two or more outcomes, or one is not the POVM's.
     LikelyError
-        If `noise` is no probability, or state or Hamiltonian belong to another number of sites.
+        If `noise` is not a probability, or state or Hamiltonian belong to another number of sites.
     """
 
     outcomes: Int64[Tensor, "n sites"]
@@ -66,9 +66,7 @@ class Shots:
         if self.state is not None and self.state.sites != self.sites:
             raise LikelyError(f"outcomes of {self.sites} sites, and a state of {self.state.sites}")
         for _, factors in self.hamiltonian or []:
-            if not set(factors) <= set(range(self.sites)) or not set(factors.values()) <= set(
-                "xyz"
-            ):
+            if not {*factors} <= {*range(self.sites)} or not {*factors.values()} <= {*"xyz"}:
                 raise LikelyError(
                     f"the Hamiltonian's term {factors}: a component x, y or z of sites 0 to "
                     f"{self.sites - 1} is needed"
@@ -120,7 +118,7 @@ def load(path: str | Path, povm: str | POVM | None = None) -> Shots:
     ----------
     path : str or Path
         `.npz` as saved; or `.npz`, `.npy`, `.csv`, `.txt` … with one row of whole numbers for each
-        shot. An `.npz` file may hold the POVM beside its `outcomes`, as `effects`.
+        shot. An `.npz` file may hold the POVM next to its `outcomes`, as `effects`.
     povm : str or POVM, optional
         What was measured, where the file does not say.
 
@@ -149,7 +147,7 @@ def load(path: str | Path, povm: str | POVM | None = None) -> Shots:
         elif isinstance(povm, str):
             povm = named(povm)
         if outcomes.dtype.kind not in "biuf":
-            raise DataError(f"outcomes of type {outcomes.dtype} are no whole numbers")
+            raise DataError(f"outcomes of type {outcomes.dtype} are not whole numbers")
         outcomes = outcomes.astype(np.float64 if outcomes.dtype.kind == "f" else np.int64)
         known = "state_0" in arrays
         state = MPS([arrays[f"state_{i}"] for i in range(outcomes.shape[1])]) if known else None
@@ -180,7 +178,7 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 
 def _header(arrays: dict[str, Any]) -> dict[str, Any]:
-    """What a file says of itself beside the arrays; nothing for a user's own."""
+    """The header of a file; empty for a user's own."""
     if "header" not in arrays:
         return {}
     header = json.loads(arrays["header"].item())
@@ -205,6 +203,4 @@ def _rows(path: Path) -> np.ndarray:
                 )
         return np.array(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: an outcome is missing or no number ({error}); correct it"
-        ) from error
+        raise DataError(f"{path}: an outcome is missing or no number ({error}); fix it") from error
