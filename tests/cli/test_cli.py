@@ -215,9 +215,9 @@ MISTAKES = {
     "fit rows.npy --model nsf --set transforms=-3 --out new": (
         "transforms=-3: give a whole number above 0, such as 5"
     ),
-    "fit rows.npy --model nsf --set jitter=x --out new": "jitter='x': give a finite number, such as",
+    "fit rows.npy --model nsf --set jitter=x --out new": "jitter='x': give a finite number of 0 or more",
     "fit rows.npy --model nsf --set hidden=64 --out new": (
-        "model 'nsf': hidden=64: give a sequence of whole numbers above 0, such as (128, 128)"
+        "NSF: hidden=64: give a sequence of whole numbers above 0, such as (128, 128)"
     ),
     "fit rows.npy --model nsf --set hidden=-5,3 --out new": "hidden=(-5, 3): give a sequence",
     "fit rows.npy --model nsf --set coupling=1 --out new": "coupling=1: give True or False",
@@ -319,6 +319,6 @@ def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on from the last checkpoint" in error
+    assert "resumes from the last checkpoint" in error
     assert "Traceback" not in error
     assert Path("interrupted/checkpoint").exists()

@@ -6,24 +6,15 @@ import inspect
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import likely as lk
-from likely.cli.common import (
-    Epochs,
-    Json,
-    Minutes,
-    Steps,
-    hyperparameters,
-    make_console,
-    print_json,
-    print_text,
-    refuse_suffix,
-    refuse_unwritable,
-    split_names,
-)
+from likely.cli import options as opt
+from likely.cli.app import command
+from likely.cli.options import check_suffix, check_writable, hyperparameters, split_names
+from likely.cli.output import make_console, print_json, print_text
 from likely.core.errors import DataError, LikelyError
 
 if TYPE_CHECKING:
@@ -38,14 +29,14 @@ quantum = typer.Typer(
 STATE, MEASUREMENT = "State", "Measurement"
 
 
-@quantum.command(
-    epilog="[bold]Example[/bold]\n\n"
-    "likely quantum measure --chain tfim --sites 50 --povm tetrahedral --shots 200000 --out shots.npz"
+@command(
+    "likely quantum measure --chain tfim --sites 50 --povm tetrahedral --shots 200000 --out shots.npz",
+    of=quantum,
 )
 def measure(
     sites: Annotated[int, typer.Option(rich_help_panel=STATE, help="Number of spins.")],
     shots: Annotated[int, typer.Option(min=1, rich_help_panel=MEASUREMENT, help="How many.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help=".npz; replaced if it is there.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".npz; an old one is replaced.")],
     chain: Annotated[
         str,
         typer.Option(
@@ -83,18 +74,18 @@ def measure(
         float,
         typer.Option(rich_help_panel=MEASUREMENT, help="Probability that a site is depolarised."),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the outcomes.")] = 0,
-    as_json: Json = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the outcomes.")] = 0,
+    as_json: opt.Json = False,
 ) -> None:
-    """Measure every site of a spin chain, again and again: exact, independent outcomes."""
+    """Measure every site of a spin chain many times: exact, independent outcomes."""
     from likely.quantum import CHAINS, Measurement, Shots
     from likely.quantum.povm import check_noise
 
     started = time.perf_counter()
-    refuse_suffix(out, [".npz"])
+    check_suffix(out, (".npz",))
     if out.is_dir():
         raise LikelyError(f"--out {out}: a folder; give the name of a file")
-    refuse_unwritable(out.parent)
+    check_writable(out.parent)
     check_noise(noise)
     effects = _povm(povm)
     if chain not in CHAINS:
@@ -111,30 +102,30 @@ def measure(
     for name in given:
         if name not in takes:
             raise LikelyError(f"--{name}: the chain {chain} has none; leave it out")
-    made = CHAINS[chain](sites, **given)
-    outcomes = Measurement(made.state, effects, noise).sample(shots, seed)
-    terms = made.hamiltonian
+    ground = CHAINS[chain](sites, **given)
+    outcomes = Measurement(ground.state, effects, noise).sample(shots, seed)
+    terms = ground.hamiltonian
     energies = {
-        "energy": None if terms is None else made.state.energy(terms, noise),
-        "ground_energy": made.energy,
+        "energy": None if terms is None else ground.state.energy(terms, noise),
+        "ground_energy": ground.energy,
     }
-    header = {"chain": made.name, **made.parameters, "seed": seed, **energies}
-    Shots(outcomes, effects, noise, made.state, terms, header).save(out)
+    header = {"chain": ground.name, **ground.parameters, "seed": seed, **energies}
+    Shots(outcomes, effects, noise, ground.state, terms, header).save(out)
     if as_json:
         seconds = time.perf_counter() - started
-        rest = {"bond": made.state.bond, "seconds": seconds}
+        rest = {"bond": ground.state.bond, "seconds": seconds}
         print_json({"file": str(out), "shots": shots} | energies | rest)
         return
     energy = "" if terms is None else f", energy {energies['energy']:.9f}"
     if noise and terms is not None:
-        energy += f" with the noise ({made.energy:.9f} without)"
-    print_text(f"{made.name}, {sites} sites{energy}; {shots:,} {effects.name} shots: {out}")
+        energy += f" with the noise ({ground.energy:.9f} without)"
+    print_text(f"{ground.name}, {sites} sites{energy}; {shots:,} {effects.name} shots: {out}")
 
 
-@quantum.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "likely quantum reconstruct shots.npz --model rnn --minutes 10 --out report/\n\n"
-    "likely quantum reconstruct outcomes.csv --povm pauli6 --model rnn --out report/"
+@command(
+    "likely quantum reconstruct shots.npz --model rnn --minutes 10 --out report/",
+    "likely quantum reconstruct outcomes.csv --povm pauli6 --model rnn --out report/",
+    of=quantum,
 )
 def reconstruct(
     shots: Annotated[
@@ -151,19 +142,14 @@ def reconstruct(
     model: Annotated[
         str, typer.Option(help="Any that takes categories, as in [bold]likely models[/bold].")
     ] = "rnn",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="A hyperparameter of the model. May be repeated."
-        ),
-    ] = None,
+    settings: opt.Settings = None,
     povm: Annotated[
         str | None,
         typer.Option(
             help="What was measured, where the file does not say: a name, or a .npy file of effects."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fit and of all draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of all draws.")] = 0,
     draws: Annotated[
         int, typer.Option(help="Outcomes of the model, and fresh shots, that measure it.")
     ] = 100_000,
@@ -171,42 +157,36 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="N,N,…",
-            help="Learning curve: fit the model to so many shots, too, each time anew; every one takes "
-            "the budget once more.",
+            help="Learning curve: also fit the model, each time from the start and with the whole "
+            "budget, to these numbers of shots.",
         ),
     ] = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    minutes: Minutes = None,
-    as_json: Json = False,
+    steps: opt.Steps = None,
+    epochs: opt.Epochs = None,
+    minutes: opt.Minutes = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Fit a model to outcomes, and compare the state that it describes with the exact one.
 
-    Writes index.html, reconstruction.json and observables.npz beside the files of the run. The density
+    Writes index.html, reconstruction.json and observables.npz next to the files of the run. The density
     matrix and the quantum fidelity are sums over all outcomes, at most 2²¹: up to ten sites with four
-    outcomes, eight with six (pauli6). The same command goes on with a run that was interrupted.
+    outcomes, eight with six (pauli6). The same command resumes a run that was interrupted.
     """
-    from likely import quantum as physics
+    from likely.quantum import load
+    from likely.quantum import reconstruct as fit
 
     try:
         sizes = [int(size) for size in split_names(curve) or []]
     except ValueError as error:
         raise LikelyError(f"--curve {curve}: write it as 1000,10000,100000") from error
-    loaded = physics.load(shots, None if povm is None else _povm(povm))
-    made = lk.make(model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings))
-    refuse_unwritable(out)
-    result = physics.reconstruct(
-        loaded,
-        made,
-        steps=steps,
-        epochs=epochs,
-        minutes=minutes,
-        seed=seed,
-        run=out,
-        progress=sys.stderr.isatty(),
-        draws=draws,
-        curve=sizes,
+    loaded = load(shots, None if povm is None else _povm(povm))
+    untrained = lk.make(
+        model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings)
     )
+    check_writable(out)
+    options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes}
+    result = fit(loaded, untrained, progress=sys.stderr.isatty(), **options)
     result.save(out)
     if as_json:
         print_json(result.to_json())

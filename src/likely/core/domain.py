@@ -90,6 +90,10 @@ class Domain:
         """What to call entry `index` in a message: its name, or its position."""
         return repr(self.names[index]) if self.names else str(index)
 
+    def label(self, index: int) -> str:
+        """The name of entry `index` as it is, or its position."""
+        return self.names[index] if self.names else str(index)
+
     @cached_property
     def groups(self) -> list[tuple[Column, list[int]]]:
         """The distinct column kinds, each with the entries that have it."""
@@ -173,11 +177,13 @@ class Domain:
         DataError
             If a value is missing, not a number, or not one of a column's labels.
         """
+        names = [self.label(i) for i in range(self.size)]
         if isinstance(values, Mapping):
-            names = self.names or ()
             if set(values) != set(names):
                 raise DataError(f"give a value of each of {', '.join(names)}, not {[*values]}")
             values = [values[name] for name in names]
+        if len(values) != self.size:
+            raise DataError(f"give a value of each of {', '.join(names)}, not {len(values)}")
         codes = []
         for index, value in enumerate(values):
             labels = getattr(self.column(index), "labels", None)
@@ -220,6 +226,22 @@ class Domain:
                 f"{unknown[0]!r} is not in the model's alphabet: {''.join(self.alphabet)!r}"
             )
         return torch.tensor([code[character] for character in text], dtype=torch.int64)
+
+    def prefix(
+        self, codes: Shaped[Tensor, " n"]
+    ) -> tuple[Shaped[Tensor, " length"], Shaped[Tensor, " length"]]:
+        """A row that begins with some characters, and the mask of their entries.
+
+        Raises
+        ------
+        DataError
+            If there are more characters than entries.
+        """
+        if len(codes) > self.size:
+            raise DataError(f"the prompt has {len(codes)} characters, a text at most {self.size}")
+        row = codes.new_zeros(self.size)
+        row[: len(codes)] = codes
+        return row, torch.arange(self.size) < len(codes)
 
     def texts(self, x: Shaped[Tensor, "n length"]) -> list[str]:
         """The texts that rows of codes stand for, each up to its end symbol."""

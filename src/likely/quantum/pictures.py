@@ -165,13 +165,14 @@ def _curve(result: Result) -> Section | None:
         return None
     known = result.score.kl is not None
     figures = [score.kl if known else score.held_out for score in scores]
-    values = [(f.value, f.stderr or math.nan) for f in figures if f is not None]
+    values = [f.value for f in figures if f is not None]
+    errors = [f.stderr or math.nan for f in figures if f is not None]
     kind = result.score.kinds["kl"] if known else result.score.density
     label = "KL(exact‖model), nats" if known else "held-out log-likelihood, nats"
     picture = empty_figure(4.2, 3.0)
     axes = picture.add_subplot(xlabel="shots", ylabel=f"{kind.sign}{label}")
     axes.errorbar(
-        [score.shots for score in scores], *zip(*values, strict=True), color=PALETTE[0],
+        [score.shots for score in scores], values, errors, color=PALETTE[0],
         marker="o", markersize=4, capsize=2,
     )  # fmt: skip
     axes.set(xscale="log", yscale="log" if known else "linear")

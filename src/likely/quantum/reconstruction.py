@@ -216,14 +216,11 @@ def _estimate(
         if not povm.spans(sigma):
             reasons[f"sigma_{axis}"] = f"σ{axis} is outside the span of the effects of {povm.name}"
             continue
-        fields["local"][axis] = Compared(
-            generated.local(sigma), measured.local(sigma), state and state.local(sigma, noise)
-        )
-        fields["correlators"][axis] = Compared(
-            generated.correlators(sigma, sigma),
-            measured.correlators(sigma, sigma),
-            state and state.correlators(sigma, sigma, noise),
-        )
+        exact = None if state is None else state.local(sigma, noise)
+        fields["local"][axis] = Compared(generated.local(sigma), measured.local(sigma), exact)
+        exact = None if state is None else state.correlators(sigma, sigma, noise)
+        pairs = [source.correlators(sigma, sigma) for source in (generated, measured)]
+        fields["correlators"][axis] = Compared(pairs[0], pairs[1], exact)
     occupation = None
     if state is None:
         reasons["kl"] = "the state is not known"

@@ -311,8 +311,8 @@ def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) 
             if j == 0 < i:
                 axes.set_ylabel(names[i])
     if real is not None and size > 1:
-        dots = Line2D([], [], color=INK, marker=".", linestyle="", label="real")
-        figure.legend(handles=[dots, Patch(color=color, label="samples")], loc="upper right")
+        real_dots = Line2D([], [], color=INK, marker=".", linestyle="", label="real")
+        figure.legend(handles=[real_dots, Patch(color=color, label="samples")], loc="upper right")
     _note_outside(figure, x, [e for e, _ in edges])
     return figure
 

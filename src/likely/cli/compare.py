@@ -1,0 +1,95 @@
+"""The commands `likely evaluate` and `likely compare`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import likely as lk
+from likely.cli import options as opt
+from likely.cli.app import command
+from likely.cli.options import check_writable, data_options, fitted_options, read_json, split_names
+from likely.cli.output import make_console, print_json, print_text
+from likely.core.errors import DivergenceError
+
+
+@command("likely evaluate runs/digits digits --json")
+def evaluate(run: opt.RunFolder, data: opt.Source, as_json: opt.Json = False) -> None:
+    """Measure a fitted model on the test split of the data: the same split as in the fit."""
+    model = lk.load(run)
+    loaded = lk.load_data(data, **fitted_options(model, run))
+    config = read_json(run, "config.json")
+    if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
+        warnings.warn(
+            f"{data}: not the data of {run}; measured on its own test split", stacklevel=1
+        )
+    evaluation = lk.evaluate(model, loaded)
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        make_console().print(evaluation.summary())
+
+
+@command(
+    "likely compare digits --models gaussian,gmm,made,nsf --minutes 1 --out report/",
+    "likely compare events.csv --column 'phi=periodic(-pi,pi)' --seeds 5 --out report/",
+)
+def compare(
+    data: opt.Source,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")],
+    models: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Names of models; by default all that take the data."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fits of each model.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 0,
+    steps: opt.Steps = None,
+    epochs: opt.Epochs = None,
+    minutes: opt.Minutes = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Fits side by side, with a budget in steps or epochs; -1: one on every core."
+        ),
+    ] = 1,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Score at most this many test rows, and draw as many; by default all, and 2,000.",
+        ),
+    ] = None,
+    column: opt.Kinds = None,
+    columns: opt.Columns = None,
+    context: opt.ContextColumns = None,
+    weight: opt.Weight = None,
+    window: opt.Window = None,
+    missing: opt.OnMissing = opt.Missing.ERROR,
+    as_json: opt.Json = False,
+) -> None:
+    """Fit several models to the same data under the same budget, and compare them.
+
+    Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
+    """
+    loaded = lk.load_data(data, **data_options(column, columns, context, weight, window, missing))
+    check_writable(out)
+    options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows}
+    shown = sys.stderr.isatty()
+    comparison = lk.compare(split_names(models), loaded, progress=shown, **options)
+    comparison.to_html(out / "index.html")
+    report = comparison.to_json(out / "comparison.json")
+    comparison.to_csv(out / "comparison.csv")
+    if as_json:
+        print_json(report)
+    else:
+        console = make_console()
+        console.print(comparison.rich_table(console.width))
+        for line in [*comparison.summary(), *comparison.notes, f"report: {out / 'index.html'}"]:
+            print_text(line)
+    if all(run.error for run in comparison.runs):
+        raise DivergenceError("no fit completed")

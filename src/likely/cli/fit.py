@@ -1,0 +1,91 @@
+"""The command `likely fit`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import likely as lk
+from likely.cli import options as opt
+from likely.cli.app import command
+from likely.cli.options import data_options, hyperparameters
+from likely.cli.output import print_json, print_text
+
+
+class Precision(StrEnum):
+    """In which numbers a fit computes."""
+
+    SINGLE = "32-true"
+    DOUBLE = "64-true"
+    MIXED = "bf16-mixed"
+
+
+@command(
+    "likely fit digits --model made --minutes 1 --out runs/digits",
+    "likely fit events.csv --model nsf --set transforms=3 --set hidden=64,64 "
+    "--column 'phi=periodic(-pi,pi)' --weight w --out runs/events",
+)
+def fit(
+    data: opt.Source,
+    model: Annotated[str, typer.Option(help="Name of a model, as in [bold]likely models[/bold].")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    settings: opt.Settings = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes, each on a GPU or some cores, that share a batch.")
+    ] = 1,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="bf16-mixed is faster where the processor multiplies bfloat16 matrices."),
+    ] = Precision.SINGLE,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the loss after 20 steps; pays in long runs of flows."
+        ),
+    ] = False,
+    steps: opt.Steps = None,
+    epochs: opt.Epochs = None,
+    minutes: opt.Minutes = None,
+    column: opt.Kinds = None,
+    columns: opt.Columns = None,
+    context: opt.ContextColumns = None,
+    weight: opt.Weight = None,
+    window: opt.Window = None,
+    missing: opt.OnMissing = opt.Missing.ERROR,
+    as_json: opt.Json = False,
+) -> None:
+    """Fit a model to data.
+
+    The same command resumes a run that was interrupted.
+    """
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    from likely.core.files import write_json
+
+    options = data_options(column, columns, context, weight, window, missing)
+    loaded = lk.load_data(data, **options)
+    chosen = hyperparameters(settings)
+    new = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **chosen)
+    # Several processes may run, started by torchrun or Slurm.
+    first = not getattr(rank_zero_only, "rank", 0)
+    if first and not as_json:
+        print_text(str(loaded))
+    training: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    training |= {"seed": seed, "devices": devices, "precision": precision.value, "compile": compile}
+    history = lk.fit(new, loaded, run=out, progress=sys.stderr.isatty(), **training)
+    if not first:
+        return
+    # What `score` and `evaluate` must know to read data as this command did.
+    write_json(out / "data.json", options)
+    if as_json:
+        figures = ("steps", "seconds", "skipped", "best", "rows_seen", "peak_memory")
+        print_json({"run": str(out)} | {name: getattr(history, name) for name in figures})
+        return
+    best, spent = history.best, f"{history.steps:,} steps in {history.seconds:,.1f} s"
+    score = "" if best is None else f"validation log-likelihood {best:.6g} nats ({new.density}), "
+    print_text(f"{score}{spent}: {out / 'model.safetensors'}")

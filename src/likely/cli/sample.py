@@ -1,0 +1,293 @@
+"""The commands `likely sample` and `likely score`, which write a value for each row."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import likely as lk
+from likely.cli import options as opt
+from likely.cli.app import command
+from likely.cli.options import check_suffix, fitted_options, split_names, split_pairs
+from likely.cli.output import print_json, print_text
+from likely.core.errors import DataError, LikelyError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from likely.contract.model import GenerativeModel
+    from likely.core.domain import Domain
+
+TABLES = (".npy", ".npz", ".csv", ".parquet")
+TEXT = "Texts and other sequences"
+
+
+@command(
+    "likely sample runs/events -n 1000 --seed 1 --out samples.csv",
+    "likely sample runs/digits -n 36 --context label=7 --out sevens.png",
+    "likely sample runs/play -n 1 --prompt 'ROMEO:' --length 500 --temperature 0.8",
+)
+def sample(
+    run: opt.RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=".npy .npz .csv .parquet .png, or .txt for texts; these are printed without it.",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same samples.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,…",
+            help="What to condition on: values for all samples, or a file with one row or n rows.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(rich_help_panel=TEXT, help="How each text begins.")
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=TEXT, help="Length of a running text; by default a window's."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=TEXT,
+            help="Below 1 the likely symbols become likelier, above 1 less so.",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(rich_help_panel=TEXT, help="Draw from the K likeliest symbols.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=TEXT,
+            help="Draw from the fewest symbols that have this probability together.",
+        ),
+    ] = None,
+) -> None:
+    """Draw samples from a fitted model, in the data's own units."""
+    if out is not None:
+        check_suffix(out, (*TABLES, ".png", ".txt"))
+    model = lk.load(run)
+    if model.domain.alphabet is None and (out is None or out.suffix.lower() == ".txt"):
+        raise LikelyError(f"--out: give a file to write to, one of {', '.join(TABLES)} or .png")
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    options |= {"context": _context(model, context), "seed": seed}
+    if prompt is None and length is None:
+        x = model.sample(n, **options)
+    else:
+        x = _texts(model, n, prompt or "", length, options)
+    _write_samples(out, x, model.domain)
+
+
+def _texts(
+    model: GenerativeModel, n: int, prompt: str, length: int | None, options: dict[str, Any]
+) -> Tensor:
+    """Texts that begin with a prompt; a running text may be longer than a window."""
+    domain, codes = model.domain, model.domain.codes(prompt)
+    if not domain.ends and (length or len(codes) >= domain.size):
+        del options["context"]  # models with one do not generate running texts
+        length = length or len(codes) + domain.size // 2
+        return model.generate(n, length, prompt=codes, **options)
+    if length is not None:
+        raise LikelyError("--length: the model's texts end by themselves; leave it out")
+    row, known = domain.prefix(codes)
+    return model.complete(row.expand(n, -1), known, **options)
+
+
+def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
+    """The context that `--context` names: a file, or values in the order or by the names."""
+    domain = model.context
+    if domain is None:
+        if text is not None:
+            raise DataError("this model takes no context: leave --context out")
+        return None
+    if text is None:
+        wanted = ",".join(f"{name}=…" for name in domain.names or ()) or "FILE"
+        raise DataError(f"this model is conditional: give --context {wanted}")
+    if Path(text).exists():
+        rows = lk.data.load_rows(text, domain=domain).x[:]
+        return rows[0] if len(rows) == 1 else rows
+    parts = split_names(text) or []
+    values = split_pairs(parts, "--context") if "=" in text else parts
+    if len(values) < len(parts):
+        raise DataError(f"--context {text}: a name stands there twice")
+    try:
+        return domain.row(values)
+    except DataError as error:
+        raise DataError(f"--context {text}: {error}, or the name of a file") from error
+
+
+@command(
+    "likely score runs/events new-events.csv --out scores.npy",
+    "likely score runs/events new-events.csv --anomaly --out unusual.csv",
+)
+def score(
+    run: opt.RunFolder,
+    data: opt.Source,
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv or .parquet.")],
+    anomaly: Annotated[
+        bool,
+        typer.Option(
+            "--anomaly",
+            help="How unusual each row is instead, the higher the more so: the negative "
+            "log-likelihood, or an autoencoder's error of reconstruction.",
+        ),
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Log-likelihood of every row, in nats, in the order of the data.
+
+    A row outside the model's domain gets −inf; a category that it does not know is an error. Where
+    the model was fitted with weights, so is the mean that is printed.
+    """
+    check_suffix(out, TABLES)
+    model = lk.load(run)
+    # Rows outside the domain are read, too, as real numbers.
+    options = fitted_options(model, run) | {"domain": model.domain.widened}
+    options.pop("missing", None)
+    report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
+    if as_json:
+        print_json(report | {"file": str(out)})
+    else:
+        print_text(f"{report['rows']:,} rows, {text}: {out}")
+
+
+def _likelihood(
+    model: GenerativeModel, data: str, options: dict[str, Any], out: Path
+) -> tuple[dict[str, Any], str]:
+    """Write log-likelihoods, and say what their mean is."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from likely.evaluation import held_out
+
+    try:
+        rows = lk.data.load_rows(data, **options)
+    except DataError as error:  # new rows need no weights to be scored
+        rows = lk.data.load_rows(data, **options | {"weight": None})
+        warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
+    likelihood, weight = held_out(model, rows)
+    value = likelihood.value.numpy(force=True)
+    _write_rows(out, "log_likelihood", value)
+    inside = np.isfinite(value)
+    outside = int((value == -np.inf).sum())
+    mean = likelihood.mean(weight)
+    others = replace(likelihood, value=likelihood.value[inside])
+    mean_inside = others.mean(None if weight is None else weight[inside])
+    report = {
+        "rows": len(value),
+        "outside": outside,
+        "kind": likelihood.kind,
+        "solver_tolerance": likelihood.tolerance,
+        "mean": mean.to_json(),
+        "mean_inside": mean_inside.to_json(),
+    }
+    text = f"mean log-likelihood {mean} nats ({likelihood.kind})"
+    if outside == len(value):
+        text += "; all of them lie outside the domain"
+    elif outside:
+        first = int((~inside).argmax())
+        text += (
+            f"; {mean_inside} without the {outside:,} outside the domain (the first is row {first})"
+        )
+    return report, text
+
+
+def _anomaly(
+    model: GenerativeModel, data: str, options: dict[str, Any], out: Path
+) -> tuple[dict[str, Any], str]:
+    """Write how unusual each row is, and say which row is the most."""
+    import numpy as np
+    import torch
+
+    from likely.core.random import seeded
+    from likely.evaluation.likelihood import batches
+
+    rows = lk.data.load_rows(data, **options | {"weight": None})
+    with seeded(0, model.device):
+        chunks = batches(model, rows, torch.arange(len(rows)))
+        parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in chunks]
+    value = torch.cat(parts).numpy()
+    _write_rows(out, "anomaly_score", value)
+    outside, first = int(np.isinf(value).sum()), int(value.argmax())
+    text = f"the most unusual is row {first} ({value[first]:.6g})"
+    if outside:
+        text = f"{outside:,} outside the domain (the first is row {first})"
+    return {"rows": len(value), "outside": outside, "most_unusual": first}, text
+
+
+# Files.
+
+
+def _write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
+    """Write samples in the format of a file's name, or print texts."""
+    from likely.core.files import written_whole
+
+    suffix = ".txt" if out is None else out.suffix.lower()
+    if out is not None and suffix in TABLES:
+        _write_rows(out, "x", x.numpy(force=True), _columns(x, domain))
+        return
+    if suffix == ".png":
+        from likely.report import draw_samples, to_png
+
+        content = to_png(draw_samples(x, domain))
+    else:
+        content = (("\n" if domain.ends else "\n\n").join(domain.texts(x)) + "\n").encode()
+    if out is None:
+        typer.echo(content, nl=False)
+        return
+    with written_whole(out) as file:
+        file.write(content)
+
+
+def _write_rows(
+    path: Path, name: str, array: np.ndarray, columns: dict[str, np.ndarray] | None = None
+) -> None:
+    """Write rows in the format of the file's name: as an array, or as the columns of a table."""
+    import numpy as np
+    import pandas as pd
+
+    from likely.core.files import written_whole
+
+    suffix = path.suffix.lower()
+    with written_whole(path) as file:
+        if suffix == ".npy":
+            np.save(file, array)
+        elif suffix == ".npz":
+            np.savez_compressed(file, allow_pickle=False, **{name: array})
+        elif suffix == ".csv":
+            frame = pd.DataFrame(columns or {name: array})
+            frame.to_csv(file, index=False, lineterminator="\n")
+        else:
+            pd.DataFrame(columns or {name: array}).to_parquet(file, index=False)
+
+
+def _columns(x: Tensor, domain: Domain) -> dict[str, np.ndarray]:
+    """Samples as columns: whole numbers stay whole, categories get their labels back."""
+    import numpy as np
+
+    columns = {}
+    for index, values in enumerate(x.flatten(1).numpy(force=True).T):
+        kind = domain.column(index)
+        if kind.discrete and not isinstance(kind, lk.Constant):
+            values = values.astype(np.int64)  # noqa: PLW2901
+        labels = getattr(kind, "labels", None)
+        name = domain.label(index) if domain.names else f"x{index}"
+        columns[name] = np.array(labels, dtype=object)[values] if labels else values
+    return columns
