@@ -216,3 +216,18 @@ def test_random_state_decides_fits_and_samples(rows: np.ndarray) -> None:
 def test_mistakes(rows: np.ndarray, options: dict[str, Any], message: str) -> None:
     with pytest.raises(lk.LikelyError, match=message):
         DensityEstimator(**options).fit(rows)
+
+
+def test_scores_of_bounds_depend_on_the_batch_and_exact_ones_do_not(rows: np.ndarray) -> None:
+    def noisy(estimator: DensityEstimator) -> bool:
+        return estimator.__sklearn_tags__().non_deterministic
+
+    assert not noisy(DensityEstimator("gmm"))
+    assert noisy(DensityEstimator("vae"))
+    assert not noisy(DensityEstimator("no such model"))
+    assert not noisy(DensityEstimator("rbm", {"hidden": 3}, domain=lk.binary(30)))
+    assert noisy(DensityEstimator("rbm", {"hidden": 300}, domain=lk.binary(30)))
+    counted = {0: lk.Integer(9), 1: lk.Integer(9), 2: lk.Integer(9)}  # dequantised: a bound
+    estimator = small("nsf", domain=counted)
+    assert not noisy(estimator)
+    assert noisy(estimator.fit(np.abs(rows).round().clip(0, 8)))

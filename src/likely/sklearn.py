@@ -18,10 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
-from likely.contract.registry import entries, make
+from likely.contract.registry import make
 from likely.core.columns import Categorical, Column, Real
-from likely.core.domain import Domain
+from likely.core.domain import Domain, reals
 from likely.core.errors import DensityError, LikelyError
+from likely.core.likelihood import Kind
 from likely.data import Split, load_data, load_rows
 from likely.data.load import LEAST_ROWS
 from likely.fitting import History, fit
@@ -55,7 +56,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         Where a row lives, or the kinds of single columns, by name or position, as in
         `likely.load_data`. One of several axes takes rows that are flat.
     contamination : float
-        Share of the training rows that `predict` takes for outliers, above 0 and at most 0.5.
+        Share of the training rows that `predict` counts as outliers, above 0 and at most 0.5.
     random_state : int, RandomState or None
         Of the initial weights, of the training and of samples.
     verbose : bool
@@ -68,7 +69,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
     history_ : History
         Of the training.
     offset_ : float
-        What `decision_function` takes off.
+        What `decision_function` subtracts.
     dtypes_ : Series or None
         Types of the columns, where the training rows were a DataFrame.
     n_features_in_ : int
@@ -133,10 +134,18 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        entry = entries().get(self.model)
         # The noise in a bound or an estimate is that of the row's place in the batch.
-        tags.non_deterministic = entry is not None and not entry.density.startswith("exact")
+        tags.non_deterministic = self._density() != Kind.EXACT
         return tags
+
+    def _density(self) -> Kind:
+        """The kind of the model's density on its domain; before a fit on `domain`, or on two reals."""
+        if hasattr(self, "model_"):
+            return self.model_.density
+        domain = self.domain if isinstance(self.domain, Domain) else reals(2)
+        with contextlib.suppress(LikelyError, TypeError, ValueError):  # which `fit` raises
+            return make(self.model, domain, seed=0, **(self.hyperparameters or {})).density
+        return Kind.EXACT
 
     # The verbs.
 
@@ -191,7 +200,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         if isinstance(rows, pd.DataFrame):
             labels: dict[str, Any] = {str(label): label for label in rows}
             self.dtypes_ = rows.dtypes[[labels[name] for name in data.domain.names or labels]]
-        with contextlib.suppress(DensityError):  # it comes again where such a score is asked for
+        with contextlib.suppress(DensityError):  # raised where such a score is used
             self.offset_ = float(np.quantile(self._normality(X), self.contamination))
         return self
 
