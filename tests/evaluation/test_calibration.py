@@ -116,3 +116,8 @@ def test_histogram_against_scipy():
     for wrong in (u[:, 0], u - 0.5, u * torch.nan, u[:0]):
         with pytest.raises(lk.DataError, match="between 0 and 1"):
             rank_histogram(wrong)
+
+
+def test_models_without_an_exact_transform_say_so():
+    with pytest.raises(lk.DensityError, match="use `ranks`"):
+        pit(lk.make("gmm", lk.reals(2)), torch.zeros(3, 2))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likely.core.likelihood import Figure, Kind, shown
-from likely.evaluation.likelihood import OPPOSITE
 from likely.report import page as html
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ NOT_COMPARABLE = {
     Kind.UPPER: "an upper bound, which flatters",
     Kind.ESTIMATE: "an estimate, which may flatter",
 }
-SIGN = {Kind.LOWER: "≥ ", Kind.UPPER: "≤ ", Kind.ESTIMATE: "≈ "}
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ def _figure(
 
 def _nats(row: Row, value: Figure | None, detail: str = "", divergence: bool = False) -> html.Cell:
     """A figure made of log-likelihoods, or of minus these; sorted by only where it is comparable."""
-    kind = OPPOSITE[row.density] if divergence else row.density
-    return _figure(value, SIGN.get(kind, ""), detail, row.density not in NOT_COMPARABLE)
+    kind = row.density.opposite if divergence else row.density
+    return _figure(value, kind.sign, detail, row.density not in NOT_COMPARABLE)
 
 
 def _number(value: float | None, detail: str = "") -> html.Cell:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 
 from likely import report as pictures
-from likely._version import __version__
+from likely._version import provenance
 from likely.comparison.columns import filled
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
@@ -280,14 +278,5 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
             if run.model is not None
         ),
         ("time", f"{settings['seconds']:,.0f} s for all fits and measurements"),
-        (
-            "machine",
-            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} threads, {device}",
-        ),
-        (
-            "versions",
-            f"likely {__version__}, Python {platform.python_version()}, "
-            f"torch {torch.__version__}, numpy {np.__version__}",
-        ),
+        *provenance(device).items(),
     ]

@@ -6,19 +6,17 @@ histogram shaped like ∪ shows a distribution that is too narrow, one like ∩ 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from likely.contract.inputs import accept, as_rows
+from likely.contract.abilities import HasPIT
+from likely.contract.inputs import accept_inside
 from likely.contract.model import GenerativeModel
 from likely.core.errors import DataError, DensityError
-from likely.core.likelihood import Kind
 from likely.core.random import seeded
-from likely.models.flows.base import Flow
 
 
 def ranks(
@@ -66,8 +64,7 @@ def ranks(
     Talts, Betancourt, Simpson, Vehtari & Gelman 2018, arXiv:1804.06788, sec. 4; Czado, Gneiting &
     Held 2009, Biometrics 65, 1254, for discrete columns.
     """
-    x = as_rows(x, model.domain, "x").to(model.device)
-    model.domain.check(x, "the rows to be ranked")
+    x = accept_inside(model, x, "the rows to be ranked")
     rows = x.flatten(1)
     below, equal = torch.zeros(rows.shape), torch.zeros(rows.shape)
     entry = torch.arange(model.domain.size, device=x.device).reshape(model.domain.shape)
@@ -87,42 +84,35 @@ def ranks(
 
 
 def pit(
-    model: Flow, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-) -> Float[Tensor, "n dim"]:
-    """Exact probability integral transform of a flow: the base's distribution function of f(x).
+    model: HasPIT, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
+) -> Float[Tensor, "n columns"]:
+    """Exact probability integral transform of rows, by a model that has one, such as a flow.
 
-    Where the flow is right, all numbers are independent and uniform on (0, 1). For one column, or a
+    Where the model is right, all numbers are independent and uniform on (0, 1). For one column, or a
     flow whose entry i depends on entries up to i alone, they are F(x_i | x_1 … x_{i−1}).
 
     Parameters
     ----------
-    model : Flow
+    model : GenerativeModel
     x : Tensor, shape (n, *domain.shape)
     context : Tensor, optional
         As in `log_prob`.
 
     Returns
     -------
-    Tensor, shape (n, dim)
-        One column for each of the flow's real view: constant ones are left out.
+    Tensor, shape (n, columns)
+        One column for each real number that the model makes of a row: constant ones are left out.
 
     Raises
     ------
     DensityError
-        If columns are dequantised: within a level, the flow need not be uniform. Take `ranks`.
+        If the model has no exact transform of this domain. `ranks` works for every model.
     DataError
         If x or the context have the wrong shape, or lie outside their domains.
     """
-    if model.density != Kind.EXACT:
-        raise DensityError("the domain has discrete columns, which a flow dequantises: take ranks")
-    model.domain.check(as_rows(x, model.domain, "x"), "the rows to be transformed")
-    _, x, features = accept(model, x, context)
-    with torch.no_grad():
-        z, _ = model.view(x)
-        for transform in model.transforms:
-            z, _ = transform(z, features)
-        u = torch.where(model.view.periodic, z / (2 * math.pi) + 0.5, torch.special.ndtr(z))
-    return u.cpu()
+    if not isinstance(model, HasPIT):
+        raise DensityError(f"{type(model).__name__} has no exact transform: use `ranks`")
+    return model.pit(x, context)
 
 
 class Histogram(NamedTuple):

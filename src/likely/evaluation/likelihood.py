@@ -14,14 +14,12 @@ from likely.contract.inputs import CHUNK
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.errors import DataError, DensityError
-from likely.core.likelihood import Kind, Likelihood
+from likely.core.likelihood import Likelihood
 from likely.core.random import seeded
 from likely.core.target import Target
 
 if TYPE_CHECKING:
     from likely.data import Split
-
-OPPOSITE = {kind: kind for kind in Kind} | {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}
 
 
 def held_out(
@@ -114,7 +112,7 @@ def forward_kl(
     x = truth.sample(draws, seed)
     log_q = model.log_likelihood(x, seed=seed)
     value = _log_prob(truth, x) - log_q.value.double().cpu()
-    return replace(log_q, value=value, kind=OPPOSITE[log_q.kind])
+    return replace(log_q, value=value, kind=log_q.kind.opposite)
 
 
 def reverse_kl(

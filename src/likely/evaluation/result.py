@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
-from likely.evaluation.likelihood import OPPOSITE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +147,7 @@ class Evaluation:
     @property
     def forward_kl_kind(self) -> Kind:
         """A lower bound of the model's log-density is an upper one of this divergence."""
-        return OPPOSITE[self.density]
+        return self.density.opposite
 
     def to_json(self) -> dict[str, Any]:
         """All figures, without the rows; a number that is not finite becomes null."""

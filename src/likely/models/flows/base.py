@@ -79,7 +79,7 @@ class Flow(RealModel):
             raise DensityError(
                 "the domain has discrete columns, which a flow dequantises: use ranks"
             )
-        _, x, features = accept(self, accept_inside(self, x), context)
+        _, x, features = accept(self, accept_inside(self, x, "the rows to be transformed"), context)
         z, _ = self.view(x)
         for transform in self.transforms:
             z, _ = transform(z, features)
