@@ -20,8 +20,7 @@ from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
 from likely.comparison.columns import _log_likelihood
 from likely.comparison.page import _draw_rows
-from likely.comparison.result import _over_seeds
-from likely.comparison.seeds import LEVEL, Pooled
+from likely.comparison.seeds import LEVEL, Pooled, over_seeds
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
 from likely.evaluation import Evaluation
@@ -187,7 +186,7 @@ def test_clear_is_what_a_t_test_says() -> None:
         a, b = (rng.normal(size=n) for n in rng.integers(2, 5, size=2))
         a += rng.choice([3, 10, 40])
         exact = stats.ttest_ind(a, b, equal_var=False)
-        lead = _over_seeds([lk.Figure(v) for v in a]) - _over_seeds([lk.Figure(v) for v in b])
+        lead = over_seeds([lk.Figure(v) for v in a]) - over_seeds([lk.Figure(v) for v in b])
         assert lead.degrees == pytest.approx(exact.df)
         assert lead.clear == (exact.pvalue < LEVEL)
         answers.append(lead.clear)
@@ -197,7 +196,7 @@ def test_clear_is_what_a_t_test_says() -> None:
     assert Pooled(0.91, 0.3).clear is True
     assert (known - Pooled(math.nan, 0.1)).clear is None
     assert (known - Pooled(0.0, math.nan)).clear is None
-    assert (known - _over_seeds([lk.Figure(0.0, 0.01)])).clear is None  # one seed
+    assert (known - over_seeds([lk.Figure(0.0, 0.01)])).clear is None  # one seed
 
 
 def test_differences_between_few_seeds_are_rarely_called_clear(data: lk.Data) -> None:

@@ -7,19 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likely.core.likelihood import Figure, Kind, shown
+from likely.core.likelihood import Figure, shown
 from likely.report import page as html
 
 if TYPE_CHECKING:
-    from likely.comparison.result import Comparison, Row
+    from likely.comparison.results import Results, Row
 
 MISSING = "–"
-# What a model has instead of a likelihood that ranks it. A lower bound does: it never flatters.
-NOT_COMPARABLE = {
-    Kind.NONE: "none",
-    Kind.UPPER: "an upper bound, which flatters",
-    Kind.ESTIMATE: "an estimate, which may flatter",
-}
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ def _figure(
 def _nats(row: Row, value: Figure | None, detail: str = "", divergence: bool = False) -> html.Cell:
     """A figure made of log-likelihoods, or of minus these; sorted by only where it is comparable."""
     kind = row.density.opposite if divergence else row.density
-    return _figure(value, kind.sign, detail, row.density not in NOT_COMPARABLE)
+    return _figure(value, kind.sign, detail, row.comparable)
 
 
 def _number(value: float | None, detail: str = "") -> html.Cell:
@@ -223,9 +217,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def filled(comparison: Comparison) -> list[Column]:
+def filled(results: Results) -> list[Column]:
     """The columns that say something about at least one model."""
-    cells = {column: [column.cell(row) for row in comparison.rows] for column in COLUMNS}
+    cells = {column: [column.cell(row) for row in results.rows] for column in COLUMNS}
     return [
         column
         for column, of_rows in cells.items()

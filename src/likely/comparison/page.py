@@ -11,15 +11,16 @@ import torch
 
 from likely import report as pictures
 from likely._version import provenance
+from likely.comparison import words
 from likely.comparison.columns import filled
+from likely.contract.abilities import Encodes
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.likelihood import Figure, Kind
-from likely.models.autoencoders import Autoencoder
 from likely.report import page as html
 
 if TYPE_CHECKING:
-    from likely.comparison.result import Comparison, Row, Run
+    from likely.comparison.results import Results, Row, Run
     from likely.core.domain import Domain
     from likely.data import Split
 
@@ -34,62 +35,62 @@ WALK = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # through a latent space, in stan
 MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 
 
-def page(comparison: Comparison) -> str:
+def page(results: Results) -> str:
     """The report as the text of one HTML page."""
     parts = (_samples, _scores, _columns, _training, _overfitting, _latent)
-    sections = [part(comparison) for part in parts]
+    sections = [part(results) for part in parts]
     return html.render(
-        f"likely compare: {comparison.data.name}",
-        lead=comparison.summary(),
-        advice=comparison.advice(),
-        notes=comparison.notes,
+        f"likely compare: {results.data.name}",
+        lead=words.summary(results),
+        advice=words.advice(results),
+        notes=words.notes(results),
         sections=[section for section in sections if section.cards],
-        settings=_settings(comparison),
-        **_table(comparison),
+        settings=_settings(results),
+        **_table(results),
     )
 
 
-def table(comparison: Comparison) -> str:
+def table(results: Results) -> str:
     """The table alone, as HTML for a notebook, with what came out below it."""
-    return html.render_table(lead=comparison.summary(), **_table(comparison))
+    return html.render_table(lead=words.summary(results), **_table(results))
 
 
-def _table(comparison: Comparison) -> dict[str, Any]:
-    columns = filled(comparison)
+def _table(results: Results) -> dict[str, Any]:
+    columns = filled(results)
     return {
         "columns": columns,
-        "rows": [[column.cell(row) for column in columns] for row in comparison.rows],
-        "sorted_by": SORTED.get(next(iter(comparison.ranked_by), ""), ("", "")),
+        "rows": [[column.cell(row) for column in columns] for row in results.rows],
+        "sorted_by": SORTED.get(next(iter(results.ranked_by), ""), ("", "")),
     }
 
 
-def _color(comparison: Comparison, row: Row) -> str:
-    return pictures.PALETTE[comparison.rows.index(row) % len(pictures.PALETTE)]
+def _color(results: Results, row: Row) -> str:
+    return pictures.PALETTE[results.rows.index(row) % len(pictures.PALETTE)]
 
 
-def _scores(comparison: Comparison) -> html.Section:
+def _scores(results: Results) -> html.Section:
     def card(rows: Sequence[Row], figures: Sequence[Figure], label: str, **options: Any) -> None:
         if len(rows) > 1:
             picture = pictures.draw_scores(
                 [row.model for row in rows],
                 [figure.value for figure in figures],
                 [figure.stderr or math.nan for figure in figures],
-                colors=[_color(comparison, row) for row in rows],
+                colors=[_color(results, row) for row in rows],
                 label=label,
                 **options,
             )
             cards.append(html.Card("", pictures.to_uri(picture)))
 
     cards: list[html.Card] = []
-    scored = [row for row in comparison.rows if row.log_likelihood is not None]
+    scored = [row for row in results.rows if row.log_likelihood is not None]
     card(
         scored,
         [row.log_likelihood for row in scored if row.log_likelihood is not None],
         "log-likelihood (nats per sample): higher is better",
         marks=[MARKS.get(row.density, "o") for row in scored],
     )
-    drawn = [row for row in comparison.rows if "energy_distance" in row.figures]
-    floor = comparison.data.context is None  # else training rows have other contexts than draws
+    drawn = [row for row in results.rows if "energy_distance" in row.figures]
+    floor = results.data.context is None  # else training rows have other contexts than draws
     if drawn:
         card(
             drawn,
@@ -114,16 +115,16 @@ def _scores(comparison: Comparison) -> html.Section:
     )
 
 
-def _columns(comparison: Comparison) -> html.Section:
+def _columns(results: Results) -> html.Section:
     """How far single columns of tables are from those of held-out rows."""
     cards = []
-    floor = comparison.data.context is None
-    for row in comparison.rows:
-        run = comparison.best_run(row.model)
+    floor = results.data.context is None
+    for row in results.rows:
+        run = results.best_run(row.model)
         frame = run.evaluation.marginals if run and run.evaluation else None
         if run is None or frame is None or frame.empty:
             continue
-        picture = pictures.draw_marginals(frame, color=_color(comparison, row), floor=floor)
+        picture = pictures.draw_marginals(frame, color=_color(results, row), floor=floor)
         cards.append(html.Card(row.model, pictures.to_uri(picture), f"seed {run.seed}"))
     bars = "; grey bars are those of training rows in their place" if floor else ""
     return html.Section(
@@ -136,22 +137,20 @@ def _columns(comparison: Comparison) -> html.Section:
     )
 
 
-def _samples(comparison: Comparison) -> html.Section:
-    data = comparison.data
+def _samples(results: Results) -> html.Section:
+    data = results.data
     form = pictures.form(data.domain)
     real = _draw_rows(data.train, data.domain).x
     cards = []
     if form != "corner":  # which draws the real rows behind the samples
         uri = pictures.to_uri(pictures.draw_samples(real, data.domain))
         cards.append(html.Card("real data", uri, f"{len(real):,} training rows"))
-    for row in comparison.rows:
-        run = comparison.best_run(row.model)
+    for row in results.rows:
+        run = results.best_run(row.model)
         if run is None or run.model is None:
             continue
-        x = _draw(run.model, comparison)
-        picture = pictures.draw_samples(
-            x, data.domain, reference=real, color=_color(comparison, row)
-        )
+        x = _draw(run.model, results)
+        picture = pictures.draw_samples(x, data.domain, reference=real, color=_color(results, row))
         cards.append(html.Card(row.model, pictures.to_uri(picture), f"seed {run.seed}"))
     given = "" if data.context is None else ", each at the context of a test row"
     return html.Section(
@@ -178,20 +177,20 @@ def _draw_rows(split: Split, domain: Domain) -> Batch:
     return split.rows(np.random.default_rng(0).choice(len(split), n, p=share / share.sum()))
 
 
-def _draw(model: GenerativeModel, comparison: Comparison) -> torch.Tensor:
+def _draw(model: GenerativeModel, results: Results) -> torch.Tensor:
     """Draws for a picture; a conditional model gets the contexts of test rows."""
-    domain = comparison.data.domain
+    domain = results.data.domain
     if model.context is None:
         return model.sample(_rows_in_picture(domain), seed=0).cpu()
-    context = _draw_rows(comparison.data.test, domain).context
+    context = _draw_rows(results.data.test, domain).context
     assert context is not None
     return model.sample(len(context), context=context, seed=0).cpu()
 
 
-def _training(comparison: Comparison) -> html.Section:
+def _training(results: Results) -> html.Section:
     cards = []
-    for row in comparison.rows:
-        frames = [run.history.frame for run in comparison.finished(row.model) if run.history]
+    for row in results.rows:
+        frames = [run.history.frame for run in results.finished(row.model) if run.history]
         frames = [frame for frame in frames if len(frame)]
         if frames:
             picture = pictures.to_uri(pictures.draw_training(frames))
@@ -207,10 +206,10 @@ def _training(comparison: Comparison) -> html.Section:
     )
 
 
-def _overfitting(comparison: Comparison) -> html.Section:
+def _overfitting(results: Results) -> html.Section:
     cards = []
-    for row in comparison.rows:
-        run = comparison.best_run(row.model)
+    for row in results.rows:
+        run = results.best_run(row.model)
         if run is None or run.test is None or run.train is None:
             continue
         train, test = run.train.value.numpy(force=True), run.test.value.numpy(force=True)
@@ -225,14 +224,14 @@ def _overfitting(comparison: Comparison) -> html.Section:
     )
 
 
-def _latent(comparison: Comparison) -> html.Section:
+def _latent(results: Results) -> html.Section:
     """Codes of test rows, and walks through the latent space, of the models that have one."""
     cards = []
-    data = comparison.data
+    data = results.data
     test = _draw_rows(data.test, data.domain)
-    for row in comparison.rows:
-        run = comparison.best_run(row.model)
-        if run is None or not isinstance(run.model, Autoencoder):
+    for row in results.rows:
+        run = results.best_run(row.model)
+        if run is None or not isinstance(run.model, Encodes):
             continue
         context = test.context if run.model.context is not None else None
         with torch.no_grad():
@@ -257,11 +256,11 @@ def _latent(comparison: Comparison) -> html.Section:
     )
 
 
-def _settings(comparison: Comparison) -> list[tuple[str, str]]:
-    data, settings = comparison.data, comparison.settings
+def _settings(results: Results) -> list[tuple[str, str]]:
+    data, settings = results.data, results.settings
     budget = ", ".join(f"{value:g} {unit}" for unit, value in settings["budget"].items())
     first: dict[str, Run] = {}
-    for run in comparison.runs:
+    for run in results.runs:
         if run.model is not None:
             first.setdefault(run.name, run)
     jobs = settings["jobs"]

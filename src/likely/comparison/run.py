@@ -8,7 +8,8 @@ from typing import Any
 
 import joblib
 
-from likely.comparison.result import BASELINE, Comparison, Run
+from likely.comparison.comparison import Comparison
+from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from likely.core.likelihood import Figure
+import torch
+from torch import Tensor
+
+from likely.core.likelihood import Figure, Likelihood
 
 LEVEL = 0.0027  # two-sided, of a clear difference: that of 3 standard errors, were these known
 
@@ -57,3 +60,29 @@ def welch(stderr: float, parts: Iterable[tuple[float, float]]) -> float:
         return 0.0
     spread = sum(error**4 / degrees for error, degrees in parts)
     return stderr**4 / spread if spread else math.inf
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Mean, where there are values."""
+    return sum(values) / len(values) if values else None
+
+
+def std(values: Sequence[float]) -> float | None:
+    """Standard deviation, where there is more than one value."""
+    return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
+
+
+def pooled(likelihood: Likelihood, weight: Tensor | None, *parts: tuple[float, float]) -> Pooled:
+    """The mean over rows; `parts` are errors that come from seeds, and their degrees of freedom."""
+    mean = likelihood.mean(weight)
+    return Pooled(mean.value, mean.stderr, welch(mean.stderr or 0.0, parts))
+
+
+def over_seeds(figures: Sequence[Figure]) -> Pooled:
+    """Mean over the seeds. All share the test rows, so that only the seeds' own spread shrinks."""
+    values = [figure.value for figure in figures]
+    shared = sum((figure.stderr or 0.0) ** 2 for figure in figures) / len(figures)
+    spread = (std(values) or 0.0) ** 2 / len(values)
+    stderr = math.sqrt(shared + spread)
+    degrees = welch(stderr, [(math.sqrt(spread), len(values) - 1)])
+    return Pooled(sum(values) / len(values), stderr, degrees)

@@ -8,31 +8,36 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from likely.comparison.columns import COLUMNS, NOT_COMPARABLE
+from likely.comparison.columns import COLUMNS
 from likely.comparison.seeds import LEVEL, Pooled
 from likely.contract.abilities import Completes
 from likely.contract.registry import find
 from likely.core.likelihood import Kind, shown
 
 if TYPE_CHECKING:
-    from likely.comparison.result import Comparison, Row
+    from likely.comparison.results import Results, Row
 
 ONE_SEED = "with one seed the chance in training is not in the error"
+NOT_COMPARABLE = {
+    Kind.NONE: "none",
+    Kind.UPPER: "an upper bound, which flatters",
+    Kind.ESTIMATE: "an estimate, which may flatter",
+}
 AHEAD = 3.0  # standard errors above the baseline, from which on a gain is told
 
 
-def summary(comparison: Comparison) -> list[str]:
+def summary(results: Results) -> list[str]:
     """What came out and how it is ranked; the last sentence says what the data are."""
-    rows = {row.model: row for row in comparison.rows}
+    rows = {row.model: row for row in results.rows}
     by_likelihood, by_distance = (
-        [rows[name] for name in comparison.ranked_by.get(figure, [])]
+        [rows[name] for name in results.ranked_by.get(figure, [])]
         for figure in ("log_likelihood", "energy_distance")
     )
     lines = []
     if by_likelihood:
-        lines.append(_best_likelihood(comparison, by_likelihood))
+        lines.append(_best_likelihood(results, by_likelihood))
     if by_distance:
-        lines.append(_closest_samples(comparison, by_distance, bool(by_likelihood)))
+        lines.append(_closest_samples(results, by_distance, bool(by_likelihood)))
     if not lines:
         lines.append("No fit came to its end: there is nothing to rank.")
     ahead = [
@@ -46,25 +51,25 @@ def summary(comparison: Comparison) -> list[str]:
             f"More than {AHEAD:g} standard errors above independent marginals, the baseline: "
             f"{_listed(ahead)}."
         )
-    return [*lines, str(comparison.data)]
+    return [*lines, str(results.data)]
 
 
-def _best_likelihood(comparison: Comparison, rows: Sequence[Row]) -> str:
+def _best_likelihood(results: Results, rows: Sequence[Row]) -> str:
     best, *others = rows
-    if comparison.log_likelihood(best.model).value == -math.inf:
+    if results.log_likelihood(best.model).value == -math.inf:
         return "No model gives every test row a density: likelihoods (−∞) tell none from another."
-    value = f"{_bound(best)}{shown(comparison.log_likelihood(best.model))} nats per sample"
+    value = f"{_bound(best)}{shown(results.log_likelihood(best.model))} nats per sample"
     if not others:
         return f"{best.model} gives held-out rows {value}."
     first = f"{best.model} explains held-out rows best: {value}. {others[0].model} follows, "
-    lead = comparison.difference(best.model, others[0].model)
+    lead = results.difference(best.model, others[0].model)
     if lead.value == math.inf:
         return f"{first}but gives some test rows no density at all."
     far = ", as far as its lower bound tells" if others[0].density == Kind.LOWER else ""
     return f"{first}{shown(lead)} nats behind: {_verdict(lead)}{far}."
 
 
-def _closest_samples(comparison: Comparison, rows: Sequence[Row], follow: bool) -> str:
+def _closest_samples(results: Results, rows: Sequence[Row], follow: bool) -> str:
     """About the rows that the energy distance of their samples ranks, and why it does."""
     best, *others = rows
     closest = f"{best.model}, {shown(_value(best))}"
@@ -73,11 +78,11 @@ def _closest_samples(comparison: Comparison, rows: Sequence[Row], follow: bool) 
         closest += f"; {others[0].model} {shown(lead)} further away: {_verdict(lead)}"
     strays = _strays(rows)
     last = f" Last, as distances leave draws outside the domain out: {strays}." if strays else ""
-    if comparison.atoms:
+    if results.atoms:
         return (
             f"By energy distance the samples closest to held-out rows are those of {closest}. It ranks "
-            f"the models because {len(comparison.atoms)} continuous columns (as "
-            f"{comparison.atoms[0]}) repeat values so often that a likelihood can grow without bound "
+            f"the models because {len(results.atoms)} continuous columns (as "
+            f"{results.atoms[0]}) repeat values so often that a likelihood can grow without bound "
             f"there.{last}"
         )
     why = ", ".join(
@@ -90,31 +95,31 @@ def _closest_samples(comparison: Comparison, rows: Sequence[Row], follow: bool) 
     )
 
 
-def advice(comparison: Comparison) -> dict[str, str]:
+def advice(results: Results) -> dict[str, str]:
     """Which model to take for what; empty where no fit came to its end."""
-    rows = {row.model: row for row in comparison.rows}
-    ranked = [rows[name] for name in comparison.ranked_by.get("log_likelihood", [])]
-    if ranked and comparison.log_likelihood(ranked[0].model).value == -math.inf:
+    rows = {row.model: row for row in results.rows}
+    ranked = [rows[name] for name in results.ranked_by.get("log_likelihood", [])]
+    if ranked and results.log_likelihood(ranked[0].model).value == -math.inf:
         ranked = []
     sampled = _sampled(rows.values(), "energy_distance")
     if not (ranked or sampled):
         return {}
     parts = {
-        "Likelihoods of new rows": _for_likelihoods(comparison, ranked),
+        "Likelihoods of new rows": _for_likelihoods(results, ranked),
         "Faithful samples": _for_samples(sampled),
-        "Many samples": _for_speed(comparison, ranked, sampled),
-        "Unknown entries": _for_completion(comparison),
+        "Many samples": _for_speed(results, ranked, sampled),
+        "Unknown entries": _for_completion(results),
         "Other data": _for_other_data(list(rows)),
-        "With care": _with_care(comparison),
+        "With care": _with_care(results),
     }
     return {purpose: text for purpose, text in parts.items() if text}
 
 
-def _for_likelihoods(comparison: Comparison, ranked: Sequence[Row]) -> str:
+def _for_likelihoods(results: Results, ranked: Sequence[Row]) -> str:
     if len(ranked) < 2:
         return ""
     best, *others = ranked
-    leads = {row.model: comparison.difference(best.model, row.model) for row in others}
+    leads = {row.model: results.difference(best.model, row.model) for row in others}
     behind, near, unknown = _sorted_out(leads)
     text = best.model
     if len(behind) == len(others):
@@ -170,7 +175,7 @@ def _for_samples(rows: Sequence[Row]) -> str:
     return _sentence("; ".join(parts))
 
 
-def _for_speed(comparison: Comparison, ranked: Sequence[Row], sampled: Sequence[Row]) -> str:
+def _for_speed(results: Results, ranked: Sequence[Row], sampled: Sequence[Row]) -> str:
     """The best model, and those that draw faster than all that are ranked above them."""
     parts = []
     best, *_ = rows = [*ranked, *(row for row in sampled if row not in ranked)]
@@ -181,16 +186,16 @@ def _for_speed(comparison: Comparison, ranked: Sequence[Row], sampled: Sequence[
         fastest = row.figures["sampling"].value
         text = f"{row.model} draws {_plainly(fastest)} rows/s"
         if row in ranked and row is not best:
-            lead = comparison.difference(best.model, row.model)
+            lead = results.difference(best.model, row.model)
             text += f" ({shown(lead)} nats below {best.model})"
         parts.append(text)
     return "; ".join(parts) + "." if parts else ""
 
 
-def _for_completion(comparison: Comparison) -> str:
+def _for_completion(results: Results) -> str:
     able = []
-    for row in comparison.rows:
-        run = comparison.best_run(row.model)
+    for row in results.rows:
+        run = results.best_run(row.model)
         if run and run.model and isinstance(run.model, Completes):
             able.append(row.model)
     return f"{_listed(able)} can fill them in from the rest of a row." if able else ""
@@ -214,9 +219,9 @@ def _for_other_data(names: Sequence[str]) -> str:
     return f"Not all of them take everything. {_sentence('; '.join(parts))}" if parts else ""
 
 
-def _with_care(comparison: Comparison) -> str:
+def _with_care(results: Results) -> str:
     parts = []
-    for row in comparison.rows:
+    for row in results.rows:
         train = row.figures.get("train_log_likelihood")
         if row.log_likelihood is not None and train is not None:
             error = math.hypot(train.stderr or 0.0, row.log_likelihood.stderr or 0.0)
@@ -231,32 +236,32 @@ def _with_care(comparison: Comparison) -> str:
     return "; ".join(parts) + "." if parts else ""
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(results: Results) -> list[str]:
     """What a reader of the table must know besides."""
-    lines = [f"{name} was left out: {reason}" for name, reason in comparison.refused.items()]
+    lines = [f"{name} was left out: {reason}" for name, reason in results.refused.items()]
     lines += [
         f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
-        for run in comparison.runs
+        for run in results.runs
         if run.error is not None
     ]
-    for row in comparison.rows:
-        values = [run.test.value for run in comparison.finished(row.model) if run.test]
+    for row in results.rows:
+        values = [run.test.value for run in results.finished(row.model) if run.test]
         outside = torch.stack(values).isneginf().any(0).sum().item() if values else 0
         if outside:
             lines.append(f"{row.model} gives {outside:,} test rows no density at all (−∞).")
-    if comparison.settings["jobs"] != 1:
+    if results.settings["jobs"] != 1:
         lines.append(
             "Fits ran side by side, so that they cost each other time: no speeds are given."
         )
-    for row in comparison.rows:
+    for row in results.rows:
         if row.largest.get("invalid"):
             part = f"{row.largest['invalid']:.2%}"
             lines.append(f"{part} of the draws of {row.model} lie outside the domain.")
-    first = next((row.figures for row in comparison.rows if row.figures), {})
+    first = next((row.figures for row in results.rows if row.figures), {})
     floors = {column.title: first.get(f"{column.figure}_floor") for column in COLUMNS}
     levels = [f"{name} {shown(floor)}" for name, floor in floors.items() if floor is not None]
     # Given a context, draws share that of the test rows, and training rows have others.
-    if levels and comparison.data.context is None:
+    if levels and results.data.context is None:
         lines.append(
             f"Real training rows in place of samples have {', '.join(levels)}: at that level a "
             "model's samples cannot be told from data by these measures."

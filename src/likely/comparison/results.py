@@ -1,27 +1,20 @@
-"""What a comparison found: the property table, and the files that show it."""
+"""What was measured in a comparison: runs, a row of figures for each model, and their ranking."""
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from likely._version import __version__
-from likely.comparison import words
-from likely.comparison.columns import NOT_COMPARABLE, filled
-from likely.comparison.page import page, table
-from likely.comparison.seeds import Pooled, welch
+from likely.comparison.seeds import Pooled, mean, over_seeds, pooled, std
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import find
 from likely.core.errors import DensityError, LikelyError
-from likely.core.files import write_json, write_text
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.data import Data
 from likely.data.check import SAMPLE_ENTRIES, has_atom
@@ -30,7 +23,6 @@ from likely.fitting import History
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
 BASELINE = "independent"  # what it knows of a row, it knows from each entry alone
 RANKING = ("log_likelihood", "energy_distance", "")  # figures that rank rows; without any, last
@@ -141,6 +133,11 @@ class Row:
     peak_memory: int | None
 
     @property
+    def comparable(self) -> bool:
+        """Whether its likelihood ranks it. A lower bound does: it never flatters."""
+        return self.density in (Kind.EXACT, Kind.LOWER)
+
+    @property
     def strays(self) -> bool:
         """Whether over 1 % of the draws lie outside the domain: distances leave these out."""
         return self.largest.get("invalid", 0.0) > INVALID
@@ -162,7 +159,7 @@ class Row:
 
 
 @dataclass(repr=False)
-class Comparison:
+class Results:
     """Several models on the same data.
 
     Attributes
@@ -237,7 +234,7 @@ class Comparison:
         when both test rows and seeds are drawn anew. With one seed it lacks the second part.
         """
         likelihood, weight, degrees = self._pooled(name)
-        return _figure(likelihood, weight, (likelihood.common_stderr, degrees))
+        return pooled(likelihood, weight, (likelihood.common_stderr, degrees))
 
     def difference(self, name: str, other: str) -> Pooled:
         """How far one model's log-likelihood lies above another's, in nats per sample.
@@ -254,7 +251,7 @@ class Comparison:
         (a, weight, of_a), (b, _, of_b) = self._pooled(name), self._pooled(other)
         common = math.hypot(a.common_stderr, b.common_stderr)
         gap = Likelihood(a.value - b.value, a.kind + b.kind, None, common)
-        return _figure(gap, weight, (a.common_stderr, of_a), (b.common_stderr, of_b))
+        return pooled(gap, weight, (a.common_stderr, of_a), (b.common_stderr, of_b))
 
     # The table.
 
@@ -297,7 +294,7 @@ class Comparison:
     def _place(self, row: Row) -> tuple[int, bool, float]:
         """Which figure of `RANKING` ranks a row, and its place by it: the lower, the better."""
         likelihood, distance = row.log_likelihood, row.figures.get("energy_distance")
-        comparable = row.density not in NOT_COMPARABLE and not self.atoms
+        comparable = row.comparable and not self.atoms
         if comparable and likelihood is not None and likelihood.value < math.inf:
             return 0, False, -likelihood.value
         if distance is not None and math.isfinite(distance.value):
@@ -333,21 +330,21 @@ class Comparison:
             if means and baseline and name != BASELINE
             else None,
             figures={
-                figure: _over_seeds(values)
+                figure: over_seeds(values)
                 for figure, values in measured.items()
                 if figure not in untrue
             },
             largest=largest,
             dequantisation=evaluations[0].dequantisation if evaluations else None,
-            seed_spread=_std(means),
-            distance_spread=_std(distances),
+            seed_spread=std(means),
+            distance_spread=std(distances),
             seeds=len(runs),
             diverged=sum(run.diverged for run in runs),
             failed=sum(run.error is not None and not run.diverged for run in runs),
             skipped=sum(history.skipped for history in histories),
             constraint=entry.constraint,
-            fit_seconds=_mean([history.seconds for history in histories]) if alone else None,
-            steps=_mean([history.steps for history in histories]),
+            fit_seconds=mean([history.seconds for history in histories]) if alone else None,
+            steps=mean([history.steps for history in histories]),
             parameters=evaluations[0].parameters if evaluations else None,
             peak_memory=max((history.peak_memory for history in histories), default=None),
         )
@@ -358,150 +355,3 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame([row.flat() for row in self.rows]).set_index("model")
-
-    def summary(self) -> list[str]:
-        """What came out and how it is ranked, in sentences; the last one says what the data are."""
-        return words.summary(self)
-
-    def advice(self) -> dict[str, str]:
-        """Which model to take for what, in sentences that follow from the figures."""
-        return words.advice(self)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the table must know besides."""
-        return words.notes(self)
-
-    # Files.
-
-    def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
-        """Everything but the models and the rows of the data, also written to `path`.
-
-        Raises
-        ------
-        ArtifactError
-            If the file cannot be written.
-        """
-        report = {
-            "data": {
-                "name": self.data.name,
-                "domain": self.data.domain.to_json(),
-                "context": None if self.data.context is None else self.data.context.to_json(),
-                "rows": {s: len(getattr(self.data, s)) for s in ("train", "valid", "test")},
-                "fingerprint": self.data.fingerprint(),
-            },
-            "settings": self.settings,
-            "versions": {
-                "likely": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
-            "ranked_by": self.ranked_by,
-            "atoms": self.atoms,
-            "refused": self.refused,
-            "summary": self.summary(),
-            "advice": self.advice(),
-            "notes": self.notes,
-            "rows": [row.to_json() for row in self.rows],
-            "runs": [
-                {
-                    "model": run.name,
-                    "seed": run.seed,
-                    "hyperparameters": run.model.hyperparameters if run.model else None,
-                    "steps": run.history.steps if run.history else None,
-                    "error": run.error,
-                    "diverged": run.diverged,
-                    "evaluation": run.evaluation.to_json() if run.evaluation else None,
-                }
-                for run in self.runs
-            ],
-        }
-        if path is not None:
-            write_json(path, report)
-        return report
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the table as CSV.
-
-        Raises
-        ------
-        ArtifactError
-            If the file cannot be written.
-        """
-        write_text(path, self.table.to_csv(lineterminator="\n"))
-
-    def to_html(self, path: str | Path) -> None:
-        """Write the report: one page that needs nothing else.
-
-        Raises
-        ------
-        ArtifactError
-            If the file cannot be written.
-        """
-        write_text(path, page(self))
-
-    def _repr_html_(self) -> str:
-        return table(self)
-
-    def rich_table(self, width: int) -> Table:
-        """The most important columns, for `rich` to print, as many as there is room for."""
-        from rich import box
-        from rich.table import Table
-
-        table = Table(
-            title=f"{self.data.name}, held-out rows", title_justify="left", box=box.SIMPLE_HEAD
-        )
-        cells = []
-        width -= 1  # of the frame
-        for column in filled(self):
-            texts = [column.cell(row).text for row in self.rows]
-            words = [*column.title.split(), *column.unit.split()]
-            needed = max(len(text) for text in [*texts, *words])
-            if column.terminal and needed + 3 <= width:
-                width -= needed + 3  # with its margins
-                cells.append(texts)
-                table.add_column(
-                    f"{column.title}\n{column.unit}",
-                    justify="right" if column.numeric else "left",
-                    width=needed,
-                )
-        for entries in zip(*cells, strict=True):
-            table.add_row(*entries)
-        return table
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        text = io.StringIO()
-        console = Console(file=text, width=120, color_system=None)
-        console.print(self.rich_table(console.width))
-        for line in [*self.summary(), *self.notes]:
-            console.print(line, markup=False, highlight=False)
-        return text.getvalue().rstrip("\n")
-
-    __repr__ = __str__
-
-
-def _mean(values: list[Any]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _std(values: list[float]) -> float | None:
-    """Standard deviation, where there is more than one value."""
-    return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
-
-
-def _figure(likelihood: Likelihood, weight: Tensor | None, *parts: tuple[float, float]) -> Pooled:
-    """The mean over rows; `parts` are errors that come from seeds, and their degrees of freedom."""
-    mean = likelihood.mean(weight)
-    return Pooled(mean.value, mean.stderr, welch(mean.stderr or 0.0, parts))
-
-
-def _over_seeds(figures: list[Figure]) -> Pooled:
-    """Mean over the seeds. All share the test rows, so that only the seeds' own spread shrinks."""
-    values = [figure.value for figure in figures]
-    shared = sum((figure.stderr or 0.0) ** 2 for figure in figures) / len(figures)
-    spread = (_std(values) or 0.0) ** 2 / len(values)
-    stderr = math.sqrt(shared + spread)
-    degrees = welch(stderr, [(math.sqrt(spread), len(values) - 1)])
-    return Pooled(sum(values) / len(values), stderr, degrees)

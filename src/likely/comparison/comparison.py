@@ -1,0 +1,146 @@
+"""A comparison: its results in sentences, as a table, and in files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from likely._version import __version__
+from likely.comparison import words
+from likely.comparison.columns import filled
+from likely.comparison.page import page, table
+from likely.comparison.results import Results
+from likely.core.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Comparison(Results):
+    """Several models on the same data, and what each is worth."""
+
+    def summary(self) -> list[str]:
+        """What came out and how it is ranked, in sentences; the last one says what the data are."""
+        return words.summary(self)
+
+    def advice(self) -> dict[str, str]:
+        """Which model to take for what, in sentences that follow from the figures."""
+        return words.advice(self)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the table must know besides."""
+        return words.notes(self)
+
+    # Files.
+
+    def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
+        """Everything but the models and the rows of the data, also written to `path`.
+
+        Raises
+        ------
+        ArtifactError
+            If the file cannot be written.
+        """
+        report = {
+            "data": {
+                "name": self.data.name,
+                "domain": self.data.domain.to_json(),
+                "context": None if self.data.context is None else self.data.context.to_json(),
+                "rows": {s: len(getattr(self.data, s)) for s in ("train", "valid", "test")},
+                "fingerprint": self.data.fingerprint(),
+            },
+            "settings": self.settings,
+            "versions": {
+                "likely": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "ranked_by": self.ranked_by,
+            "atoms": self.atoms,
+            "refused": self.refused,
+            "summary": self.summary(),
+            "advice": self.advice(),
+            "notes": self.notes,
+            "rows": [row.to_json() for row in self.rows],
+            "runs": [
+                {
+                    "model": run.name,
+                    "seed": run.seed,
+                    "hyperparameters": run.model.hyperparameters if run.model else None,
+                    "steps": run.history.steps if run.history else None,
+                    "error": run.error,
+                    "diverged": run.diverged,
+                    "evaluation": run.evaluation.to_json() if run.evaluation else None,
+                }
+                for run in self.runs
+            ],
+        }
+        if path is not None:
+            write_json(path, report)
+        return report
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table as CSV.
+
+        Raises
+        ------
+        ArtifactError
+            If the file cannot be written.
+        """
+        write_text(path, self.table.to_csv(lineterminator="\n"))
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the report: one page that needs nothing else.
+
+        Raises
+        ------
+        ArtifactError
+            If the file cannot be written.
+        """
+        write_text(path, page(self))
+
+    def _repr_html_(self) -> str:
+        return table(self)
+
+    def rich_table(self, width: int) -> Table:
+        """The most important columns, for `rich` to print, as many as there is room for."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(
+            title=f"{self.data.name}, held-out rows", title_justify="left", box=box.SIMPLE_HEAD
+        )
+        cells = []
+        width -= 1  # of the frame
+        for column in filled(self):
+            texts = [column.cell(row).text for row in self.rows]
+            words = [*column.title.split(), *column.unit.split()]
+            needed = max(len(text) for text in [*texts, *words])
+            if column.terminal and needed + 3 <= width:
+                width -= needed + 3  # with its margins
+                cells.append(texts)
+                table.add_column(
+                    f"{column.title}\n{column.unit}",
+                    justify="right" if column.numeric else "left",
+                    width=needed,
+                )
+        for entries in zip(*cells, strict=True):
+            table.add_row(*entries)
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=120, color_system=None)
+        console.print(self.rich_table(console.width))
+        for line in [*self.summary(), *self.notes]:
+            console.print(line, markup=False, highlight=False)
+        return text.getvalue().rstrip("\n")
+
+    __repr__ = __str__
