@@ -24,7 +24,7 @@ from likely.core.domain import Domain, reals
 from likely.core.errors import DensityError, LikelyError
 from likely.core.likelihood import Kind
 from likely.data import Split, load_data, load_rows
-from likely.data.load import LEAST_ROWS
+from likely.data.load import MIN_ROWS
 from likely.fitting import History, fit
 
 NESTED = "hyperparameters__"
@@ -293,7 +293,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
-        least = LEAST_ROWS if reset else 1
+        least = MIN_ROWS if reset else 1
         return validate_data(
             self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least
         )

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import likely as lk
-from likely.data import Rows, load_data, load_rows, readers
+from likely.data import Rows, load_data, load_rows
+from likely.data.source import read
 
 N, D = 3000, 8
 
@@ -18,8 +19,9 @@ N, D = 3000, 8
 def path(tmp_path, monkeypatch):
     """A file that counts as large."""
     monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
+    monkeypatch.setattr("likely.data.readers.hdf5.MAPPED_BYTES", 12_000)
     monkeypatch.setattr("likely.data.encode.MAPPED_BYTES", 12_000)
-    monkeypatch.setattr("likely.data.readers.MAPPED_BYTES", 12_000)
+    monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
     x = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
     x[:, 0] = np.arange(N)  # tells which row it is
     np.save(tmp_path / "big.npy", x)
@@ -145,10 +147,10 @@ def test_large_contiguous_hdf5_is_mapped(path):
     with h5py.File(path.with_suffix(".h5"), "w") as file:
         file["x"] = x
         file.create_dataset("packed", data=x, compression="gzip")
-    table = readers.read(path.with_suffix(".h5"))
+    table = read(path.with_suffix(".h5"))
     assert isinstance(table.values, np.memmap)
     assert (table.values == x).all()
-    assert (readers.read(f"{path.with_suffix('.h5')}::packed").values == x).all()
+    assert (read(f"{path.with_suffix('.h5')}::packed").values == x).all()
 
 
 MEMORY = """

@@ -11,7 +11,7 @@ from PIL import Image
 
 import likely as lk
 from likely.data import load_data, load_rows
-from likely.data.readers import read
+from likely.data.source import read
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 TABLE = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Built-in data: small sets that ship with scikit-learn, and draws from the targets of `truth`.
+"""Built-in data: small sets that ship with scikit-learn, and draws from `likely.targets`.
 
 The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context: "label".
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from likely import targets as truth
+from likely import targets
 from likely.core.domain import integers
-from likely.data.readers import TARGET_ROWS, Table, from_target
+from likely.data.table import TARGET_ROWS, Table, from_target
 
 
 def names() -> list[str]:
     """Names that `load_data` knows."""
-    return ["digits", "wine", "breast-cancer", "moons", *truth.names()]
+    return ["digits", "wine", "breast-cancer", "moons", *targets.names()]
 
 
 def read(name: str, seed: int) -> Table:
@@ -33,7 +33,7 @@ def read(name: str, seed: int) -> Table:
     if name == "moons":
         points, labels = datasets.make_moons(TARGET_ROWS, noise=0.1, random_state=seed)
         return Table(name, points, _label(labels))
-    return from_target(truth.target(name), seed)
+    return from_target(targets.target(name), seed)
 
 
 def _label(labels: np.ndarray) -> dict[str, np.ndarray | pd.DataFrame]:

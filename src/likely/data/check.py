@@ -12,7 +12,7 @@ from likely.core.columns import Constant, Count, Discrete, Integer, Real
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.data.dataset import Rows
-from likely.data.readers import Table
+from likely.data.table import Table
 
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
 ATOM_SHARE = 0.01  # a continuous column has an atom where one value has a larger share of rows …
@@ -21,8 +21,8 @@ SENTINELS = np.array([99, 999, 9999, 99999, 999999, 9999999, 32768])  # with eit
 ROUNDING = 1e-5  # of the spread of a column is what the rounding to float32 may take
 
 
-def look_through(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
-    """Look through all rows, once.
+def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
+    """Check all rows, once.
 
     Returns
     -------
@@ -74,21 +74,22 @@ def _surely_finite(chunk: np.ndarray) -> bool:
         return bool(np.isfinite(chunk.sum(dtype=np.promote_types(chunk.dtype, np.float32))))
 
 
-def look_at_weight(weight: np.ndarray, label: str, table: Table, missing: str) -> np.ndarray:
-    """As `look_through`, for weights.
+def scan_weight(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
+    """As `scan`, for weights.
 
     Raises
     ------
     DataError
         At the first weight that is negative; or missing or infinite, where `missing` is "error".
     """
+    weight = rows.raw(slice(None))[:, 0].astype(np.float64)
     unusable = ~np.isfinite(weight)
     wrong = np.flatnonzero((weight < 0) | (unusable if missing == "error" else False))
     if len(wrong):
         place, row = table.where(int(wrong[0]))
         raise DataError(
-            f"{place}: row {row}, column {label!r}: the weight is {weight[wrong[0]]:g}; weights must be "
-            "finite and not negative, and 0 leaves a row out"
+            f"{place}: row {row}, column {domain.name(0)}: the weight is {weight[wrong[0]]:g}; "
+            "weights must be finite and not negative, and 0 leaves a row out"
         )
     return np.flatnonzero(unusable)
 
@@ -130,7 +131,7 @@ def declare_constants(rows: Rows, some: np.ndarray, domain: Domain) -> tuple[Dom
     return dataclasses.replace(domain, columns=tuple(kinds)), [note]
 
 
-def oddities(some: np.ndarray, domain: Domain) -> list[str]:
+def anomalies(some: np.ndarray, domain: Domain) -> list[str]:
     """Warnings about values that may stand for missing ones, and about atoms."""
     notes: list[str] = []
     atoms, whole = [], []

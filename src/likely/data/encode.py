@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,54 +12,16 @@ from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
 from likely.core.inference import infer_domain
 from likely.data.dataset import Rows
-from likely.data.readers import MAPPED_BYTES, Table
-
-Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of a column
+from likely.data.select import Declared, Selection, few, resolve
+from likely.data.table import MAPPED_BYTES, Table
 
 WINDOW = 256  # characters
-MOST_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
+MAX_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
 # What `pandas.api.types.infer_dtype` finds in columns that are neither numbers nor text.
 UNREADABLE = {
     *("bytes", "complex", "date", "datetime", "datetime64", "time", "timedelta", "timedelta64"),
     *("period", "interval"),
 }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Some columns of a table, by their labels; None: all that it has."""
-
-    table: Table
-    columns: list[str] | None = None
-
-    @property
-    def labels(self) -> list[str]:
-        return self.table.labels if self.columns is None else self.columns
-
-
-def resolve(
-    wanted: Iterable[str | int], labels: list[str], name: str, others: Sequence[str] = ()
-) -> list[str]:
-    """The labels of columns that are given by label or by position.
-
-    `others` is what else the message of the error mentions.
-
-    Raises
-    ------
-    DataError
-        If a column is not there.
-    """
-    found = []
-    for key in wanted:
-        if isinstance(key, int) and str(key) not in labels and 0 <= key < len(labels):
-            found.append(labels[key])
-        elif str(key) in labels:
-            found.append(str(key))
-        else:
-            known = _few([*others, *labels])
-            there = f"the columns are {known}" if known else "the data have no columns"
-            raise DataError(f"{name}: unknown column {str(key)!r}; {there}")
-    return found
 
 
 def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tuple[Rows, Domain]:
@@ -184,7 +144,7 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     if np.isnan(values).any():
         first = int(np.flatnonzero(np.isnan(values))[0])
         where, row = table.where(int(np.flatnonzero(present)[first]))
-        expected = kind.describe() if labels is None else f"one of the categories {_few(labels)}"
+        expected = kind.describe() if labels is None else f"one of the categories {few(labels)}"
         raise DataError(
             f"{where}: row {row}, column {label!r}: {series.iloc[first]!r} is not {expected}; correct "
             "it, leave it empty with missing='drop' (--missing drop), or declare another kind of column"
@@ -199,10 +159,6 @@ def _as_text(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
-
-
 def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
     """Texts as codes of symbols, filled up with the end symbol."""
     lines = table.values
@@ -211,7 +167,7 @@ def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
     length = len(lines[longest])
     where, row = table.where(longest)
     if declared is None:
-        if len(lines) * length > MOST_SYMBOLS:
+        if len(lines) * length > MAX_SYMBOLS:
             raise DataError(
                 f"{where}: row {row} has {length:,} symbols, too many to fill up {len(lines):,} lines "
                 "to that length; break long lines up"

@@ -1,18 +1,17 @@
-"""load_data: read a source, find its domain, look through every row, and split."""
+"""load_data: a table → select → encode → check → split."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -21,14 +20,14 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.data import check
 from likely.data.dataset import Data, Rows, Split
-from likely.data.encode import WINDOW, Declared, Selection, encode, resolve
-from likely.data.readers import MAPPED_BYTES, Table, as_values, into_lines, read
+from likely.data.encode import WINDOW, encode
+from likely.data.readers.text import into_lines
+from likely.data.select import Declared, Named, Selection, resolve, select, select_rows
+from likely.data.source import read
+from likely.data.split import members
+from likely.data.table import MAPPED_BYTES, Table
 
-LEAST_ROWS = 10
-SHARE = 10  # a split that is not given takes one in as many of the training rows …
-TEXT_SHARE = 50  # … and the validation split of a running text one in as many characters
-
-Named = str | int | Sequence[str | int]
+MIN_ROWS = 10
 
 
 def load_data(
@@ -111,16 +110,16 @@ def load_data(
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     table = _read(source, seed, domain, window)
-    found = _find(table, domain, context, context_domain, weight, columns, missing, window)
-    if len(found.x.rows) < LEAST_ROWS:
+    found, notes = _find(table, domain, context, context_domain, weight, columns, missing, window)
+    if len(found.x.rows) < MIN_ROWS:
         raise DataError(
-            f"{table.name}: {len(found.x.rows)} usable rows; at least {LEAST_ROWS} are needed to train, "
+            f"{table.name}: {len(found.x.rows)} usable rows; at least {MIN_ROWS} are needed to train, "
             "validate and test"
         )
-    for note in found.look_closer(seed):
+    for note in notes + found.inspect(seed):
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
-    members = _members(table, found, seed)
-    splits = {name: found.split(index) for name, index in members.items()}
+    index_of = members(table, len(found.x.rows), found.x.domain.size, found.kept, seed)
+    splits = {name: found.split(index) for name, index in index_of.items()}
     for name, split in splits.items():
         if split.weight is not None and not split.weight.any():
             raise DataError(
@@ -158,7 +157,7 @@ def load_rows(
     Split
     """
     table = _read(source, seed, domain, window)
-    found = _find(table, domain, context, context_domain, weight, columns, "error", window)
+    found, _ = _find(table, domain, context, context_domain, weight, columns, "error", window)
     step = found.x.domain.size if isinstance(table.values, str) else 1
     return found.split(np.arange(0, len(found.x.rows), step))
 
@@ -179,11 +178,11 @@ class _Part:
     rows: Rows
     domain: Domain
 
-    def look_closer(self, seed: int) -> list[str]:
-        """Declare constant columns; warnings about these and about other oddities."""
+    def inspect(self, seed: int) -> list[str]:
+        """Declare constant columns; warnings about these and about other anomalies."""
         some = check.sample(self.rows, seed)
         self.domain, notes = check.declare_constants(self.rows, some, self.domain)
-        return notes + check.oddities(some, self.domain)
+        return notes + check.anomalies(some, self.domain)
 
     @property
     def large(self) -> bool:
@@ -206,21 +205,32 @@ class _Found:
 
     x: _Part
     context: _Part | None
-    weight: np.ndarray | None
-    kept: np.ndarray | None  # which rows of the table these are; None: all
-    notes: list[str]
+    weight: _Part | None
+    kept: np.ndarray | None = None  # which rows of the table these are; None: all
 
-    def look_closer(self, seed: int) -> list[str]:
-        parts = [self.x] if self.context is None else [self.x, self.context]
-        return self.notes + [note for part in parts for note in part.look_closer(seed)]
+    def drop(self, unusable: np.ndarray) -> list[str]:
+        """Leave rows out; a note that says so."""
+        if not len(unusable):
+            return []
+        rows = len(self.x.rows)
+        self.kept = np.setdiff1d(np.arange(rows), unusable)
+        for part in (self.x, self.context, self.weight):
+            if part is not None:
+                part.rows = part.rows.take(self.kept)
+        return [f"{len(unusable)} of {rows} rows have missing or infinite entries and are left out"]
+
+    def inspect(self, seed: int) -> list[str]:
+        parts = [part for part in (self.x, self.context) if part is not None]
+        return [note for part in parts for note in part.inspect(seed)]
 
     def split(self, index: np.ndarray) -> Split:
         if self.x.large:
             index = np.sort(index)  # as in the file, so that neighbours are read together
+        weight = None if self.weight is None else self.weight.rows.raw(index)[:, 0]
         return Split(
             self.x.take(index),
             None if self.context is None else self.context.take(index),
-            None if self.weight is None else torch.from_numpy(self.weight[index]).float(),
+            None if weight is None else torch.from_numpy(weight.astype(np.float64)).float(),
         )
 
 
@@ -233,8 +243,8 @@ def _find(
     columns: Named | None,
     missing: str,
     window: int,
-) -> _Found:
-    """Tell rows, context and weight apart, make numbers of them, and look through all of them."""
+) -> tuple[_Found, list[str]]:
+    """Rows, context and weight: each selected, encoded and checked; and notes on what was dropped."""
     if isinstance(table.values, str) and not (context is None and weight is None):
         raise DataError(
             f"{table.name}: windows of a running text have no context and no weight; with window=0 "
@@ -244,143 +254,40 @@ def _find(
         raise DataError(f"missing={missing!r}: take 'error' or 'drop'")
     if context is None and isinstance(context_domain, Domain):
         context = context_domain.names
-    given = None if context is None else _select(table, context, "the context")
-    weighing = None if weight is None else _select(table, weight, "the weight")
+    given = None if context is None else select(table, context, "the context")
+    weighing = None if weight is None else select(table, weight, "the weight")
     if isinstance(domain, Mapping):
         known = table.labels if given is None else [*table.labels, *given.labels]
         keys = resolve(domain, known, table.name)
-        domain = dict(zip(keys, domain.values(), strict=True))
+        domain = declared = dict(zip(keys, domain.values(), strict=True))
         if given is not None and not isinstance(context_domain, Domain):
-            own = {key: domain.pop(key) for key in keys if key in given.labels}
+            own = {key: declared.pop(key) for key in keys if key in given.labels}
             context_domain = {**own, **(context_domain or {})}
-    selection = _select_rows(table, domain, columns, [given, weighing])
+    selection = select_rows(table, domain, columns, [given, weighing])
 
     whole = selection.labels == table.labels  # the source's own domain is that of all columns
-    x = _Part(*encode(selection, domain or (table.domain if whole else None), window))
-    unusable = check.look_through(x.rows, x.domain, table, missing)
-    part = None
+    known_domain = domain or (table.domain if whole else None)
+    x, unusable = _encoded(selection, known_domain, missing, check.scan, window)
+    found, parts = _Found(x, None, None), [unusable]
     if given is not None:
-        part = _Part(*encode(given, context_domain))
-        more = check.look_through(part.rows, part.domain, given.table, missing)
-        unusable = np.union1d(unusable, more)
-    weights = None
+        found.context, unusable = _encoded(given, context_domain, missing, check.scan)
+        parts.append(unusable)
     if weighing is not None:
         if len(weighing.labels) != 1:
             raise DataError(f"{weighing.table.name}: a weight is one number for each row")
-        rows, _ = encode(weighing, {weighing.labels[0]: Real()})
-        weights = rows.raw(slice(None))[:, 0].astype(np.float64)
-        more = check.look_at_weight(weights, weighing.labels[0], weighing.table, missing)
-        unusable = np.union1d(unusable, more)
-    if not len(unusable):
-        return _Found(x, part, weights, None, [])
-
-    usable = np.ones(len(x.rows), bool)
-    usable[unusable] = False
-    kept = np.flatnonzero(usable)
-    note = (
-        f"{len(unusable)} of {len(usable)} rows have missing or infinite entries and are left out"
-    )
-    x.rows = x.rows.take(kept)
-    if part is not None:
-        part.rows = part.rows.take(kept)
-    return _Found(x, part, None if weights is None else weights[kept], kept, [note])
+        number: Declared = {weighing.labels[0]: Real()}
+        found.weight, unusable = _encoded(weighing, number, missing, check.scan_weight)
+        parts.append(unusable)
+    return found, found.drop(np.unique(np.concatenate(parts)))
 
 
-def _is_named(given: Any) -> bool:
-    """Whether columns are given by name or position, rather than an array."""
-    listed = given if isinstance(given, list | tuple) else [given]
-    return all(isinstance(key, str | int) for key in listed)
-
-
-def _listed(given: Named) -> list[str | int]:
-    keys = [given] if isinstance(given, str | int) else list(given)
-    if not keys:
-        raise DataError("an empty list of columns: name at least one, or leave the option out")
-    return keys
-
-
-def _select(table: Table, given: Any, what: str) -> Selection:
-    """A context or a weight: columns of the table, other arrays that came with it, or an array."""
-    if not _is_named(given):
-        other = Table(what, as_values(given, what))
-    else:
-        keys = _listed(given)
-        others = [table.others[str(key)] for key in keys if str(key) in table.others]
-        if len(others) < len(keys):
-            labels = resolve(keys, table.labels, f"{table.name}: {what}", list(table.others))
-            return Selection(table, labels)
-        frames = [other for other in others if isinstance(other, pd.DataFrame)]
-        if len(others) > 1 and len(frames) < len(others):
-            raise DataError(f"{table.name}: {what}: arrays of several columns go one at a time")
-        values = others[0] if len(others) == 1 else pd.concat(frames, axis=1)
-        other = dataclasses.replace(table, values=values)
-    if len(other.values) != len(table.values):
-        raise DataError(
-            f"{what} has {len(other.values)} rows where {table.name} has {len(table.values)}; give one "
-            "row for each"
-        )
-    return Selection(other)
-
-
-def _select_rows(
-    table: Table,
-    domain: Declared,
-    columns: Named | None,
-    apart: list[Selection | None],
-) -> Selection:
-    """The columns that are named, those of a named domain, or all that are neither context nor weight."""
-    if columns is not None:
-        return Selection(table, resolve(_listed(columns), table.labels, table.name))
-    names = domain.names if isinstance(domain, Domain) else None
-    if names and (not table.by_position or set(names) <= set(table.labels)):
-        return Selection(table, resolve(names, table.labels, table.name))
-    used = {label for part in apart if part and part.table is table for label in part.labels}
-    if not used:
-        return Selection(table)
-    left = [label for label in table.labels if label not in used]
-    if not left:
-        raise DataError(f"{table.name}: no columns are left beside context and weight")
-    return Selection(table, left)
-
-
-def _members(table: Table, found: _Found, seed: int) -> dict[str, np.ndarray]:
-    """Which of the usable rows each split has: as the source says, or drawn from the training rows."""
-    members = {"train": np.arange(len(found.x.rows))}
-    if isinstance(table.values, str):
-        return _stretches(table, len(table.values), found.x.domain.size)
-    if table.splits:
-        ends = np.cumsum(list(table.splits.values()))
-        origin = members["train"] if found.kept is None else found.kept
-        part = np.searchsorted(ends, origin, side="right")
-        members = {split: np.flatnonzero(part == i) for i, split in enumerate(table.splits)}
-    lacking = [split for split in ("valid", "test") if split not in members]
-    if lacking:
-        train = np.random.default_rng(seed).permutation(members["train"])
-        tenth = max(1, len(train) // SHARE)
-        for split in lacking:
-            members[split], train = train[:tenth], train[tenth:]
-        members["train"] = train
-    for split, index in members.items():
-        if not len(index):
-            raise DataError(f"{table.name}: no usable rows for the {split} split")
-    return members
-
-
-def _stretches(table: Table, length: int, window: int) -> dict[str, np.ndarray]:
-    """Where the windows of a running text start: all that the first part has, then one by one."""
-    test, valid = (max(1, length // (share * window)) for share in (SHARE, TEXT_SHARE))
-    end = length - test * window
-    middle = (end - valid * window) // 2
-    if middle < window:
-        raise DataError(
-            f"{table.name}: {length} characters, too few for windows of {window}; take shorter ones "
-            "with window= (--window)"
-        )
-    after = middle + valid * window
-    return {
-        "train": np.concatenate(
-            [np.arange(middle - window + 1), np.arange(after, end - window + 1)]
-        ),
-        "valid": np.arange(middle, after, window),
-        "test": np.arange(end, length, window),
-    }
+def _encoded(
+    selection: Selection,
+    declared: Declared,
+    missing: str,
+    scan: Callable[[Rows, Domain, Table, str], np.ndarray],
+    window: int = WINDOW,
+) -> tuple[_Part, np.ndarray]:
+    """Numbers in their domain, every one of them checked, and which rows cannot be used."""
+    rows, domain = encode(selection, declared, window)
+    return _Part(rows, domain), scan(rows, domain, selection.table, missing)

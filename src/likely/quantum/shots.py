@@ -14,7 +14,7 @@ from torch import Tensor
 
 from likely.core.errors import ArtifactError, DataError, LikelyError
 from likely.core.files import written_whole
-from likely.data import readers
+from likely.data.source import read
 from likely.quantum.mps import MPS
 from likely.quantum.povm import POVM, Terms, as_tensor, check_noise
 from likely.quantum.povm import povm as named
@@ -192,7 +192,7 @@ def _rows(path: Path) -> np.ndarray:
     """The rows of a user's own file; the lines of a text are split at commas and spaces."""
     try:
         if path.suffix != ".txt":
-            return np.array(readers.read(str(path)).values, dtype=np.float64)
+            return np.array(read(str(path)).values, dtype=np.float64)
         lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
         rows = [line.split() for line in lines if line.strip()]
         for row, entries in enumerate(rows):

@@ -1,0 +1,117 @@
+"""Which columns of a source are rows, context and weight."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from likely.core.columns import Column
+from likely.core.domain import Domain
+from likely.core.errors import DataError
+from likely.data.table import Table, as_values
+
+Declared = Domain | Mapping[Any, Column | str] | None  # by name or position of a column
+Named = str | int | Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some columns of a table, by their labels; None: all that it has."""
+
+    table: Table
+    columns: list[str] | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        return self.table.labels if self.columns is None else self.columns
+
+
+def resolve(
+    wanted: Iterable[str | int], labels: list[str], name: str, others: Sequence[str] = ()
+) -> list[str]:
+    """The labels of columns that are given by label or by position.
+
+    `others` is what else the message of the error mentions.
+
+    Raises
+    ------
+    DataError
+        If a column is not there.
+    """
+    found = []
+    for key in wanted:
+        if isinstance(key, int) and str(key) not in labels and 0 <= key < len(labels):
+            found.append(labels[key])
+        elif str(key) in labels:
+            found.append(str(key))
+        else:
+            known = few([*others, *labels])
+            there = f"the columns are {known}" if known else "the data have no columns"
+            raise DataError(f"{name}: unknown column {str(key)!r}; {there}")
+    return found
+
+
+def _is_named(given: Any) -> bool:
+    """Whether columns are given by name or position, rather than an array."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    return all(isinstance(key, str | int) for key in listed)
+
+
+def _listed(given: Named) -> list[str | int]:
+    keys = [given] if isinstance(given, str | int) else list(given)
+    if not keys:
+        raise DataError("an empty list of columns: name at least one, or leave the option out")
+    return keys
+
+
+def select(table: Table, given: Any, what: str) -> Selection:
+    """A context or a weight: columns of the table, other arrays that came with it, or an array."""
+    if not _is_named(given):
+        other = Table(what, as_values(given, what))
+    else:
+        keys = _listed(given)
+        others = [table.others[str(key)] for key in keys if str(key) in table.others]
+        if len(others) < len(keys):
+            labels = resolve(keys, table.labels, f"{table.name}: {what}", list(table.others))
+            return Selection(table, labels)
+        frames = [other for other in others if isinstance(other, pd.DataFrame)]
+        if len(others) > 1 and len(frames) < len(others):
+            raise DataError(f"{table.name}: {what}: arrays of several columns go one at a time")
+        values = others[0] if len(others) == 1 else pd.concat(frames, axis=1)
+        other = dataclasses.replace(table, values=values)
+    if len(other.values) != len(table.values):
+        raise DataError(
+            f"{what} has {len(other.values)} rows where {table.name} has {len(table.values)}; give one "
+            "row for each"
+        )
+    return Selection(other)
+
+
+def select_rows(
+    table: Table,
+    domain: Declared,
+    columns: Named | None,
+    apart: list[Selection | None],
+) -> Selection:
+    """The columns that are named, those of a named domain, or all that are neither context nor weight."""
+    if columns is not None:
+        return Selection(table, resolve(_listed(columns), table.labels, table.name))
+    names = domain.names if isinstance(domain, Domain) else None
+    if names and (not table.by_position or set(names) <= set(table.labels)):
+        return Selection(table, resolve(names, table.labels, table.name))
+    used = {label for part in apart if part and part.table is table for label in part.labels}
+    if not used:
+        return Selection(table)
+    left = [label for label in table.labels if label not in used]
+    if not left:
+        raise DataError(f"{table.name}: no columns are left next to context and weight")
+    return Selection(table, left)
+
+
+def few(labels: Sequence[str]) -> str:
+    """The first labels, for a message."""
+    return ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
