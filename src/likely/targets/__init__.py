@@ -43,20 +43,11 @@ __all__ = [
     "torus",
 ]
 
-_DEFAULTS: dict[str, Callable[[], Target]] = {
-    "banana": banana,
-    "beta": beta,
-    "checkerboard": checkerboard,
-    "double-well": double_well,
-    "eight-gaussians": eight_gaussians,
-    "funnel": funnel,
-    "gaussian": gaussian,
-    "ising": ising,
-    "markov-chain": markov_chain,
-    "rings": rings,
-    "student-t": student_t,
-    "torus": torus,
-}
+_FACTORIES: tuple[Callable[..., Target], ...] = (
+    banana, beta, checkerboard, double_well, eight_gaussians, funnel, gaussian, ising, markov_chain,
+    rings, student_t, torus,
+)  # fmt: skip
+_DEFAULTS = {factory.__name__.replace("_", "-"): factory for factory in _FACTORIES}
 
 
 def names() -> list[str]:
