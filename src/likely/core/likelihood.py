@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -60,17 +60,13 @@ class Figure:
         return plain(self)
 
 
-def plain(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass that its `repr` shows, for JSON: what is not finite becomes None."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, Figure):
-            return plain(value)
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {
-        entry.name: convert(getattr(record, entry.name)) for entry in fields(record) if entry.repr
-    }
+def plain(value: Any) -> Any:
+    """A value for JSON: of a dataclass the fields that its `repr` shows; not finite becomes None."""
+    if is_dataclass(value):
+        value = {entry.name: getattr(value, entry.name) for entry in fields(value) if entry.repr}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def shown(figure: Figure) -> str:

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from likely.contract.abilities import HasConditionals
+from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
 from likely.core.likelihood import Figure
 from likely.evaluation.likelihood import batches
 
 if TYPE_CHECKING:
     from likely.data import Split
-    from likely.models.autoregressive.base import Autoregressive
 
 
 def bits_per_character(
@@ -56,13 +57,14 @@ def lengths(domain: Domain, x: Int[Tensor, "n length"]) -> Int[Tensor, " n"]:
     return ((x < len(domain.alphabet)).sum(1) + domain.ends).clamp_max(domain.size)
 
 
-def each_character_once(model: Autoregressive, split: Split) -> Figure:
+def each_character_once(model: GenerativeModel, split: Split) -> Figure:
     """Bits per character of a running text, each character scored once.
 
     The windows of the split, which follow one another, are joined again and cut into windows that
     overlap by half; of each but the first only the second half counts, so that all characters but
     those of the first half have at least half a window before them.
     """
+    assert isinstance(model, HasConditionals)
     length, half = model.domain.size, model.domain.size // 2
     text = torch.cat([b.x.flatten() for b in batches(model, split, torch.arange(len(split)))])
     terms = model.conditionals(text.unfold(0, length, half))

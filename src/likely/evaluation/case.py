@@ -1,0 +1,289 @@
+"""A model on one split of the data: what several measures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely.contract.abilities import HasConditionals
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch
+from likely.contract.views import Features
+from likely.core.likelihood import Figure, Likelihood
+from likely.data import Data
+from likely.evaluation.classifier import ClassifierTest, classifier_test
+from likely.evaluation.images import FeatureExtractor
+from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl, subset
+from likely.evaluation.modes import ModeCoverage, mode_coverage
+from likely.evaluation.neighbours import Neighbours, neighbours
+from likely.evaluation.resampling import thinned
+from likely.evaluation.speed import throughput
+from likely.evaluation.text import bits_per_character, each_character_once, lengths
+from likely.evaluation.two_sample import mmd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from likely.data import Split
+    from likely.fitting import History
+
+KL_DRAWS = 20_000  # and for the modes
+ROWS = 2000  # on each side of a distance …
+NUMBERS = 1 << 24  # … or fewer, so that their features fit in this many numbers
+SPEED_ROWS = 512  # sampled and scored at a time when the speed is measured
+CLASSIFIED_COLUMNS = 256  # that the classifier sees; of more a random choice
+DRAWN, MORE = 1, 2  # what real rows are compared with; they themselves come first
+
+
+@dataclass
+class Case:
+    """A model and the data on which it is measured; what is expensive is computed once, if at all.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    data : Data
+    split : str
+    seed : int
+    limit : int, optional
+        At most this many rows are scored or drawn.
+    history : History, optional
+    given : FeatureExtractor, optional
+    """
+
+    model: GenerativeModel
+    data: Data
+    split: str
+    seed: int
+    limit: int | None
+    history: History | None
+    given: FeatureExtractor | None
+
+    @property
+    def held(self) -> Split:
+        """The split on which the model is measured."""
+        return getattr(self.data, self.split)
+
+    def stream(self, purpose: str) -> int:
+        """A seed of our own: draws must not repeat the random numbers that made the data."""
+        sequence = np.random.SeedSequence([self.seed, *purpose.encode()])
+        return int(sequence.generate_state(1)[0])
+
+    @cached_property
+    def sample_seed(self) -> int:
+        """Of draws that are compared with rows, and of these comparisons."""
+        return self.stream("distances")
+
+    # Likelihoods.
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Numbers of the rows that are scored."""
+        return subset(len(self.held), self.limit, self.seed)
+
+    @cached_property
+    def likelihood(self) -> tuple[Likelihood, Tensor | None]:
+        """Log-likelihoods of the rows, and the weights of these."""
+        return held_out(self.model, self.held, rows=len(self.scored), seed=self.seed)
+
+    @cached_property
+    def training(self) -> tuple[Likelihood, Tensor | None]:
+        """The same of as many training rows."""
+        return held_out(self.model, self.data.train, rows=len(self.scored), seed=self.seed)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the rows are windows of a text that the model predicts in the text's order."""
+        model, split = self.model, self.split
+        follows = self.data.running and split != "train" and model.domain.size > 1
+        return follows and isinstance(model, HasConditionals) and model.in_order
+
+    def bits_per_character(self, once: bool) -> Figure:
+        """Of the rows that were scored, or of each character of a running text."""
+        if once:
+            return each_character_once(self.model, self.held)
+        batch = self.held.rows(self.scored)
+        counts = lengths(self.model.domain, batch.x).cpu()
+        return bits_per_character(self.likelihood[0].value, counts, batch.weight)
+
+    # Against a known truth.
+
+    @property
+    def draws(self) -> int:
+        return KL_DRAWS if self.limit is None else min(self.limit, KL_DRAWS)
+
+    @cached_property
+    def forward_kl(self) -> Likelihood:
+        assert self.data.truth is not None
+        seed = self.stream("truth")
+        return forward_kl(self.model, self.data.truth, draws=self.draws, seed=seed)
+
+    @cached_property
+    def reverse_kl(self) -> Likelihood:
+        assert self.data.truth is not None
+        seed = self.stream("model")
+        return reverse_kl(self.model, self.data.truth, draws=self.draws, seed=seed)
+
+    @cached_property
+    def modes(self) -> ModeCoverage:
+        """Which modes of the truth the model's draws reach."""
+        truth = self.data.truth
+        assert truth is not None
+        assert truth.modes is not None
+        assert truth.mode_width is not None
+        x = self.model.sample(self.draws, seed=self.stream("modes"))
+        return mode_coverage(x, truth.modes, truth.mode_width, weights=truth.mode_weights)
+
+    # Draws next to rows of the data.
+
+    @cached_property
+    def views(self) -> list[Features]:
+        domains = [self.model.domain, *([self.model.context] if self.model.context else [])]
+        return [Features(domain).double() for domain in domains]
+
+    @cached_property
+    def real(self) -> Batch:
+        """Rows of the split."""
+        rows = min(self.limit or ROWS, ROWS, NUMBERS // max(1, sum(v.size for v in self.views)))
+        return self.held.rows(subset(len(self.held), rows, self.seed))
+
+    @cached_property
+    def sampled(self) -> Tensor:
+        """As many draws of the model, in the contexts of the real rows."""
+        context = self.real.context if self.model.context is not None else None
+        return self.model.sample(len(self.real), context=context, seed=self.sample_seed).cpu()
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Which draws lie in the domain."""
+        return self.model.domain.contains(self.sampled)
+
+    @cached_property
+    def batches(self) -> tuple[Batch, Batch, Batch]:
+        """Real rows, draws, and rows of another split.
+
+        Draws outside the domain have weight 0, and are moved into it so that all can be computed.
+        """
+        domain, weight = self.model.domain, self.valid.double()
+        if self.model.context is not None and self.real.weight is not None:
+            weight *= self.real.weight
+        mask = self.valid.reshape(-1, *[1] * len(domain.shape))
+        x = torch.where(mask, self.sampled, domain.anchor.to(self.sampled))
+        other = self.data.test if self.split == "train" else self.data.train
+        more = other.rows(subset(len(other), len(self.real), self.seed))
+        return self.real, Batch(x, self.real.context, weight), more
+
+    @property
+    def paired(self) -> bool:
+        """Whether draws share their contexts with the real rows."""
+        return self.model.context is not None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether any draw can be compared with the real rows."""
+        return bool(self.valid.any() and self.batches[DRAWN].weight.any())  # type: ignore[union-attr]
+
+    @cached_property
+    def features(self) -> Sequence[Tensor]:
+        """Standardised features of the batches, with one scale for all pixels of an image."""
+        parts = self.real.x, self.real.context
+        for view, part in zip(self.views, parts, strict=False):
+            assert part is not None
+            view.prepare(part, self.real.weight)
+            varies = (part != part[:1]).flatten(1).any(0)
+            if view.domain.layout == "image" and varies.any():  # rare pixels would outweigh others
+                view.scale.fill_(view.scale[varies].square().mean().sqrt())
+        return [
+            torch.cat([v(z) for v, z in zip(self.views, (b.x, b.context), strict=False)], 1)
+            for b in self.batches
+        ]
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        return FeatureExtractor(self.data) if self.given is None else self.given
+
+    @cached_property
+    def images(self) -> Sequence[Tensor]:
+        """Learnt features of the batches."""
+        return [self.extractor(batch.x) for batch in self.batches]
+
+    def between(
+        self, distance: Callable[..., Any], seen: Sequence[Tensor], other: int = DRAWN
+    ) -> Any:
+        """A distance of real rows from the draws, or from other rows, by what is seen of them."""
+        x, y = self.batches[0], self.batches[other]
+        return distance(
+            seen[0],
+            seen[other],
+            weight_x=x.weight,
+            weight_y=y.weight,
+            paired=self.paired and other == DRAWN,
+            seed=self.sample_seed,
+        )
+
+    def table(self, distance: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+        """Distances of columns, with their floors."""
+        rows = [batch.x for batch in self.batches]
+        of = partial(distance, domain=self.model.domain)
+        frame, floor = (self.between(of, rows, other) for other in (DRAWN, MORE))
+        return frame.assign(floor=floor["value"], floor_stderr=floor["stderr"])
+
+    # Measures that take rows without weights.
+
+    @cached_property
+    def kept(self) -> Sequence[Tensor]:
+        """Numbers of the rows of each batch that stand for its weighted ones."""
+        real, drawn, more = self.batches
+        return [
+            thinned(
+                torch.ones(len(batch)) if batch.weight is None else batch.weight, self.sample_seed
+            )
+            for batch in (drawn if self.paired else real, drawn, more)
+        ]
+
+    @cached_property
+    def even(self) -> Sequence[Tensor]:
+        return [seen[kept] for seen, kept in zip(self.features, self.kept, strict=True)]
+
+    @cached_property
+    def mmd(self) -> tuple[Figure, float]:
+        x, y, _ = self.even
+        return mmd(x, y, paired=self.paired, seed=self.sample_seed)
+
+    @cached_property
+    def classifier(self) -> ClassifierTest:
+        """It sees the columns as they are: trees need no scales."""
+        seed = self.sample_seed
+
+        def columns(batch: Batch) -> Tensor:
+            parts = [batch.x, batch.context] if self.paired else [batch.x]
+            whole = torch.cat([part.flatten(1).double() for part in parts if part is not None], 1)
+            chosen = np.random.default_rng(seed).permutation(whole.shape[1])[:CLASSIFIED_COLUMNS]
+            return whole[:, np.sort(chosen)]
+
+        x, y = (columns(self.batches[at])[self.kept[at]] for at in (0, DRAWN))
+        return classifier_test(x, y, paired=self.paired, seed=seed)
+
+    @cached_property
+    def neighbours(self) -> tuple[Neighbours, Neighbours]:
+        """Of the draws, and of the other rows in their place."""
+        (x, y, z), seed = self.even, self.sample_seed
+        return neighbours(x, y, paired=self.paired, seed=seed), neighbours(x, z, seed=seed)
+
+    # Costs.
+
+    def speed(self, verb: str) -> Figure:
+        """Rows a second of sampling or scoring."""
+        n = SPEED_ROWS if self.limit is None else min(self.limit, SPEED_ROWS)
+        batch = self.held.rows(torch.arange(n) % len(self.held))
+        model, seed = self.model, self.seed
+        context = batch.context if model.context is not None else None
+        if verb == "sampling":
+            return throughput(lambda: model.sample(n, context=context, seed=seed), n)
+        return throughput(lambda: model.log_likelihood(batch.x, context, seed=seed).value, n)

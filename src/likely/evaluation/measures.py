@@ -1,0 +1,338 @@
+"""The catalogue of measures: what each is called, what it means, what it needs, how it is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from likely.core.columns import Binary, Integer
+from likely.core.likelihood import Figure, Kind
+from likely.evaluation.case import DRAWN, MORE, Case
+from likely.evaluation.images import frechet_distance
+from likely.evaluation.marginals import marginal_distances, pair_distances
+from likely.evaluation.resampling import weight_of
+from likely.evaluation.two_sample import energy_distance, kernel_distance, sliced_wasserstein
+
+FEWEST_ROWS = 20  # for tests and neighbours
+TABLE_COLUMNS = 64  # of the widest vector whose columns and pairs of columns are compared
+
+
+class Need(NamedTuple):
+    """What a measure needs, in words and as a condition."""
+
+    what: str
+    met: Callable[[Case], bool]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of an `Evaluation`.
+
+    Attributes
+    ----------
+    name : str
+        Of the attribute of an `Evaluation`, and in files.
+    title, unit, meaning : str
+        For readers. Without a title the figure is in no table.
+    need : Need
+    value : callable (Case) -> Figure, number, text or table
+        None where there is nothing to say.
+    floor : callable (Case) -> Figure, optional
+        The same between training rows and rows of the split: the level at which a model's draws
+        cannot be told from data. Its name is `…_floor`.
+    sign : int
+        1 for sums of log-likelihoods, −1 for sums of minus these, else 0.
+    better : str
+        "higher" or "lower", where figures rank models.
+    text : callable
+        The value in a table; an empty one leaves the row out.
+    """
+
+    name: str
+    title: str
+    unit: str
+    meaning: str
+    need: Need
+    value: Callable[[Case], Any]
+    floor: Callable[[Case], Any] | None = None
+    sign: int = 0
+    better: str = ""
+    text: Callable[[Any], str] = str
+
+    def kind(self, density: Kind) -> Kind | None:
+        """The kind of the figure, of a model whose log-likelihoods have the given kind."""
+        return {1: density, -1: density.opposite}.get(self.sign)
+
+
+def _known_truth(case: Case) -> bool:
+    truth = case.data.truth
+    known = truth is not None and truth.sample is not None and truth.log_prob is not None
+    return known and case.model.density != Kind.NONE and case.model.context is None
+
+
+def _known_modes(case: Case) -> bool:
+    truth = case.data.truth
+    known = truth is not None and truth.modes is not None and truth.mode_width is not None
+    return known and case.model.context is None
+
+
+ANY = Need("", lambda case: True)
+DENSITY = Need("a likelihood of any kind", lambda case: case.model.density != Kind.NONE)
+LEVELS = Need(
+    "a likelihood of whole numbers",
+    lambda case: DENSITY.met(case) and case.model.domain.kinds <= {Integer, Binary},
+)
+TEXT = Need(
+    "a likelihood of texts",
+    lambda case: DENSITY.met(case) and case.model.domain.alphabet is not None,
+)
+TRUTH = Need("a density, no context, and a truth that is known", _known_truth)
+MODES = Need("no context, and a truth whose modes are known", _known_modes)
+UNWEIGHTED = Need(
+    f"{FEWEST_ROWS} rows on either side that stand for the weighted ones",
+    lambda case: min(map(len, case.kept)) >= FEWEST_ROWS,
+)
+IMAGES = Need("images", lambda case: case.comparable and case.model.domain.layout == "image")
+TABLE = Need(
+    f"a table of at most {TABLE_COLUMNS} columns",
+    lambda case: (
+        case.comparable
+        and case.model.domain.layout == "vector"
+        and case.model.domain.size <= TABLE_COLUMNS
+    ),
+)
+HISTORY = Need("the history of the fit", lambda case: case.history is not None)
+
+
+def _share(condition: Tensor, weight: Tensor | None) -> float:
+    """Part of the weight where a condition holds."""
+    condition = condition.cpu()
+    w = weight_of(condition, weight)
+    return (w[condition].sum() / w.sum()).item()
+
+
+def _mean(rows: tuple[Any, Tensor | None]) -> Figure:
+    likelihood, weight = rows
+    return likelihood.mean(weight)
+
+
+def _bits_per_dimension(case: Case) -> Figure:
+    figure, scale = _mean(case.likelihood), case.model.domain.size * math.log(2)
+    stderr = None if figure.stderr is None else figure.stderr / scale
+    return Figure(-figure.value / scale, stderr)
+
+
+def _modes_covered(case: Case) -> Figure:
+    return Figure(case.modes.covered / case.modes.modes, math.nan)
+
+
+def _fitting(case: Case) -> Figure | None:
+    if case.history is None:
+        return None
+    return Figure(case.history.rows_seen / max(case.history.seconds, 1e-9), math.nan)
+
+
+def _part(of: str) -> Callable[[float], str]:
+    return lambda part: f"{part:.2%} of {of}" if part else ""
+
+
+def _rate(figure: Figure) -> str:
+    return f"{figure.value:,.0f}"
+
+
+def _distance(
+    name: str, title: str, unit: str, meaning: str, need: Need, of: Callable[..., Figure], seen: str,
+    better: str = "",
+) -> Measure:  # fmt: skip
+    """A distance of draws from real rows, by one kind of features of both; every model has some."""
+
+    def between(case: Case, other: int = DRAWN) -> Figure:
+        if not case.comparable:
+            return Figure(math.nan, math.nan)
+        return case.between(of, getattr(case, seen), other)
+
+    floor = partial(between, other=MORE)
+    return Measure(name, title, unit, meaning, need, between, floor, better=better)
+
+
+def _neighbours(name: str, title: str, meaning: str) -> Measure:
+    """A figure of `Neighbours`."""
+
+    draws, floor = (lambda case, at=at: getattr(case.neighbours[at], name) for at in (0, 1))
+    return Measure(name, title, "", meaning, UNWEIGHTED, draws, floor)
+
+
+MEASURES = (
+    Measure(
+        "log_likelihood", "log-likelihood", "nats per sample", "Weighted mean log-likelihood of the "
+        "held-out rows, in nats (1 nat = 1.443 bits) and in the data's own units; higher is better.",
+        DENSITY, lambda case: _mean(case.likelihood), sign=1, better="higher",
+    ),
+    Measure(
+        "solver_tolerance", "… computed by", "", "Relative and absolute tolerance of the adaptive "
+        "solver that computed the log-likelihoods, if one did.",
+        DENSITY, lambda case: case.likelihood[0].tolerance, text="a solver of tolerance {:g}".format,
+    ),
+    Measure(
+        "outside", "… without density", "", "Part of the rows' weight to which the model gives no "
+        "density at all.", DENSITY,
+        lambda case: _share(case.likelihood[0].value == -math.inf, case.likelihood[1]),
+        text=_part("the weight"),
+    ),
+    Measure(
+        "train_log_likelihood", "training rows", "nats per sample", "Log-likelihood of at most as many "
+        "rows that the model was trained on. What lies above that of the held-out rows is memorised "
+        "(overfitting).", DENSITY, lambda case: _mean(case.training), sign=1,
+    ),
+    Measure(
+        "bits_per_dimension", "bits per dimension", "", "−log-likelihood / (dimensions · ln 2).",
+        LEVELS, _bits_per_dimension, sign=-1,
+    ),
+    Measure(
+        "dequantisation", "… with", "", 'How a density became probabilities of whole numbers: "uniform" '
+        'noise was added to them, or "none": the model gives probabilities.', LEVELS,
+        lambda case: "uniform" if case.model.dequantises else "none",
+        text="dequantisation: {}".format,
+    ),
+    Measure(
+        "bits_per_character", "bits per character", "", "Of a running text that the model predicts in "
+        "its order, each character of the whole split is scored once, in windows that overlap by half; "
+        "else this is the mean over texts.", TEXT,
+        lambda case: case.bits_per_character(once=case.in_order), sign=-1,
+    ),
+    Measure(
+        "bits_per_character_in_windows", "… in separate windows", "", "Of a running text: the mean "
+        "over windows that do not overlap, whose first characters have little before them.", TEXT,
+        lambda case: case.bits_per_character(once=False) if case.in_order else None, sign=-1,
+    ),
+    Measure(
+        "forward_kl", "KL(truth‖model)", "nats", "How far the model's density is from the known truth, "
+        "on fresh draws of the truth; 0 where they are equal.", TRUTH,
+        lambda case: case.forward_kl.mean(), sign=-1,
+    ),
+    Measure(
+        "reverse_kl", "KL(model‖truth)", "nats", "The same on draws of the model; infinite where some "
+        "lie outside the truth's support.", TRUTH, lambda case: case.reverse_kl.mean(), sign=1,
+    ),
+    Measure(
+        "leaked", "… outside the support", "", "Part of the model's draws where the truth has no "
+        "density.", TRUTH, lambda case: _share(case.reverse_kl.value == math.inf, None),
+        text=_part("its draws"),
+    ),
+    Measure(
+        "modes_covered", "modes covered", "", "Part of the known modes of the truth that hold at "
+        "least a tenth of the samples that they should; its error is unknown.", MODES, _modes_covered,
+    ),
+    Measure(
+        "near_modes", "near modes", "", "Part of the samples within three widths of a known mode.",
+        MODES, lambda case: case.modes.near,
+    ),
+    Measure(
+        "mode_divergence", "weights of modes", "nats", "Kullback–Leibler divergence of the modes' "
+        "parts of the samples from their true weights.", MODES, lambda case: case.modes.divergence,
+    ),
+    _distance(
+        "energy_distance", "energy distance", "standardised", "Between samples of the model and "
+        "held-out rows, as standardised features; 0 for equal distributions. It needs no density, so "
+        "that every model has it. A conditional model draws at the rows' contexts, and these count as "
+        "features.", ANY, energy_distance, "features", better="lower",
+    ),
+    Measure(
+        "invalid", "… outside the domain", "", "Part of the model's draws outside the domain; all "
+        "measures of samples leave them out.", ANY,
+        lambda case: 1 - case.valid.double().mean().item(), text=_part("its draws"),
+    ),
+    _distance(
+        "sliced_wasserstein", "sliced Wasserstein", "standardised", "Mean Wasserstein-1 distance "
+        "between projections of samples and of held-out rows, as standardised features; finite samples "
+        "keep it above 0, and contexts in common lower it.", ANY, sliced_wasserstein, "features",
+    ),
+    Measure(
+        "mmd", "MMD²", "", "Squared maximum mean discrepancy between samples and held-out rows; 0 for "
+        "equal distributions. Like the classifier and the neighbours it takes rows without weights: "
+        "those with weights are thinned.", UNWEIGHTED, lambda case: case.mmd[0],
+    ),
+    Measure(
+        "mmd_p_value", "… p-value", "of equal distributions", "Of a permutation test that the "
+        "distributions are equal.", UNWEIGHTED, lambda case: case.mmd[1], text="{:.2g}".format,
+    ),
+    Measure(
+        "classifier_auc", "classifier AUC", "", "How well a classifier tells samples from held-out rows "
+        "that it has not seen, by at most 256 columns: the area under its ROC curve, 0.5 for a guess, 1 "
+        "for certainty.", UNWEIGHTED, lambda case: case.classifier.auc,
+    ),
+    Measure(
+        "classifier_accuracy", "… accuracy", "1/2 for a guess", "Mean of the parts of samples and of "
+        "rows that the classifier tells right.", UNWEIGHTED, lambda case: case.classifier.accuracy,
+    ),
+    Measure(
+        "classifier_p_value", "… p-value", "of equal distributions", "Of a test that the classifier "
+        "guesses.", UNWEIGHTED, lambda case: case.classifier.p_value, text="{:.2g}".format,
+    ),
+    _neighbours(
+        "precision", "precision", "Part of the samples that lie where real rows are, by nearest "
+        "neighbours: how real they look.",
+    ),
+    _neighbours(
+        "recall", "recall", "Part of the real rows that lie where samples are, by nearest neighbours: "
+        "how much of their variety there is.",
+    ),
+    _neighbours(
+        "sample_density", "sample density", "As precision, counting how many real rows' "
+        "neighbourhoods a sample lies in; about 1 where the distributions agree, above it where "
+        "samples crowd.",
+    ),
+    _neighbours(
+        "coverage", "coverage", "Part of the real rows with a sample in their neighbourhood: whether "
+        "modes are missing.",
+    ),
+    _distance(
+        "frechet_distance", "Fréchet distance", "", "Between Gaussians fitted to features of samples "
+        "and of held-out images, by a network trained on these data: not comparable with other data's. "
+        "The training rows of the floor are among the images that it was trained on.",
+        IMAGES, frechet_distance, "images",
+    ),
+    _distance(
+        "kernel_distance", "kernel distance", "", "Squared maximum mean discrepancy between the same "
+        "features of images.", IMAGES, kernel_distance, "images",
+    ),
+    Measure(
+        "extractor", "… of features by", "", "The network whose features of images are compared.",
+        IMAGES, lambda case: case.extractor.description,
+    ),
+    Measure(
+        "marginals", "farthest column", "", "Distances of single columns, as `marginal_distances` "
+        "gives them, and their floors.", TABLE, lambda case: case.table(marginal_distances),
+    ),
+    Measure(
+        "pairs", "farthest pair", "", "Distances of pairs of columns, as `pair_distances` gives them, "
+        "and their floors.", TABLE, lambda case: case.table(pair_distances),
+    ),
+    Measure(
+        "fitting", "fitting", "rows/s", "Training rows processed a second; the error is unknown.",
+        HISTORY, _fitting, text=_rate,
+    ),
+    Measure(
+        "sampling", "sampling", "rows/s", "Samples drawn a second, in batches.", ANY,
+        lambda case: case.speed("sampling"), text=_rate,
+    ),
+    Measure(
+        "scoring", "scoring", "rows/s", "Log-likelihoods computed a second, in batches.", DENSITY,
+        lambda case: case.speed("scoring"), text=_rate,
+    ),
+    Measure(
+        "parameters", "parameters", "", "How many numbers the fit learns.", ANY,
+        lambda case: sum(p.numel() for p in case.model.parameters()), text="{:,}".format,
+    ),
+    Measure(
+        "peak_memory", "peak memory", "of the process, fitting", "Largest resident memory of the whole "
+        "process during the fit, in bytes.", HISTORY, lambda case: case.history and case.history.peak_memory,
+        text=lambda memory: f"{memory / 2**20:,.0f} MiB",
+    ),
+)  # fmt: skip
+BY_NAME = {measure.name: measure for measure in MEASURES}
