@@ -18,8 +18,8 @@ from scipy import stats
 import likely as lk
 from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
-from likely.comparison.columns import _log_likelihood
-from likely.comparison.page import _draw_rows
+from likely.comparison.columns import measured
+from likely.comparison.page import draw_rows
 from likely.comparison.seeds import LEVEL, Pooled, over_seeds
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
@@ -52,9 +52,12 @@ def _comparison(
             held = Likelihood(torch.from_numpy(rows), kind, **common)
             evaluation = Evaluation(
                 model=name, data="", split="test", rows=len(rows), density=kind, held=held,
-                weight=weight, parameters=0, invalid=0.0, sampling=lk.Figure(1.0),
-                energy_distance=lk.Figure((distances or {}).get(name, math.nan), 0.01),
-                **dict.fromkeys(DISTANCES, lk.Figure(math.nan)),
+                weight=weight,
+                values={
+                    "parameters": 0, "invalid": 0.0, "sampling": lk.Figure(1.0),
+                    "energy_distance": lk.Figure((distances or {}).get(name, math.nan), 0.01),
+                    **dict.fromkeys(DISTANCES, lk.Figure(math.nan)),
+                },
             )  # fmt: skip
             runs.append(Run(name, seed, kind, evaluation=evaluation))
     return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "jobs": 1, "seconds": 0.0})
@@ -140,7 +143,7 @@ def test_what_has_no_comparable_likelihood_follows_by_energy_distance(data: lk.D
     assert "vae explains held-out rows best: at least" in best
     assert "made follows, 1.00" in best
     assert "gmm (an upper bound, which flatters), nsf (an estimate, which may flatter)" in why
-    cells = {row.model: _log_likelihood(row) for row in comparison.rows}
+    cells = {row.model: measured("log_likelihood").cell(row) for row in comparison.rows}
     signs = {name: cell.text[0] for name, cell in cells.items()}
     assert (signs["vae"], signs["nsf"], signs["gmm"]) == ("≥", "≈", "≤")
     assert [name for name, cell in cells.items() if cell.order is None] == ["gmm", "nsf"]
@@ -219,7 +222,7 @@ def test_what_one_seed_or_an_unknown_error_leaves_open(data: lk.Data) -> None:
     rows = np.random.default_rng(9).normal(size=(3, 40))
     distances = {"gaussian": 0.1, "gmm": 0.9}
     one = _comparison(data, {"gaussian": rows[:1], "gmm": rows[:1] - 5}, distances=distances)
-    assert "with one seed the chance in training is not in the error" in one.summary()[0]
+    assert "with one seed the error excludes variation between runs" in one.summary()[0]
     assert not any("clear" in text for text in [*one.summary(), *one.advice().values()])
     bounds = {"gaussian": rows, "gmm": rows - 5}
     several = _comparison(data, bounds, {"gmm": Kind.LOWER}, distances=distances)
@@ -249,7 +252,9 @@ def test_models_with_draws_outside_the_domain_come_last(data: lk.Data) -> None:
     comparison = _comparison(data, dict.fromkeys(distances, rows), kinds, distances=distances)
     for run in comparison.runs:
         if run.name == "gan":
-            run.evaluation = dataclasses.replace(run.evaluation, invalid=0.99)
+            run.evaluation = dataclasses.replace(
+                run.evaluation, values=run.evaluation.values | {"invalid": 0.99}
+            )
     assert comparison.ranked_by == {"energy_distance": ["wgan", "ae", "gan"]}
     (text, *_), advice = comparison.summary(), comparison.advice()["Faithful samples"]
     assert "Closest: wgan" in text
@@ -420,7 +425,7 @@ def test_pictures_show_rows_of_all_classes_in_proportion_to_their_weights() -> N
     for given, share in ((None, 0.5), (weight, 0.75)):
         split = Split(x, None, given)
         data = Data(lk.binary(1), split, split, split)
-        rows = _draw_rows(data.train, data.domain).x.double()
+        rows = draw_rows(data.train, data.domain).x.double()
         assert len(rows) == 10_000
         assert rows.mean().item() == pytest.approx(share, abs=0.025)  # 5 σ
         assert rows[:36].mean().item() == pytest.approx(share, abs=0.4)

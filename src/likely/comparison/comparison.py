@@ -1,8 +1,9 @@
-"""A comparison: its results in sentences, as a table, and in files."""
+"""A comparison: its results with the sentences, the table and the files that show them."""
 
 from __future__ import annotations
 
 import io
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 
 from likely._version import __version__
-from likely.comparison import words
+from likely.comparison import page, words
 from likely.comparison.columns import filled
-from likely.comparison.page import page, table
+from likely.comparison.findings import Findings
 from likely.comparison.results import Results
 from likely.core.files import write_json, write_text
 
@@ -21,22 +22,28 @@ if TYPE_CHECKING:
 
 
 class Comparison(Results):
-    """Several models on the same data, and what each is worth."""
+    """Several models on the same data: what `compare` returns.
+
+    The attributes are those of `Results`.
+    """
+
+    @cached_property
+    def findings(self) -> Findings:
+        """Facts that follow from the figures."""
+        return Findings(self)
 
     def summary(self) -> list[str]:
         """What came out and how it is ranked, in sentences; the last one says what the data are."""
-        return words.summary(self)
+        return words.summary(self.findings)
 
     def advice(self) -> dict[str, str]:
-        """Which model to take for what, in sentences that follow from the figures."""
-        return words.advice(self)
+        """Which model to use for what, in sentences that follow from the figures."""
+        return words.advice(self.findings)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the table must know besides."""
-        return words.notes(self)
-
-    # Files.
+        """What else a reader of the table must know."""
+        return words.notes(self.findings)
 
     def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
         """Everything but the models and the rows of the data, also written to `path`.
@@ -46,19 +53,18 @@ class Comparison(Results):
         ArtifactError
             If the file cannot be written.
         """
+        data = self.data
         report = {
             "data": {
-                "name": self.data.name,
-                "domain": self.data.domain.to_json(),
-                "context": None if self.data.context is None else self.data.context.to_json(),
-                "rows": {s: len(getattr(self.data, s)) for s in ("train", "valid", "test")},
-                "fingerprint": self.data.fingerprint(),
+                "name": data.name,
+                "domain": data.domain.to_json(),
+                "context": None if data.context is None else data.context.to_json(),
+                "rows": {split: len(getattr(data, split)) for split in ("train", "valid", "test")},
+                "fingerprint": data.fingerprint(),
             },
             "settings": self.settings,
             "versions": {
-                "likely": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
+                "likely": __version__, "torch": torch.__version__, "numpy": np.__version__,
             },
             "ranked_by": self.ranked_by,
             "atoms": self.atoms,
@@ -79,7 +85,7 @@ class Comparison(Results):
                 }
                 for run in self.runs
             ],
-        }
+        }  # fmt: skip
         if path is not None:
             write_json(path, report)
         return report
@@ -102,33 +108,29 @@ class Comparison(Results):
         ArtifactError
             If the file cannot be written.
         """
-        write_text(path, page(self))
+        write_text(path, page.page(self.findings))
 
     def _repr_html_(self) -> str:
-        return table(self)
+        return page.table(self.findings)
 
     def rich_table(self, width: int) -> Table:
         """The most important columns, for `rich` to print, as many as there is room for."""
         from rich import box
         from rich.table import Table
 
-        table = Table(
-            title=f"{self.data.name}, held-out rows", title_justify="left", box=box.SIMPLE_HEAD
-        )
+        title = f"{self.data.name}, held-out rows"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         cells = []
         width -= 1  # of the frame
         for column in filled(self):
             texts = [column.cell(row).text for row in self.rows]
-            words = [*column.title.split(), *column.unit.split()]
-            needed = max(len(text) for text in [*texts, *words])
+            needed = max(map(len, [*texts, *column.title.split(), *column.unit.split()]))
             if column.terminal and needed + 3 <= width:
                 width -= needed + 3  # with its margins
                 cells.append(texts)
-                table.add_column(
-                    f"{column.title}\n{column.unit}",
-                    justify="right" if column.numeric else "left",
-                    width=needed,
-                )
+                justify = "right" if column.numeric else "left"
+                head = f"{column.title}\n{column.unit}"
+                table.add_column(head, justify=justify, width=needed)  # type: ignore[arg-type]
         for entries in zip(*cells, strict=True):
             table.add_row(*entries)
         return table

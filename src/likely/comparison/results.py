@@ -1,4 +1,4 @@
-"""What was measured in a comparison: runs, a row of figures for each model, and their ranking."""
+"""The results of a comparison: every fit, what each model is worth over its seeds, and the ranking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.comparison.seeds import Pooled, mean, over_seeds, pooled, std
+from likely.comparison.seeds import Pooled, over_seeds, pooled, spread
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import find
 from likely.core.errors import DensityError, LikelyError
@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "independent"  # what it knows of a row, it knows from each entry alone
-RANKING = ("log_likelihood", "energy_distance", "")  # figures that rank rows; without any, last
+RANKING = ("log_likelihood", "energy_distance", "")  # measures that rank rows; without any, last
 SPEEDS = ("fitting", "sampling", "scoring")
-INVALID = 0.01  # part of the draws outside the domain, from which on distances hide too much
+INVALID = 0.01  # part of the draws outside the domain above which distances hide too much
+# Likelihoods that do not rank their model. A lower bound does: it never flatters.
+NOT_COMPARABLE = {
+    Kind.NONE: "none",
+    Kind.UPPER: "an upper bound, which flatters",
+    Kind.ESTIMATE: "an estimate, which may flatter",
+}
 
 
 @dataclass
@@ -41,14 +47,14 @@ class Run:
     seed : int
     density : Kind
     model : GenerativeModel, optional
-        Trained; None if the run did not come to its end.
+        Trained; None if the run did not complete.
     history : History, optional
     evaluation : Evaluation, optional
         On the test split.
     error : str, optional
-        Why the run did not come to its end.
+        Why the run did not complete.
     diverged : bool
-        Whether that was because training could not go on.
+        Whether that was because training diverged.
     """
 
     name: str
@@ -87,8 +93,8 @@ class Row:
     density : Kind
         What kind of number the log-likelihood is.
     log_likelihood : Figure
-        Mean over test rows and seeds, nats per sample. Its error is that of drawing both anew; with
-        one seed, that of drawing rows.
+        Mean over test rows and seeds, nats per sample. Its error is that of drawing both again;
+        with one seed, that of drawing rows.
     gain : Figure
         `log_likelihood` above that of independent marginals, paired over the same test rows.
     figures : dict of str to Figure
@@ -132,20 +138,23 @@ class Row:
     parameters: int | None
     peak_memory: int | None
 
-    @property
-    def comparable(self) -> bool:
-        """Whether its likelihood ranks it. A lower bound does: it never flatters."""
-        return self.density in (Kind.EXACT, Kind.LOWER)
+    def figure(self, name: str) -> Pooled | None:
+        """A figure by the name of its measure."""
+        return self.log_likelihood if name == "log_likelihood" else self.figures.get(name)
 
     @property
-    def strays(self) -> bool:
+    def rankable(self) -> bool:
+        """Whether the log-likelihood never flatters the model."""
+        return self.density not in NOT_COMPARABLE
+
+    @property
+    def leaves_domain(self) -> bool:
         """Whether over 1 % of the draws lie outside the domain: distances leave these out."""
         return self.largest.get("invalid", 0.0) > INVALID
 
     def to_json(self) -> dict[str, Any]:
         """All fields; figures as value and standard error, numbers that are not finite as null."""
-        own = plain(self)
-        return {**own, "figures": {name: plain(value) for name, value in self.figures.items()}}
+        return plain(self)
 
     def flat(self) -> dict[str, Any]:
         """All fields as columns: a figure becomes two, the second one `…_stderr`."""
@@ -185,7 +194,7 @@ class Results:
     settings: dict[str, Any]
 
     def finished(self, name: str) -> list[Run]:
-        """The runs of a model that came to their end.
+        """The runs of a model that completed.
 
         Raises
         ------
@@ -222,8 +231,8 @@ class Results:
         weight = runs[0].weight
         means = torch.tensor([part.mean(weight).value for part in parts], dtype=torch.float64)
         known = sum(part.common_stderr**2 for part in parts) / len(parts)
-        spread = means.var().item() if len(parts) > 1 and means.isfinite().all() else 0.0
-        common = math.sqrt(max(spread, known) / len(parts))
+        variance = means.var().item() if len(parts) > 1 and means.isfinite().all() else 0.0
+        common = math.sqrt(max(variance, known) / len(parts))
         return Likelihood(value, parts[0].kind, common_stderr=common), weight, len(parts) - 1
 
     def log_likelihood(self, name: str) -> Pooled:
@@ -231,10 +240,10 @@ class Results:
 
         The standard error combines that of the mean over the rows (each averaged over the seeds
         first) with that of the mean over the seeds, σ_rows²/n + σ_seeds²/s: the error to expect
-        when both test rows and seeds are drawn anew. With one seed it lacks the second part.
+        when both test rows and seeds are drawn again. With one seed it lacks the second part.
         """
         likelihood, weight, degrees = self._pooled(name)
-        return pooled(likelihood, weight, (likelihood.common_stderr, degrees))
+        return pooled(likelihood.mean(weight), (likelihood.common_stderr, degrees))
 
     def difference(self, name: str, other: str) -> Pooled:
         """How far one model's log-likelihood lies above another's, in nats per sample.
@@ -251,7 +260,7 @@ class Results:
         (a, weight, of_a), (b, _, of_b) = self._pooled(name), self._pooled(other)
         common = math.hypot(a.common_stderr, b.common_stderr)
         gap = Likelihood(a.value - b.value, a.kind + b.kind, None, common)
-        return pooled(gap, weight, (a.common_stderr, of_a), (b.common_stderr, of_b))
+        return pooled(gap.mean(weight), (a.common_stderr, of_a), (b.common_stderr, of_b))
 
     # The table.
 
@@ -293,12 +302,12 @@ class Results:
 
     def _place(self, row: Row) -> tuple[int, bool, float]:
         """Which figure of `RANKING` ranks a row, and its place by it: the lower, the better."""
-        likelihood, distance = row.log_likelihood, row.figures.get("energy_distance")
-        comparable = row.comparable and not self.atoms
+        likelihood, distance = row.log_likelihood, row.figure("energy_distance")
+        comparable = row.rankable and not self.atoms
         if comparable and likelihood is not None and likelihood.value < math.inf:
             return 0, False, -likelihood.value
         if distance is not None and math.isfinite(distance.value):
-            return 1, row.strays, distance.value
+            return 1, row.leaves_domain, distance.value
         return 2, False, 0.0
 
     def _row(self, name: str) -> Row:
@@ -311,14 +320,14 @@ class Results:
         measured: dict[str, list[Figure]] = {}
         largest: dict[str, float] = {}
         for evaluation in evaluations:
-            for figure, value in vars(evaluation).items():
+            for figure, value in evaluation.values.items():
                 if isinstance(value, Figure):
                     measured.setdefault(figure, []).append(value)
                 elif isinstance(value, float) and math.isfinite(value):
                     largest[figure] = max(value, largest.get(figure, value))
-        distances = [evaluation.energy_distance.value for evaluation in evaluations]
         alone = self.settings["jobs"] == 1
-        untrue = {"log_likelihood", *(() if alone else SPEEDS)}
+        for figure in ("log_likelihood", *(() if alone else SPEEDS)):
+            measured.pop(figure, None)
         baseline = any(run.name == BASELINE and run.test is not None for run in self.runs)
         return Row(
             model=name,
@@ -329,22 +338,18 @@ class Results:
             gain=self.difference(name, BASELINE)
             if means and baseline and name != BASELINE
             else None,
-            figures={
-                figure: over_seeds(values)
-                for figure, values in measured.items()
-                if figure not in untrue
-            },
+            figures={figure: over_seeds(values) for figure, values in measured.items()},
             largest=largest,
             dequantisation=evaluations[0].dequantisation if evaluations else None,
-            seed_spread=std(means),
-            distance_spread=std(distances),
+            seed_spread=spread(means),
+            distance_spread=spread([e.energy_distance.value for e in evaluations]),
             seeds=len(runs),
             diverged=sum(run.diverged for run in runs),
             failed=sum(run.error is not None and not run.diverged for run in runs),
             skipped=sum(history.skipped for history in histories),
             constraint=entry.constraint,
-            fit_seconds=mean([history.seconds for history in histories]) if alone else None,
-            steps=mean([history.steps for history in histories]),
+            fit_seconds=_mean([history.seconds for history in histories]) if alone else None,
+            steps=_mean([history.steps for history in histories]),
             parameters=evaluations[0].parameters if evaluations else None,
             peak_memory=max((history.peak_memory for history in histories), default=None),
         )
@@ -355,3 +360,7 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame([row.flat() for row in self.rows]).set_index("model")
+
+
+def _mean(values: list[Any]) -> float | None:
+    return sum(values) / len(values) if values else None

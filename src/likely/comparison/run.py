@@ -53,7 +53,7 @@ def compare(
         that `joblib.parallel_config` names (Dask, Ray). Only one at a time (1) do timings mean
         something, so that others report no speeds. With equally many threads the rest is the same.
     rows : int, optional
-        Score at most so many rows of the test split, a random subset, and draw as many samples.
+        Score at most this many rows of the test split, a random subset, and draw as many samples.
     progress : bool
         Show which fit is running, and its progress bar; of several jobs, how many are done.
     hyperparameters : mapping of str to mapping, optional
@@ -67,8 +67,8 @@ def compare(
     ------
     LikelyError
         If a model or a hyperparameter is unknown, a hyperparameter, the seed or the budget has a
-        value that is none, the budget is given twice, or there are several jobs without a budget in steps or
-        epochs.
+        value that is not valid, the budget is given twice, or there are several jobs without a budget
+        in steps or epochs.
     DomainError
         If no model takes the data.
     """

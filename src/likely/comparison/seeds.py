@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from likely.core.likelihood import Figure, Likelihood
+from likely.core.likelihood import Figure
 
 LEVEL = 0.0027  # two-sided, of a clear difference: that of 3 standard errors, were these known
 
@@ -19,7 +18,7 @@ class Pooled(Figure):
     """A figure over several seeds, with the degrees of freedom of its standard error.
 
     The part of the error that comes from few seeds is itself badly known. With one seed the figure
-    has no degrees of freedom: what its error lacks, the chance in training, nobody knows.
+    has no degrees of freedom: its error excludes the variation between runs, which nobody knows.
     """
 
     degrees: float = field(default=math.inf, repr=False)
@@ -62,27 +61,20 @@ def welch(stderr: float, parts: Iterable[tuple[float, float]]) -> float:
     return stderr**4 / spread if spread else math.inf
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Mean, where there are values."""
-    return sum(values) / len(values) if values else None
-
-
-def std(values: Sequence[float]) -> float | None:
-    """Standard deviation, where there is more than one value."""
-    return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
-
-
-def pooled(likelihood: Likelihood, weight: Tensor | None, *parts: tuple[float, float]) -> Pooled:
-    """The mean over rows; `parts` are errors that come from seeds, and their degrees of freedom."""
-    mean = likelihood.mean(weight)
-    return Pooled(mean.value, mean.stderr, welch(mean.stderr or 0.0, parts))
+def pooled(figure: Figure, *parts: tuple[float, float]) -> Pooled:
+    """A figure whose error has parts that come from seeds, each with its degrees of freedom."""
+    return Pooled(figure.value, figure.stderr, welch(figure.stderr or 0.0, parts))
 
 
 def over_seeds(figures: Sequence[Figure]) -> Pooled:
     """Mean over the seeds. All share the test rows, so that only the seeds' own spread shrinks."""
     values = [figure.value for figure in figures]
     shared = sum((figure.stderr or 0.0) ** 2 for figure in figures) / len(figures)
-    spread = (std(values) or 0.0) ** 2 / len(values)
-    stderr = math.sqrt(shared + spread)
-    degrees = welch(stderr, [(math.sqrt(spread), len(values) - 1)])
-    return Pooled(sum(values) / len(values), stderr, degrees)
+    own = (spread(values) or 0.0) ** 2 / len(values)
+    mean = Figure(sum(values) / len(values), math.sqrt(shared + own))
+    return pooled(mean, (math.sqrt(own), len(values) - 1))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation over seeds, where there is more than one."""
+    return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None

@@ -1,272 +1,213 @@
-"""What a comparison found, in sentences: each follows from figures, and says where they are not clear."""
+"""Findings in sentences: each follows from figures, and says where they are not clear."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-import torch
-
-from likely.comparison.columns import COLUMNS
+from likely.comparison.findings import AHEAD, Findings, Ranking
+from likely.comparison.results import NOT_COMPARABLE, Row
 from likely.comparison.seeds import LEVEL, Pooled
-from likely.contract.abilities import Completes
-from likely.contract.registry import find
 from likely.core.likelihood import Kind, shown
+from likely.evaluation.measures import BY_NAME
 
-if TYPE_CHECKING:
-    from likely.comparison.results import Results, Row
-
-ONE_SEED = "with one seed the chance in training is not in the error"
-NOT_COMPARABLE = {
-    Kind.NONE: "none",
-    Kind.UPPER: "an upper bound, which flatters",
-    Kind.ESTIMATE: "an estimate, which may flatter",
-}
-AHEAD = 3.0  # standard errors above the baseline, from which on a gain is told
+ONE_SEED = "with one seed the error excludes variation between runs"
+CLEAR = (
+    "What follows from these figures; a difference counts as clear by a t test over rows and seeds, "
+    f"at the two-sided level {LEVEL:g}, that of three standard errors."
+)
 
 
-def summary(results: Results) -> list[str]:
+def summary(findings: Findings) -> list[str]:
     """What came out and how it is ranked; the last sentence says what the data are."""
-    rows = {row.model: row for row in results.rows}
-    by_likelihood, by_distance = (
-        [rows[name] for name in results.ranked_by.get(figure, [])]
-        for figure in ("log_likelihood", "energy_distance")
+    ranked = [*filter(None, [_best_likelihood(findings), _closest_samples(findings)])]
+    ahead = (
+        f"More than {AHEAD:g} standard errors above independent marginals, the baseline: "
+        f"{_listed(findings.ahead)}."
     )
-    lines = []
-    if by_likelihood:
-        lines.append(_best_likelihood(results, by_likelihood))
-    if by_distance:
-        lines.append(_closest_samples(results, by_distance, bool(by_likelihood)))
-    if not lines:
-        lines.append("No fit came to its end: there is nothing to rank.")
-    ahead = [
-        row.model
-        for row in by_likelihood
-        if row.gain is not None
-        and (row.gain.value == math.inf or row.gain.value > AHEAD * (row.gain.stderr or 0.0))
+    return [
+        *(ranked or ["No fit completed: there is nothing to rank."]),
+        *([ahead] if findings.ahead else []),
+        str(findings.results.data),
     ]
-    if ahead:
-        lines.append(
-            f"More than {AHEAD:g} standard errors above independent marginals, the baseline: "
-            f"{_listed(ahead)}."
-        )
-    return [*lines, str(results.data)]
 
 
-def _best_likelihood(results: Results, rows: Sequence[Row]) -> str:
-    best, *others = rows
-    if results.log_likelihood(best.model).value == -math.inf:
-        return "No model gives every test row a density: likelihoods (−∞) tell none from another."
-    value = f"{_bound(best)}{shown(results.log_likelihood(best.model))} nats per sample"
+def _best_likelihood(findings: Findings) -> str:
+    if not findings.by_likelihood:
+        return ""
+    if not findings.likelihoods.rows:
+        return "No model gives every test row a density: likelihoods (−∞) rank none."
+    best, *others = findings.likelihoods.rows
+    assert best.log_likelihood is not None
+    at_least = "at least " if best.density == Kind.LOWER else ""
+    value = f"{at_least}{shown(best.log_likelihood)} nats per sample"
     if not others:
         return f"{best.model} gives held-out rows {value}."
-    first = f"{best.model} explains held-out rows best: {value}. {others[0].model} follows, "
-    lead = results.difference(best.model, others[0].model)
+    lead = findings.likelihoods.leads[others[0].model]
+    bound = ", as far as its lower bound tells" if others[0].density == Kind.LOWER else ""
+    gap = f"{shown(lead)} nats behind: {_verdict(lead)}{bound}"
     if lead.value == math.inf:
-        return f"{first}but gives some test rows no density at all."
-    far = ", as far as its lower bound tells" if others[0].density == Kind.LOWER else ""
-    return f"{first}{shown(lead)} nats behind: {_verdict(lead)}{far}."
+        gap = "but gives some test rows no density at all"
+    return f"{best.model} explains held-out rows best: {value}. {others[0].model} follows, {gap}."
 
 
-def _closest_samples(results: Results, rows: Sequence[Row], follow: bool) -> str:
+def _closest_samples(findings: Findings) -> str:
     """About the rows that the energy distance of their samples ranks, and why it does."""
-    best, *others = rows
-    closest = f"{best.model}, {shown(_value(best))}"
-    if others and others[0].strays == best.strays:
-        lead = _value(others[0]) - _value(best)
-        closest += f"; {others[0].model} {shown(lead)} further away: {_verdict(lead)}"
-    strays = _strays(rows)
-    last = f" Last, as distances leave draws outside the domain out: {strays}." if strays else ""
-    if results.atoms:
+    if not findings.by_distance:
+        return ""
+    best, *others = findings.by_distance
+    second = ""
+    if others and others[0].leaves_domain == best.leaves_domain:
+        lead = findings.distances.leads[others[0].model]
+        second = f"; {others[0].model} {shown(lead)} further away: {_verdict(lead)}"
+    closest = f"{best.model}, {shown(best.figures['energy_distance'])}{second}"
+    outside = _outside(findings.by_distance)
+    last = f" Last, as distances leave out draws outside the domain: {outside}." if outside else ""
+    if atoms := findings.results.atoms:
         return (
             f"By energy distance the samples closest to held-out rows are those of {closest}. It ranks "
-            f"the models because {len(results.atoms)} continuous columns (as "
-            f"{results.atoms[0]}) repeat values so often that a likelihood can grow without bound "
-            f"there.{last}"
+            f"the models because {len(atoms)} continuous columns (such as {atoms[0]}) repeat values so "
+            f"often that a likelihood can grow without bound there.{last}"
         )
     why = ", ".join(
-        f"{row.model} ({NOT_COMPARABLE.get(row.density, 'not a number')})" for row in rows
+        f"{row.model} ({NOT_COMPARABLE.get(row.density, 'not a number')})"
+        for row in findings.by_distance
     )
-    below = " below the others" if follow else ""
+    below = " below the others" if findings.by_likelihood else ""
     return (
         f"Ranked{below} by the energy distance of samples from held-out rows, for want of a "
         f"likelihood that can be compared: {why}. Closest: {closest}.{last}"
     )
 
 
-def advice(results: Results) -> dict[str, str]:
-    """Which model to take for what; empty where no fit came to its end."""
-    rows = {row.model: row for row in results.rows}
-    ranked = [rows[name] for name in results.ranked_by.get("log_likelihood", [])]
-    if ranked and results.log_likelihood(ranked[0].model).value == -math.inf:
-        ranked = []
-    sampled = _sampled(rows.values(), "energy_distance")
-    if not (ranked or sampled):
+def advice(findings: Findings) -> dict[str, str]:
+    """Which model to use for what; empty where no fit completed."""
+    if not (findings.likelihoods.rows or findings.sorted_by("energy_distance")):
         return {}
+    able = findings.completing
     parts = {
-        "Likelihoods of new rows": _for_likelihoods(results, ranked),
-        "Faithful samples": _for_samples(sampled),
-        "Many samples": _for_speed(results, ranked, sampled),
-        "Unknown entries": _for_completion(results),
-        "Other data": _for_other_data(list(rows)),
-        "With care": _with_care(results),
+        "Likelihoods of new rows": _for_likelihoods(findings.likelihoods),
+        "Faithful samples": _for_samples(findings),
+        "Many samples": _for_speed(findings),
+        "Unknown entries": f"{_listed(able)} can fill them in from the rest of a row."
+        if able
+        else "",
+        "Other data": _for_other_data(findings),
+        "With care": _with_care(findings),
     }
     return {purpose: text for purpose, text in parts.items() if text}
 
 
-def _for_likelihoods(results: Results, ranked: Sequence[Row]) -> str:
-    if len(ranked) < 2:
+def _for_likelihoods(ranking: Ranking) -> str:
+    if len(ranking.rows) < 2:
         return ""
-    best, *others = ranked
-    leads = {row.model: results.difference(best.model, row.model) for row in others}
-    behind, near, unknown = _sorted_out(leads)
-    text = best.model
-    if len(behind) == len(others):
-        text += ", by a clear difference"
-    if near:
-        text += f"; {_listed(near)} cannot be told from it"
-    if unknown:
-        text += f"; how far {_listed(unknown)} may lie behind is open: {_doubt(leads, unknown)}"
+    best, *others = ranking.rows
+    behind, near, unknown = (ranking.where(answer) for answer in (True, False, None))
     bounds = [row.model for row in others if row.density == Kind.LOWER and row.model in behind]
-    if bounds:
-        one = len(bounds) == 1
-        text += f"; {_listed(bounds)} {'lies' if one else 'lie'} behind as far as "
-        text += "its lower bound tells" if one else "their lower bounds tell"
-    exact = next((row.model for row in ranked if row.density == Kind.EXACT), None)
-    if best.density != Kind.EXACT and exact is not None:
-        text += f". That is a {best.density}; the best exact one is that of {exact}"
-    return text + "."
+    lie, tell = "lies", "its lower bound tells"
+    if len(bounds) > 1:
+        lie, tell = "lie", "their lower bounds tell"
+    exact = next((row.model for row in ranking.rows if row.density == Kind.EXACT), None)
+    place = _sentence([
+        f"{best.model}{', by a clear difference' if len(behind) == len(others) else ''}",
+        near and f"{_listed(near)} cannot be told from it",
+        unknown and f"how far {_listed(unknown)} may lie behind is open: {_doubt(ranking)}",
+        bounds and f"{_listed(bounds)} {lie} behind as far as {tell}",
+    ], capital=False)  # fmt: skip
+    if best.density == Kind.EXACT or exact is None:
+        return place
+    return f"{place} That is a {best.density}; the best exact one is that of {exact}."
 
 
-def _sampled(rows: Iterable[Row], figure: str) -> list[Row]:
-    """Those whose samples are measured, the best first; last those with many draws left out."""
-    measured = (row for row in rows if math.isfinite(_value(row, figure).value))
-    return sorted(measured, key=lambda row: (row.strays, _value(row, figure).value))
+def _for_samples(findings: Findings) -> str:
+    rankings = findings.samples.items()
+    outside = _outside(findings.sorted_by("energy_distance"))
+    return _sentence([
+        *(f"by {BY_NAME[name].title} {_whose(by)}" for name, by in rankings if len(by.rows) > 1),
+        outside and f"left out for their draws outside the domain: {outside}",
+    ])  # fmt: skip
 
 
-def _for_samples(rows: Sequence[Row]) -> str:
-    parts = []
-    for figure, how in (
-        ("energy_distance", "by energy distance"),
-        ("classifier_auc", "by a classifier that tells them from held-out rows"),
-    ):
-        measured = [row for row in _sampled(rows, figure) if not row.strays]
-        if len(measured) < 2:
-            continue
-        best, *others = measured
-        leads = {row.model: _value(row, figure) - _value(best, figure) for row in others}
-        behind, near, unknown = _sorted_out(leads)
-        if len(near) == len(others):
-            parts.append(f"{how} no model's are clearly better than the others'")
-            continue
-        text = f"{how} those of {best.model} are best"
-        if len(behind) == len(others):
-            text += ", clearly"
-        if near:
-            text += f", not clearly ahead of those of {_listed(near)}"
-        if unknown:
-            text += f", but how far ahead of those of {_listed(unknown)} is open"
-            text += f" ({_doubt(leads, unknown)})"
-        parts.append(text)
-    out = _strays(rows)
-    if out:
-        parts.append(f"left aside for their draws outside the domain: {out}")
-    return _sentence("; ".join(parts))
-
-
-def _for_speed(results: Results, ranked: Sequence[Row], sampled: Sequence[Row]) -> str:
-    """The best model, and those that draw faster than all that are ranked above them."""
-    parts = []
-    best, *_ = rows = [*ranked, *(row for row in sampled if row not in ranked)]
-    fastest = 0.0
-    for row in rows:
-        if "sampling" not in row.figures or row.figures["sampling"].value <= fastest:
-            continue
-        fastest = row.figures["sampling"].value
-        text = f"{row.model} draws {_plainly(fastest)} rows/s"
-        if row in ranked and row is not best:
-            lead = results.difference(best.model, row.model)
-            text += f" ({shown(lead)} nats below {best.model})"
-        parts.append(text)
-    return "; ".join(parts) + "." if parts else ""
-
-
-def _for_completion(results: Results) -> str:
-    able = []
-    for row in results.rows:
-        run = results.best_run(row.model)
-        if run and run.model and isinstance(run.model, Completes):
-            able.append(row.model)
-    return f"{_listed(able)} can fill them in from the rest of a row." if able else ""
-
-
-def _for_other_data(names: Sequence[str]) -> str:
-    """What only some of the models take."""
-    takes = {
-        "categories": [name for name in names if "categorical" in find(name).columns],
-        "angles (periodic columns)": [name for name in names if "periodic" in find(name).columns],
-        "a context": [name for name in names if find(name).cls.takes_context],
-    }
-    parts = []
-    for what, able in takes.items():
-        unable = [name for name in names if name not in able]
-        if unable:
-            few = len(unable) < len(able)
-            parts.append(
-                f"{what}: {f'all but {_listed(unable)}' if few else _listed(able or ['none'])}"
-            )
-    return f"Not all of them take everything. {_sentence('; '.join(parts))}" if parts else ""
-
-
-def _with_care(results: Results) -> str:
-    parts = []
-    for row in results.rows:
-        train = row.figures.get("train_log_likelihood")
-        if row.log_likelihood is not None and train is not None:
-            error = math.hypot(train.stderr or 0.0, row.log_likelihood.stderr or 0.0)
-            # Of these very fits: chance in training needs no part in it.
-            gap = Pooled(train.value - row.log_likelihood.value, error)
-            if gap.clear:
-                parts.append(
-                    f"{row.model} gives training rows {shown(gap)} nats more than test rows"
-                )
-        if row.diverged:
-            parts.append(f"{row.model} diverged in {row.diverged} of {row.seeds} fits")
-    return "; ".join(parts) + "." if parts else ""
-
-
-def notes(results: Results) -> list[str]:
-    """What a reader of the table must know besides."""
-    lines = [f"{name} was left out: {reason}" for name, reason in results.refused.items()]
-    lines += [
-        f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
-        for run in results.runs
-        if run.error is not None
+def _whose(ranking: Ranking) -> str:
+    """Whose samples are best."""
+    behind, near, unknown = (ranking.where(answer) for answer in (True, False, None))
+    if len(near) == len(ranking.leads):
+        return "no model's are clearly better than the others'"
+    parts = [
+        len(behind) == len(ranking.leads) and "clearly",
+        near and f"not clearly ahead of those of {_listed(near)}",
+        unknown and f"but how far ahead of those of {_listed(unknown)} is open ({_doubt(ranking)})",
     ]
-    for row in results.rows:
-        values = [run.test.value for run in results.finished(row.model) if run.test]
-        outside = torch.stack(values).isneginf().any(0).sum().item() if values else 0
-        if outside:
-            lines.append(f"{row.model} gives {outside:,} test rows no density at all (−∞).")
-    if results.settings["jobs"] != 1:
-        lines.append(
-            "Fits ran side by side, so that they cost each other time: no speeds are given."
+    return ", ".join([f"those of {ranking.rows[0].model} are best", *filter(None, parts)])  # type: ignore[list-item]
+
+
+def _for_speed(findings: Findings) -> str:
+    def drawn(row: Row) -> str:
+        rate = float(f"{row.figures['sampling'].value:.3g}")
+        text = f"{row.model} draws {f'{rate:,.0f}' if rate >= 100 else f'{rate:g}'} rows/s"
+        lead = findings.likelihoods.leads.get(row.model)
+        if lead is None:
+            return text
+        return f"{text} ({shown(lead)} nats below {findings.likelihoods.rows[0].model})"
+
+    return _sentence(map(drawn, findings.faster), capital=False)
+
+
+def _for_other_data(findings: Findings) -> str:
+    def takers(able: Sequence[str]) -> str:
+        unable = [row.model for row in findings.rows if row.model not in able]
+        return (
+            f"all but {_listed(unable)}" if len(unable) < len(able) else _listed(able or ["none"])
         )
-    for row in results.rows:
-        if row.largest.get("invalid"):
-            part = f"{row.largest['invalid']:.2%}"
-            lines.append(f"{part} of the draws of {row.model} lie outside the domain.")
-    first = next((row.figures for row in results.rows if row.figures), {})
-    floors = {column.title: first.get(f"{column.figure}_floor") for column in COLUMNS}
-    levels = [f"{name} {shown(floor)}" for name, floor in floors.items() if floor is not None]
-    # Given a context, draws share that of the test rows, and training rows have others.
-    if levels and results.data.context is None:
-        lines.append(
-            f"Real training rows in place of samples have {', '.join(levels)}: at that level a "
-            "model's samples cannot be told from data by these measures."
-        )
-    return lines
+
+    parts = _sentence(f"{what}: {takers(able)}" for what, able in findings.special.items())
+    return parts and f"Not all of them take everything. {parts}"
+
+
+def _with_care(findings: Findings) -> str:
+    gaps = findings.overfitted
+    return _sentence(
+        (
+            text
+            for row in findings.rows
+            for text in (
+                row.model in gaps
+                and f"{row.model} gives training rows {shown(gaps[row.model])} nats more than test rows",
+                row.diverged and f"{row.model} diverged in {row.diverged} of {row.seeds} fits",
+            )
+        ),
+        capital=False,
+    )
+
+
+def notes(findings: Findings) -> list[str]:
+    """What else a reader of the table must know."""
+    results = findings.results
+    failed = [run for run in results.runs if run.error is not None]
+    invalid = {row.model: row.largest.get("invalid") for row in findings.rows}
+    floors = ", ".join(f"{title} {shown(floor)}" for title, floor in findings.floors.items())
+    lines = [
+        *(f"{name} was left out: {reason}" for name, reason in results.refused.items()),
+        *(
+            f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
+            for run in failed
+        ),
+        *(
+            f"{name} gives {count:,} test rows no density at all (−∞)."
+            for name, count in findings.without_density.items()
+        ),
+        results.settings["jobs"] != 1
+        and "Fits ran side by side and slowed each other down: no speeds are given.",
+        *(
+            f"{part:.2%} of the draws of {name} lie outside the domain."
+            for name, part in invalid.items()
+            if part
+        ),
+        floors
+        and f"Real training rows in place of samples have {floors}: at that level a model's samples "
+        "cannot be told from data by these measures.",
+    ]
+    return [line for line in lines if line]
 
 
 # Words and numbers.
@@ -281,42 +222,21 @@ def _verdict(lead: Pooled) -> str:
     return "too little to tell the two apart"
 
 
-def _sorted_out(leads: Mapping[str, Pooled]) -> tuple[list[str], list[str], list[str]]:
-    """The models that lie clearly behind, those that do not, and those of which nobody knows."""
-    behind, near, unknown = (
-        [name for name, lead in leads.items() if lead.clear is answer]
-        for answer in (True, False, None)
-    )
-    return behind, near, unknown
-
-
-def _doubt(leads: Mapping[str, Pooled], unknown: Sequence[str]) -> str:
+def _doubt(ranking: Ranking) -> str:
     """Why it is not known whether differences are clear."""
-    return " and ".join(dict.fromkeys(_verdict(leads[name]) for name in unknown))
+    return " and ".join(dict.fromkeys(_verdict(ranking.leads[n]) for n in ranking.where(None)))
 
 
-def _strays(rows: Sequence[Row]) -> str:
+def _outside(rows: Iterable[Row]) -> str:
     """The models with many draws outside the domain, and how many these are."""
-    return ", ".join(f"{row.model} ({row.largest['invalid']:.1%})" for row in rows if row.strays)
+    return ", ".join(f"{r.model} ({r.largest['invalid']:.1%})" for r in rows if r.leaves_domain)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def _bound(row: Row) -> str:
-    return "at least " if row.density == Kind.LOWER else ""
-
-
-def _value(row: Row, figure: str = "energy_distance") -> Pooled:
-    return row.figures.get(figure, Pooled(math.nan))
-
-
-def _plainly(value: float) -> str:
-    """Three significant digits, with separators."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+def _sentence(clauses: Iterable[str | float | Sequence[str]], capital: bool = True) -> str:
+    """The clauses that say something, as one sentence; a name of a model has no capital."""
+    text = "; ".join(str(clause) for clause in clauses if clause)
+    return f"{text[:1].upper() if capital else text[:1]}{text[1:]}." if text else ""
 
 
 def _listed(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -62,6 +62,7 @@ def render(
     columns: Sequence[Column],
     rows: Sequence[Sequence[Cell]],
     notes: Sequence[str],
+    about_advice: str = "",
     sections: Sequence[Section],
     settings: Sequence[tuple[str, str]],
     sorted_by: tuple[str, str] = ("", ""),
@@ -75,6 +76,8 @@ def render(
         Paragraphs above the table: what was compared, and what came out.
     advice : mapping of str to str
         Which model to use for which purpose, if there is any advice.
+    about_advice : str
+        A paragraph above it.
     columns, rows : the table
         The first column heads the rows.
     notes : sequence of str
@@ -89,6 +92,7 @@ def render(
         title=title,
         lead=lead,
         advice=advice,
+        about_advice=about_advice,
         columns=columns,
         groups=_groups(columns),
         rows=rows,
