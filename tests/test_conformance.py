@@ -1,13 +1,16 @@
 """Every registered model keeps the contract; registering a model is enough to have it checked here.
 
-The families' own tests look closer at their parts (Jacobians, masks, estimators).
+The families' own tests look closer at their parts (Jacobians, masks, estimators). Models in files of
+your own are checked by `pytest tests/test_conformance.py --models-from my_model.py`.
 """
 
+import functools
 import itertools
 import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import scipy.stats
@@ -23,9 +26,8 @@ from likely.models.autoregressive.base import Autoregressive
 from likely.nets.masked import MaskedMLP
 from likely.targets import gaussian_mixture, markov_chain
 
-MODELS = list(entries())
 DTYPES = [torch.float32, torch.float64]
-LEVEL = 1e-3 / (len(MODELS) * len(DTYPES))  # Bonferroni over all runs of a statistical test
+LEVEL = 1e-3 / (len(entries()) * len(DTYPES))  # Bonferroni over all runs of a statistical test
 
 PLANE = lk.reals(2)
 # Bounds that floating point does not hold exactly.
@@ -45,6 +47,89 @@ LONG = [  # more entries, for what depends on their order
 ]
 MEANS = {"ddpm"}  # bounds that are means of logarithms, not logarithms of means
 CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
+CELLS = 320  # of the grids along an edge
+LABELS = {
+    PLANE: "plane",
+    BOUNDED: "bounded",
+    INTERVALS: "intervals",
+    LEVELS: "levels",
+    SYMBOLS: "symbols",
+    SEQUENCE: "sequence",
+    BITS: "bits",
+    LONG[0]: "long",
+    LONG[1]: "long-reals",
+}
+
+
+# Which models a test is for.
+
+
+@functools.cache
+def example(name, domain):
+    return lk.make(name, domain)
+
+
+def exact(name, domain):
+    return example(name, domain).density == Kind.EXACT
+
+
+def scored(name, domain):
+    return example(name, domain).density != Kind.NONE
+
+
+def lower_bound(name, domain):
+    """A bound on reals whose exponential is an estimate of the density."""
+    return example(name, domain).density == Kind.LOWER and name not in MEANS
+
+
+def anything(name, domain):
+    return True
+
+
+def takes_context(name, domain):
+    return find(name).cls.takes_context
+
+
+def for_each(*domains, where=anything, dtypes=(None,), slow=()):
+    """Run a test for each model on the first of the domains that it takes, in each type.
+
+    The test is left out where the property does not apply: `where(name, domain)`. Types in `slow`
+    repeat what the others show.
+    """
+
+    def mark(test):
+        test.cases = domains, where, dtypes, slow
+        return test
+
+    return mark
+
+
+def pytest_generate_tests(metafunc):
+    domains, where, dtypes, slow = metafunc.function.cases
+    arguments = [a for a in ("name", "domain", "dtype") if a in metafunc.fixturenames]
+    cases = []
+    for name in models_from(metafunc.config.getoption("models_from")):
+        domain = next((d for d in domains if find(name).takes(d)), None)
+        if domain is None or not where(name, domain):
+            continue
+        for dtype in dtypes:
+            given = {"name": name, "domain": domain, "dtype": dtype}
+            words = [name, LABELS[domain], str(dtype).rpartition(".")[2]]
+            cases.append(
+                pytest.param(
+                    *(given[a] for a in arguments),
+                    id="-".join(words[: len(arguments)]),
+                    # One worker has all of a model's cases, and fits it once.
+                    marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (dtype in slow)],
+                )
+            )
+    metafunc.parametrize(arguments, cases)
+
+
+def models_from(files):
+    """All models, or those of the user's files."""
+    stems = {Path(file).stem for file in files}
+    return [n for n, e in entries().items() if not stems or e.cls.__module__ in stems]
 
 
 def rows(domain, n, dtype=torch.float32, seed=0):
@@ -99,22 +184,13 @@ def data_of(domain, dtype=torch.float32, n=1500, context=False):
     return lk.Data(domain, *splits, context=CONTEXT if context else None)
 
 
-def taken(name, *domains):
-    """The first of the domains that the model takes."""
-    for domain in domains:
-        if find(name).takes(domain):
-            return domain
-    pytest.skip(f"{name} takes none of these domains")
-    raise AssertionError
-
-
 @pytest.fixture(scope="module")
 def fitted():
     """Models after a short training, made once for all tests."""
     made = {}
 
     def get(name, domain, dtype, context=False):
-        key = name, str(domain), dtype, context
+        key = name, domain, dtype, context
         if key not in made:
             data = data_of(domain, dtype, context=context)
             with seeded(0):
@@ -156,31 +232,37 @@ def grid(domain, points):
     return torch.cartesian_prod(*middle), weight, edges
 
 
-def exact_on(name, *domains):
-    domain = taken(name, *domains)
-    if lk.make(name, domain).density != Kind.EXACT:
-        pytest.skip("the density is not exact")
-    return domain
+@functools.cache
+def masses(model, domain, dtype):
+    """Probability of each cell of the grid, by the midpoint rule."""
+    x, weight, _ = grid(domain, CELLS)
+    return model.log_likelihood(x.to(dtype)).value.double().exp() * weight  # in chunks
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@for_each(BOUNDED, INTERVALS, PLANE, where=exact, dtypes=DTYPES)
+def test_density_integrates_to_one(name, domain, dtype, fitted):
+    mass = masses(fitted(name, domain, dtype), domain, dtype).sum().item()
+    assert mass == pytest.approx(1, abs=5e-3)
+
+
+@for_each(BOUNDED, INTERVALS, PLANE, where=exact, dtypes=DTYPES, slow=[torch.float32])
+def test_untrained_density_integrates_to_one(name, domain, dtype):
+    mass = masses(untrained(name, domain, dtype), domain, dtype).sum().item()
+    assert mass == pytest.approx(1, abs=5e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("name", MODELS)
-def test_density_integrates_to_one(name, trained, dtype, fitted):
-    for domain in {taken(name, PLANE), exact_on(name, BOUNDED, INTERVALS, PLANE)}:
-        model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
-        x, weight, _ = grid(domain, 320)
-        log_prob = model.log_likelihood(x.to(dtype)).value  # in chunks
-        mass = (log_prob.double().exp() * weight).sum().item()
-        assert mass == pytest.approx(1, abs=5e-3)
+@for_each(PLANE, where=exact, dtypes=DTYPES)
+def test_density_on_the_plane_integrates_to_one(name, domain, trained, dtype, fitted):
+    model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
+    mass = masses(model, domain, dtype).sum().item()
+    assert mass == pytest.approx(1, abs=5e-3)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_a_lower_bound_has_at_most_unit_mass(name, dtype, fitted):
-    model = fitted(name, taken(name, PLANE), dtype)
-    if model.density != Kind.LOWER or name in MEANS:
-        pytest.skip("no bound on reals whose exponential is an estimate of the density")
+@for_each(PLANE, where=lower_bound, dtypes=DTYPES)
+def test_a_lower_bound_has_at_most_unit_mass(name, domain, dtype, fitted):
+    model = fitted(name, domain, dtype)
     x, weight, _ = grid(PLANE, 60)
     bounds = [model.log_likelihood(x.to(dtype), seed=seed).value.double() for seed in range(5)]
     # Exponentials of noisy bounds: their mean is an estimate of the density without bias.
@@ -188,14 +270,10 @@ def test_a_lower_bound_has_at_most_unit_mass(name, dtype, fitted):
     assert 0.9 < mass < 1.01
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("name", MODELS)
-def test_probabilities_of_a_discrete_domain(name, trained, dtype, fitted):
-    domain = taken(name, SYMBOLS, LEVELS, SEQUENCE, BITS)
+@for_each(SYMBOLS, LEVELS, SEQUENCE, BITS, where=scored, dtypes=DTYPES)
+def test_probabilities_of_a_discrete_domain(name, domain, trained, dtype, fitted):
     model = fitted(name, domain, dtype) if trained else untrained(name, domain, dtype)
-    if model.density == Kind.NONE:
-        pytest.skip("no likelihood")
     likelihood = model.log_likelihood(states(domain).repeat(100, 1), seed=0)
     # The exponential of a bound is an estimate of the probability without bias.
     values = likelihood.value.double().view(100, -1)
@@ -210,23 +288,20 @@ def test_probabilities_of_a_discrete_domain(name, trained, dtype, fitted):
     assert masses.mean().item() == pytest.approx(1, abs=5 * error + 1e-5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_samples_follow_the_density(name, dtype, fitted):
-    domain = exact_on(name, BOUNDED, INTERVALS, PLANE)
+@for_each(BOUNDED, INTERVALS, PLANE, where=exact, dtypes=DTYPES)
+def test_samples_follow_the_density(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
-    n, fine, coarse = 10_000, 320, 8
+    n, coarse = 10_000, 8
     x = model.sample(n, seed=1)
     assert x.dtype == dtype
     assert domain.contains(x).all()
     x = x.double()
-    nodes, weight, edges = grid(domain, fine)
-    p = model.log_likelihood(nodes.to(dtype)).value.double().exp() * weight
+    edges = grid(domain, CELLS)[2]
     # χ² over cells of equal expected content in the first column, then in the second.
-    p = p.reshape(fine, fine)
+    p = masses(model, domain, dtype).reshape(CELLS, CELLS)
     first = torch.searchsorted(p.sum(1).cumsum(0), torch.arange(1, coarse) / coarse)
     second = torch.searchsorted(p.sum(0).cumsum(0), torch.arange(1, coarse) / coarse)
-    cuts = [[0, *c.add(1).tolist(), fine] for c in (first, second)]
+    cuts = [[0, *c.add(1).tolist(), CELLS] for c in (first, second)]
     expected = torch.stack(
         [
             p[a:b, c:d].sum()
@@ -243,10 +318,8 @@ def test_samples_follow_the_density(name, dtype, fitted):
     assert scipy.stats.chi2.sf(statistic, int(keep.sum()) - 1) > LEVEL
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitted):
-    domain = exact_on(name, SYMBOLS, LEVELS, SEQUENCE, BITS)
+@for_each(SYMBOLS, LEVELS, SEQUENCE, BITS, where=exact, dtypes=DTYPES)
+def test_samples_of_a_discrete_domain_follow_the_probabilities(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
     n = 10_000
     x = model.sample(n, seed=2)
@@ -260,14 +333,10 @@ def test_samples_of_a_discrete_domain_follow_the_probabilities(name, dtype, fitt
     assert scipy.stats.chi2.sf(statistic, int(keep.sum()) - 1) > LEVEL
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_likelihood_is_never_better_than_the_truth(name, dtype, fitted):
-    domain = taken(name, PLANE, SEQUENCE)
+@for_each(PLANE, SEQUENCE, where=scored, dtypes=DTYPES)
+def test_likelihood_is_never_better_than_the_truth(name, domain, dtype, fitted):
     truth = TRUTH if domain == PLANE else CHAIN
     model = fitted(name, domain, dtype)
-    if model.density == Kind.NONE:
-        pytest.skip("no likelihood")
     x = rows(domain, 5000, dtype, 7)
     likelihood = model.log_likelihood(x, seed=0)
     difference = truth.log_prob(x if domain.discrete else x.double()) - likelihood.value.double()
@@ -284,10 +353,8 @@ def test_likelihood_is_never_better_than_the_truth(name, dtype, fitted):
         assert abs(ratio.mean().item() - 1) < 4 * ratio.std().item() / math.sqrt(len(y)) + 1e-3
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_rows_outside_the_support(name, dtype, fitted):
-    domain = exact_on(name, BOUNDED, INTERVALS)
+@for_each(BOUNDED, INTERVALS, where=exact, dtypes=DTYPES)
+def test_rows_outside_the_support(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
     x = rows(domain, 6, dtype)
     x[1, 0], x[3, 1], x[4, 0] = 7.0, math.inf, math.nan
@@ -303,12 +370,11 @@ def test_rows_outside_the_support(name, dtype, fitted):
     assert all(g.isfinite().all() for g in gradients if g is not None)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_large_offsets_keep_their_precision(name):
+@for_each(PLANE)
+def test_large_offsets_keep_their_precision(name, domain):
     # Seconds since 1970, spread over some minutes: float32 has a step of 128 s there.
-    taken(name, PLANE)
-    x = 1.7e9 + 580 * rows(PLANE, 1000, torch.float64)
-    model = untrained(name, PLANE, torch.float32, x)
+    x = 1.7e9 + 580 * rows(domain, 1000, torch.float64)
+    model = untrained(name, domain, torch.float32, x)
     draws = model.sample(1000, seed=0)
     ratio = draws.double().std(0) / x.std(0)
     least = 0.01 if model.density == Kind.NONE else 0.5  # a generator may start narrow
@@ -316,13 +382,14 @@ def test_large_offsets_keep_their_precision(name):
     assert all(column.unique().numel() > 980 for column in draws.unbind(1))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_masked_networks_see_only_the_entries_before(name):
-    model = lk.make(name, taken(name, *LONG)).double().eval()
-    nets = [module for module in model.modules() if isinstance(module, MaskedMLP)]
-    if not nets:
-        pytest.skip("no masked network")
-    for net in nets:
+def masked_networks(name, domain):
+    return [module for module in example(name, domain).modules() if isinstance(module, MaskedMLP)]
+
+
+@for_each(*LONG, where=masked_networks)
+def test_masked_networks_see_only_the_entries_before(name, domain):
+    for net in masked_networks(name, domain):
+        net.double().eval()
         entry_of_input = torch.arange(len(net.inputs)).repeat_interleave(torch.tensor(net.inputs))
         x = torch.randn(7, len(entry_of_input), dtype=torch.float64)
         before = net(x).split(net.outputs, 1)
@@ -333,10 +400,8 @@ def test_masked_networks_see_only_the_entries_before(name):
             assert not any(torch.equal(before[i], after[i]) for i in net.order[position + 1 :])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@for_each(SEQUENCE, where=lambda name, _: issubclass(find(name).cls, Autoregressive))
 def test_conditionals_and_completion_of_autoregressive_models(name):
-    if not issubclass(find(name).cls, Autoregressive):
-        pytest.skip("not autoregressive")
     order = (2, 0, 1)
     with seeded(1):
         model = lk.make(name, SEQUENCE, order=order).double()
@@ -372,11 +437,8 @@ def test_conditionals_and_completion_of_autoregressive_models(name):
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])
-@pytest.mark.parametrize("name", MODELS)
-def test_transforms_are_bijections_with_the_right_jacobian(name, scale):
-    domain = taken(name, *LONG)
-    if not hasattr(lk.make(name, domain), "transforms"):
-        pytest.skip("no transforms")
+@for_each(*LONG, where=lambda name, domain: hasattr(example(name, domain), "transforms"))
+def test_transforms_are_bijections_with_the_right_jacobian(name, domain, scale):
     model = untrained(name, domain, torch.float64)
     z = scale * torch.randn(5, model.view.dim, dtype=torch.float64)
     z = torch.where(model.view.periodic, (z + math.pi) % (2 * math.pi) - math.pi, z)
@@ -391,12 +453,14 @@ def test_transforms_are_bijections_with_the_right_jacobian(name, scale):
         torch.testing.assert_close(transform.inverse(y, None), z, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_gradients_with_respect_to_the_context(name, dtype):
-    if not find(name).cls.takes_context:
-        pytest.skip("takes no context")
-    domain = exact_on(name, BOUNDED, INTERVALS, SEQUENCE)
+@for_each(
+    BOUNDED,
+    INTERVALS,
+    SEQUENCE,
+    where=lambda name, domain: takes_context(name, domain) and exact(name, domain),
+    dtypes=DTYPES,
+)
+def test_gradients_with_respect_to_the_context(name, domain, dtype):
     model = untrained(name, domain, dtype, context=True)
     x, context = rows(domain, 6, dtype), contexts(6).to(dtype).requires_grad_()
     x[1, 0] = 7
@@ -411,10 +475,8 @@ def test_gradients_with_respect_to_the_context(name, dtype):
         assert (gradient[~inside] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
-    domain = exact_on(name, PLANE, SEQUENCE, BITS)
+@for_each(PLANE, SEQUENCE, BITS, where=exact, dtypes=DTYPES)
+def test_a_row_scores_the_same_alone_and_in_a_batch(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
     x = rows(domain, 20, dtype)
     with torch.no_grad():
@@ -428,13 +490,14 @@ def test_a_row_scores_the_same_alone_and_in_a_batch(name, dtype, fitted):
         torch.testing.assert_close(trained_mode, together, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
-    if not find(name).cls.takes_context:
-        with pytest.raises(lk.DomainError, match="no context"):
-            lk.make(name, taken(name, PLANE, BITS), context=CONTEXT)
-        return
-    domain = taken(name, PLANE, SEQUENCE)
+@for_each(PLANE, BITS, where=lambda name, domain: not takes_context(name, domain))
+def test_a_context_that_a_model_does_not_take(name, domain):
+    with pytest.raises(lk.DomainError, match="no context"):
+        lk.make(name, domain, context=CONTEXT)
+
+
+@for_each(PLANE, SEQUENCE, where=takes_context)
+def test_context_changes_the_conditional_and_may_not_be_absent(name, domain, fitted):
     model = fitted(name, domain, torch.float32, context=True)
     low, high = torch.tensor([0.0, 0.2, 0.5]), torch.tensor([1.0, 0.2, 0.5])
     x = rows(domain, 200)
@@ -464,10 +527,8 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, fitted):
         model.sample(2, context=torch.tensor([5.0, 0.2, 0.5]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_seeded_runs_repeat_bitwise(name, dtype, fitted):
-    domain = taken(name, BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS)
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, dtypes=DTYPES)
+def test_seeded_runs_repeat_bitwise(name, domain, dtype):
     data, models = data_of(domain, dtype), []
     for _ in range(2):
         with seeded(3):
@@ -484,38 +545,57 @@ def test_seeded_runs_repeat_bitwise(name, dtype, fitted):
 
 
 LOADER = """
-import json, sys, torch, likely as lk
-torch.set_num_threads(int(sys.argv[2]))
-for case in json.load(open(sys.argv[1])):
-    model = lk.load(case["model"])
-    x, score, draws = torch.load(case["expected"], weights_only=True)
-    if score is not None:
-        assert torch.equal(model.log_likelihood(x, seed=0).value, score), case
-    assert torch.equal(model.sample(16, seed=1), draws), case
-print("equal")
+import importlib, sys, torch, likely as lk
+from pathlib import Path
+torch.set_num_threads(int(sys.argv[1]))
+for file in sys.argv[2:]:
+    sys.path.insert(0, str(Path(file).parent))
+    importlib.import_module(Path(file).stem)
+for line in sys.stdin:
+    path, expected = line.split()
+    model = lk.load(path)
+    x, score, draws = torch.load(expected, weights_only=True)
+    if score is not None and not torch.equal(model.log_likelihood(x, seed=0).value, score):
+        print("other scores", flush=True)
+    elif not torch.equal(model.sample(16, seed=1), draws):
+        print("other samples", flush=True)
+    else:
+        print("equal", flush=True)
 """
 
 
-def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(tmp_path, fitted):
-    cases = []
-    for name, dtype in itertools.product(MODELS, DTYPES):
-        domain = next(d for d in (BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS) if find(name).takes(d))
-        model = fitted(name, domain, dtype)
-        path = tmp_path / f"{name}-{dtype}.safetensors"
-        lk.save(model, path)
-        x = rows(domain, 50, dtype)
-        score = None if model.density == Kind.NONE else model.log_likelihood(x, seed=0).value
-        torch.save((x, score, model.sample(16, seed=1)), path.with_suffix(".pt"))
-        cases.append({"model": str(path), "expected": str(path.with_suffix(".pt"))})
-    (tmp_path / "cases.json").write_text(json.dumps(cases))
-    command = [sys.executable, "-c", LOADER, tmp_path / "cases.json", str(torch.get_num_threads())]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.stdout.strip() == "equal", result.stderr
+@pytest.fixture(scope="module")
+def fresh_process(pytestconfig):
+    """A process, one for all models, that tells whether a saved model gives what was expected."""
+    files = pytestconfig.getoption("models_from")
+    command = [sys.executable, "-c", LOADER, str(torch.get_num_threads()), *files]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+
+        def answer(*paths):
+            it.stdin.write(f"{' '.join(map(str, paths))}\n")
+            it.stdin.flush()
+            return it.stdout.readline().strip()
+
+        yield answer
+        it.stdin.close()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_configuration_builds_the_same_model(name):
-    model = lk.make(name, taken(name, PLANE, SEQUENCE, BITS))
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, dtypes=DTYPES)
+def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(
+    name, domain, dtype, fitted, fresh_process, tmp_path
+):
+    model = fitted(name, domain, dtype)
+    paths = tmp_path / "model.safetensors", tmp_path / "expected.pt"
+    lk.save(model, paths[0])
+    x = rows(domain, 50, dtype)
+    score = None if model.density == Kind.NONE else model.log_likelihood(x, seed=0).value
+    torch.save((x, score, model.sample(16, seed=1)), paths[1])
+    assert fresh_process(*paths) == "equal"
+
+
+@for_each(PLANE, SEQUENCE, BITS)
+def test_configuration_builds_the_same_model(name, domain):
+    model = lk.make(name, domain)
     config = json.loads(json.dumps(configuration(model)))
     twin = build(config)
     assert configuration(twin) == configuration(model)
@@ -524,8 +604,8 @@ def test_configuration_builds_the_same_model(name):
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_refusals_are_clear(name):
+@for_each(PLANE, SEQUENCE, BITS)
+def test_refusals_are_clear(name, domain):
     entry = find(name)
     unordered = lk.table(lk.Real(), lk.Categorical(3))
     if not entry.takes(unordered):
@@ -533,7 +613,7 @@ def test_refusals_are_clear(name):
             lk.DomainError, match=r"(categorical|real) columns; these models do: .*made"
         ):
             lk.make(name, unordered)
-    model = lk.make(name, taken(name, PLANE, SEQUENCE, BITS))
+    model = lk.make(name, domain)
     if model.density == Kind.NONE:
         with pytest.raises(lk.DensityError, match="no likelihood"):
             model.log_likelihood(torch.zeros(3, 2))
