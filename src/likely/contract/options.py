@@ -165,7 +165,7 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
         unmet = [_unmet(value, part, limits) for part in inner]
-        return None if None in unmet else " or ".join(str(part) for part in unmet)
+        return None if None in unmet else ", or ".join(str(part) for part in unmet)
     if kind is NoneType:
         return None if value is None else "None"
     if kind is bool:
@@ -178,6 +178,8 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
             fits = len(value) == length.least if length.exact else len(value) >= length.least
             if fits and all(_is_number(number, inner[0], limits) for number in value):
                 return None
+        if length.least == 1 and not length.exact:
+            return f"a sequence of at least one {_numbers(inner[0], limits)}"
         many = f"{length} " if length.least else ""
         return f"a sequence of {many}{_numbers(inner[0], limits)}".replace("number", "numbers")
     if kind is Literal:

@@ -139,10 +139,10 @@ def test_sharpened_draws():
 @pytest.mark.parametrize(
     ("verb", "options", "message"),
     [
-        ("sample", {"temperature": 0}, "temperature must be"),
-        ("sample", {"top_k": 0}, "top_k must be"),
-        ("sample", {"top_k": 1.5}, "top_k must be"),
-        ("sample", {"top_p": 1.5}, "top_p must be"),
+        ("sample", {"temperature": 0}, "temperature="),
+        ("sample", {"top_k": 0}, "top_k="),
+        ("sample", {"top_k": 1.5}, "top_k="),
+        ("sample", {"top_p": 1.5}, "top_p="),
     ],
 )
 def test_sharpening_out_of_range(verb, options, message):
@@ -200,11 +200,11 @@ def test_all_kinds_of_symbols(domain):
     ("name", "options", "message"),
     [
         ("rnn", {"order": (0, 1, 2, 3, 3)}, "each of the 5 entries"),
-        ("rnn", {"layers": 4}, "layers must be at most 3"),
+        ("rnn", {"layers": 4}, "at most 3"),
         ("rnn", {"cell": "tanh"}, "'gru'"),
         ("rnn", {"cell": "tensor", "layers": 2}, "one layer"),
         ("transformer", {"width": 20, "heads": 4}, "even number"),
-        ("transformer", {"dropout": 1.0}, "dropout must be"),
+        ("transformer", {"dropout": 1.0}, "dropout="),
         ("transformer", {"positions": "none"}, "'rotary'"),
     ],
 )

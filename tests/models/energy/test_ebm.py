@@ -397,16 +397,16 @@ def test_digits_from_long_chains_look_like_digits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "at least one"),
-        ({"sample_steps": 0}, "at least one"),
-        ({"replicas": -1}, "at least one"),
-        ({"network": "residual"}, "auto, mlp, convolutional"),
+        ({"k": 0}, "give a whole number above 0"),
+        ({"sample_steps": 0}, "give a whole number above 0"),
+        ({"replicas": -1}, "give a whole number above 0"),
+        ({"network": "residual"}, "'auto', 'mlp', 'convolutional'"),
         ({"network": "convolutional"}, "takes images"),
-        ({"training": "magic"}, "likelihood, denoising"),
+        ({"training": "magic"}, "'likelihood', 'denoising'"),
         ({"energy_l2": -1.0}, "0 or more"),
         ({"frequencies": (0,)}, "frequencies"),
-        ({"noise": ()}, "positive levels"),
-        ({"noise": (0.1, 0.0)}, "positive levels"),
+        ({"noise": ()}, "at least one finite number above 0"),
+        ({"noise": (0.1, 0.0)}, "at least one finite number above 0"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

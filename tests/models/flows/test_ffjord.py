@@ -155,9 +155,9 @@ def test_eight_gaussians():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": (8,)}, "two hidden layers"),
-        ({"hidden": (8, 0)}, "two hidden layers"),
-        ({"steps": 0}, "one step or more"),
+        ({"hidden": (8,)}, "a sequence of 2 whole numbers"),
+        ({"hidden": (8, 0)}, "a sequence of 2 whole numbers"),
+        ({"steps": 0}, "steps=0: give a whole number"),
         ({"kinetic": -1.0}, "0 or more"),
         ({"tolerance": 0.0}, "tolerance=0"),
     ],
@@ -170,7 +170,7 @@ def test_options_out_of_range(options, message):
 def test_options_of_a_likelihood_out_of_range():
     model = lk.make("ffjord", lk.reals(2))
     x = torch.zeros(1, 2)
-    with pytest.raises(lk.LikelyError, match="draws must be at least 1"):
+    with pytest.raises(lk.LikelyError, match="draws=0: give a whole number above 0"):
         model.log_likelihood(x, draws=0)
     with pytest.raises(lk.LikelyError, match="tolerance=2"):
         model.log_likelihood(x, tolerance=2)

@@ -398,8 +398,8 @@ def test_a_gaussian_is_the_maximum_likelihood_fit():
     [
         ({"components": 0}, "components=0: give a whole number"),
         ({"covariance": "spherical"}, "covariance='spherical': give one of 'full'"),
-        ({"floor": 0.0}, "a floor above 0"),
-        ({"tolerance": -1.0}, "a tolerance of 0 or more"),
+        ({"floor": 0.0}, "floor=0.0"),
+        ({"tolerance": -1.0}, "tolerance=-1.0: give a finite number of 0 or more"),
     ],
 )
 def test_bad_options(options, message):
