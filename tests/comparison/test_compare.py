@@ -342,6 +342,7 @@ def test_by_default_all_models_that_take_the_data(
     assert {"gaussian", "gmm", "independent", "made", "nsf"} <= names
     assert names | set(comparison.refused) == set(lk.models().index)
     assert comparison.advice() == {}
+    assert comparison.summary()[0] == "No fit completed: there is nothing to rank."
     conditional = lk.load_data("digits", context="label")
     comparison = lk.compare(None, conditional, seeds=1)
     names = {run.name for run in comparison.runs}

@@ -23,6 +23,7 @@ from likely.evaluation import (
     reverse_kl,
     throughput,
 )
+from likely.evaluation.measures import MEASURES
 
 
 class Normals(GenerativeModel):
@@ -424,3 +425,16 @@ def test_coverage_of_known_modes_is_measured():
     assert ev.modes_covered.value == 7 / 8
     assert ev.near_modes.value > 0.95
     assert ev.mode_divergence.value == pytest.approx(math.log(8 / 7), abs=0.02)
+
+
+def test_every_measure_is_an_attribute_and_a_key(plane):
+    names = [measure.name for measure in MEASURES]
+    assert len(set(names)) == len(names)
+    assert all(measure.title and measure.meaning for measure in MEASURES)
+    ours = evaluate(Sampler(plane.domain), plane, rows=50)
+    assert {*names, "energy_distance_floor", "forward_kl_kind"} <= set(ours.to_json())
+    assert set(names) <= set(dir(ours))
+    assert ours.mmd_p_value == ours.values["mmd_p_value"]
+    assert all(name in type(ours).__doc__ for name in names)
+    with pytest.raises(AttributeError, match="entropy"):
+        _ = ours.entropy
