@@ -148,12 +148,12 @@ def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     """log 1/K Σ_k w_k of each row, from its log-weights, and its standard error by the delta method.
 
     A lower bound in expectation of log E[w] that rises with K (Burda, Grosse & Salakhutdinov 2016,
-    arXiv:1509.00519, eq. 8). One draw has no error that is known: NaN.
+    arXiv:1509.00519, eq. 8). The error of a single draw is unknown, and left out.
     """
     draws = len(terms)
     value = terms.logsumexp(0) - math.log(draws)
     if draws == 1:
-        return torch.stack([value, torch.full_like(value, math.nan)])
+        return value[None]
     return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])
 
 
