@@ -334,6 +334,15 @@ def test_a_fit_in_minutes_ends_on_time_when_the_machine_changes_its_pace(pace, m
     assert rates[-1] < 0.01 * max(rates)
 
 
+def test_a_first_step_that_takes_most_of_the_minutes_is_not_a_pace(monkeypatch):
+    model = lk.make("nsf", lk.reals(2), **SMALL | {"jitter": 0.1}, seed=0)
+    seconds = iter([20.0])
+    monkeypatch.setattr("likely.fitting.loop.time", Clock(model, lambda now: next(seconds, 0.1)))
+    history = lk.fit(model, data_of(), minutes=0.5, early_stopping=False)
+    assert history.seconds == pytest.approx(30, abs=1.5)
+    assert history.rows[-1]["rate"] < 1e-4
+
+
 def test_a_run_with_minutes_resumes_with_the_same_bits(tmp_path, monkeypatch):
     # Whatever its own clock says, a resumed run repeats the decisions that it finds.
     monkeypatch.setattr("likely.fitting.folder.MIN_INTERVAL", 0.0)

@@ -126,3 +126,8 @@ def test_stages_share_the_budget_and_resume(tmp_path, monkeypatch):
         assert torch.equal(resumed.third, model.third)
         assert torch.equal(resumed.first, model.first)
     del registry._entries["staged"]
+
+
+def test_stages_need_a_budget():
+    with pytest.raises(lk.LikelyError, match="Staged trains in stages: give a budget"):
+        lk.fit(Staged(lk.reals(2)), data_of())

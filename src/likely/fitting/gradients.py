@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch, Objective
-from likely.core.errors import DivergenceError
+from likely.core.errors import DivergenceError, LikelyError
 from likely.core.runtime import check_compilable, compiled, fast_products
 from likely.fitting import processes
 from likely.fitting.loop import Loop
@@ -31,6 +31,10 @@ class Gradients(Loop):
         self.rows = min(self.plan.batch, len(self.source))  # of a batch, over all processes
         self.validate_every = min(max(self.batches_per_epoch, MIN_VALIDATE), MAX_VALIDATE)
         self.phases = list(self.model.stages())
+        if len(self.phases) > 1 and self.total() is None and self.minutes is None:
+            raise LikelyError(
+                f"{type(self.model).__name__} trains in stages: give a budget (steps, epochs or minutes)"
+            )
         if self.plan.compile:
             torch.compiler.reset()  # there is a limit for all models of a process together
         for stage in range(self.state.stage + 1):
@@ -110,7 +114,8 @@ class Gradients(Loop):
     def worse(self) -> bool:
         state = self.state
         if state.total is not None or self.minutes is not None:
-            return state.total is not None and super().worse()
+            last = state.stage == len(self.phases) - 1
+            return last and state.total is not None and super().worse()
         if not super().worse():
             return False
         if state.reductions == REDUCTIONS:

@@ -76,7 +76,11 @@ class State:
         """Set the number of all advances; what is left of the progress is spread over those to come."""
         done, left = self.progress, total - self.advances
         self.total = total
-        if left > 0 and done < 1:
+        if (
+            done >= 1
+        ):  # a plan that was far too short, after a first step that took most of the time
+            done = 0.5
+        if left > 0:
             self.length = left / (1 - done) if done else total
             self.shift = self.advances - done * self.length if done else 0.0
 

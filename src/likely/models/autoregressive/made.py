@@ -45,12 +45,8 @@ class MADE(Autoregressive):
         Widths of the hidden layers.
     components : int
         Components of the mixtures that describe continuous columns, counts and wide integers.
-    order : sequence of int, optional
-        The entries, counted in row-major order, in the order in which they are generated; by
-        default as they stand.
-    orders : int
-        Number of orderings; those after the first are random permutations. The model is the equal
-        mixture of theirs (see `Autoregressive`), and a score takes that many passes.
+    order, orders
+        As in `Autoregressive`; a score takes `orders` passes.
 
     Examples
     --------

@@ -1,10 +1,8 @@
 """Neural spline flow.
 
-Durkan, Bekasov, Murray & Papamakarios (2019), arXiv:1906.04032: a flow whose element-wise bijections
-are monotone rational-quadratic splines, here with their parameters from a masked network of the
-entries before (autoregressive: expressive, and sampled entry by entry) or from a network of the
-other half of the entries (coupling: one pass in both directions). Periodic columns get circular
-splines (Rezende et al. 2020, arXiv:2002.02428).
+Monotone rational-quadratic splines (Durkan, Bekasov, Murray & Papamakarios 2019, arXiv:1906.04032) with
+parameters from the entries before (autoregressive: sampled entry by entry) or from the other half of them
+(coupling: one pass in both directions); circular ones for periodic columns (arXiv:2002.02428).
 """
 
 from __future__ import annotations
@@ -54,12 +52,11 @@ class NSF(Flow):
         Bins of a spline.
     hidden : sequence of int
         Widths of the conditioner's hidden layers.
-    bound : float
-        Splines act on [−bound, bound] in standardised units.
-    jitter : float
-        Standard deviation of the noise that training begins with, in standardised units.
+    bound, jitter : float
+        Splines act on [−bound, bound]; `jitter` is the noise that training begins with. Both are in
+        standard deviations of a column.
     coupling : bool
-        Coupling layers in the place of autoregressive ones.
+        Whether layers are couplings.
 
     Examples
     --------

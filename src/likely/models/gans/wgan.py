@@ -55,11 +55,6 @@ class WGAN(GAN):
         c, the largest weight of the critic; None takes the gradient penalty instead.
     penalty : float
         Its weight λ, where the weights are not clipped.
-
-    Raises
-    ------
-    LikelyError
-        As in `GAN`, or if the bound is not positive.
     """
 
     recipe = Recipe(batch=256, rate=3e-3, betas=(0.0, 0.9), steps=10_000)
