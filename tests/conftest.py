@@ -11,6 +11,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of NumPy, and of processes that tests sta
 import pytest
 import torch
 
+collect_ignore = ["example_model.py"]  # which registers a model: `test_user_model.py` runs it
+
 torch.set_num_threads(1)
 
 
