@@ -5,7 +5,6 @@ import torch.
 """
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likely._version import __version__
@@ -84,23 +83,20 @@ _ROOMS = (
     "quantum",
     "cli",
 )
-# Families need no entry: they are the folders of `models`.
-_FAMILIES = tuple(
-    sorted(
-        p.name for p in (Path(__file__).parent / "models").iterdir() if (p / "__init__.py").exists()
-    )
-)
-
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604
+
+
+def _families() -> list[str]:
+    return importlib.import_module("likely.models").FAMILIES
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f"likely.{_HOME[name]}"), name)
-    elif name in _FAMILIES:
-        value = importlib.import_module(f"likely.models.{name}")
     elif name in _ROOMS:
         value = importlib.import_module(f"likely.{name}")
+    elif name in _families():
+        value = importlib.import_module(f"likely.models.{name}")
     else:
         raise AttributeError(f"module 'likely' has no attribute {name!r}")
     globals()[name] = value
@@ -108,4 +104,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, *_FAMILIES, *_ROOMS])
+    return sorted([*globals(), *_HOME, *_families(), *_ROOMS])

@@ -44,9 +44,7 @@ def fit(
     ] = Precision.SINGLE,
     compile: Annotated[
         bool,
-        typer.Option(
-            "--compile", help="Compile the loss after 20 steps; pays in long runs of flows."
-        ),
+        typer.Option("--compile", help="Compile the loss; pays in long runs of flows."),
     ] = False,
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,

@@ -48,15 +48,6 @@ class Completes(Protocol):
 
 
 @runtime_checkable
-class Continues(Protocol):
-    """Generates sequences of any length, which begin with a prompt."""
-
-    def generate(
-        self, n: int, length: int, *, prompt: Tensor | None = None, seed: int | None = None
-    ) -> Tensor: ...
-
-
-@runtime_checkable
 class Encodes(Protocol):
     """Has codes of rows, and rows of codes."""
 
@@ -88,21 +79,7 @@ class HasConditionals(Protocol):
 
 
 @runtime_checkable
-class HasEnergy(Protocol):
-    """Knows its density up to log Z."""
-
-    def free_energy(self, x: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
 class HasPIT(Protocol):
     """Has a probability integral transform: numbers that are uniform where the model is right."""
 
     def pit(self, x: Tensor, context: Tensor | None = None) -> Tensor: ...
-
-
-@runtime_checkable
-class Recalls(Protocol):
-    """Returns the stored pattern that a corrupted row recalls."""
-
-    def recall(self, x: Tensor) -> Tensor: ...

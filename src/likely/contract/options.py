@@ -108,9 +108,10 @@ def record(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> d
     LikelyError
         If an option has a value that its annotation does not allow.
     """
-    bound = signature(cls).bind(*arguments, **keywords)
+    known = signature(cls)
+    bound = known.bind(*arguments, **keywords)
     given = {name: value for name, value in bound.arguments.items() if name not in NOT_OPTIONS}
-    defaults = {name: p.default for name, p in signature(cls).parameters.items()}
+    defaults = {name: p.default for name, p in known.parameters.items()}
     check_values(cls.__name__, given, _hints(*_constructors(cls)), defaults)
     bound.apply_defaults()
     return {k: _plain(v) for k, v in bound.arguments.items() if k not in NOT_OPTIONS}
@@ -124,6 +125,8 @@ def check(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -
     LikelyError
         If the function has no such keyword, or one has a value that its annotation does not allow.
     """
+    if not values:
+        return
     parameters = inspect.signature(function).parameters
     known = {
         name: p.default

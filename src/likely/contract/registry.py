@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-FAMILIES = "likely.models"  # the package whose folders are the families
+MODELS = "likely.models"  # the package of the families, a room above this one
 
 M = TypeVar("M", bound=type[GenerativeModel])
 
@@ -39,7 +38,7 @@ class Entry:
     @property
     def family(self) -> str:
         """The package that the class comes from; "user" for one that is not ours."""
-        _, found, inner = self.cls.__module__.partition(f"{FAMILIES}.")
+        _, found, inner = self.cls.__module__.partition(f"{MODELS}.")
         return inner.partition(".")[0] if found else "user"
 
     @property
@@ -99,9 +98,8 @@ def register(
 
 def entries() -> dict[str, Entry]:
     """All registered models by name."""
-    families = importlib.import_module(FAMILIES)
-    for family in pkgutil.iter_modules(families.__path__):
-        importlib.import_module(f"{FAMILIES}.{family.name}")
+    for family in importlib.import_module(MODELS).FAMILIES:
+        importlib.import_module(f"{MODELS}.{family}")
     return dict(sorted(_entries.items()))
 
 

@@ -14,11 +14,7 @@ from likely.data.readers.hdf5 import read_hdf5
 from likely.data.readers.images import read_images
 from likely.data.readers.tables import read_csv, read_parquet
 from likely.data.readers.text import read_text
-from likely.data.table import (
-    Table,
-    as_values,
-    from_target,
-)
+from likely.data.table import Table, as_values, from_target
 
 
 def read(source: Any, seed: int = 0) -> Table:

@@ -30,7 +30,7 @@ from likely.fitting.loop import Watch
 from likely.fitting.passes import Passes
 from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
-from likely.fitting.sources import Rows
+from likely.fitting.sources import DataSource
 
 
 def fit(
@@ -199,4 +199,4 @@ def _train(
     memory.reset_peak()
     bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
     with seeded(plan.seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
-        return loop(model, Rows(data), plan, fabric, watch).run(folder, bar)
+        return loop(model, DataSource(data), plan, fabric, watch).run(folder, bar)

@@ -55,7 +55,8 @@ class State:
     shift: float = 0.0
     validating: float = 0.0  # seconds, of all validations …
     last_validation: float = 0.0  # … and of the last
-    measured: tuple[int, float, float] = (0, 0.0, 0.0)  # of `Minutes`
+    # Advances, seconds and seconds of validations from which on `Minutes` measures the pace.
+    measured: tuple[int, float, float] = (0, 0.0, 0.0)
     best: dict[str, Tensor] | None = None
     best_at: int = 0
     stopped: bool = False
@@ -76,9 +77,7 @@ class State:
         """Set the number of all advances; what is left of the progress is spread over those to come."""
         done, left = self.progress, total - self.advances
         self.total = total
-        if (
-            done >= 1
-        ):  # a plan that was far too short, after a first step that took most of the time
+        if done >= 1:  # a first step took most of the time, and the plan was far too short
             done = 0.5
         if left > 0:
             self.length = left / (1 - done) if done else total
@@ -186,7 +185,7 @@ class Loop:
             self._settle_minutes(folder)
             if state.advances % self.validate_every == 0 or state.advances == state.total:
                 self._validate()
-                _, seconds = processes.agree(self.fabric, 0.0, time.perf_counter() - started)
+                (seconds,) = processes.agree(self.fabric, time.perf_counter() - started)
                 state.last_validation = seconds - state.history.seconds
                 state.validating += state.last_validation
                 if folder is not None:
@@ -221,15 +220,7 @@ class Loop:
         state = self.state
         total = minutes.replay(state.advances)
         if total is None:
-            minutes.measured = state.measured
-            total = minutes.decide(
-                state.advances,
-                state.history.seconds,
-                state.validating,
-                state.last_validation,
-                self.validate_every,
-            )
-            state.measured = minutes.measured
+            total = minutes.decide(state, self.validate_every)
             if total is not None and folder is not None:
                 folder.write_decisions(minutes.decisions)
         if total is not None:

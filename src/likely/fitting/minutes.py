@@ -9,6 +9,10 @@ acts on it, and a resumed run repeats it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from likely.fitting.loop import State
 
 FIRST = 0.05  # part of the time after which the first decision is taken
 AGAIN = 0.05  # part of the time left after which the next one may be
@@ -25,48 +29,40 @@ class Minutes:
         Seconds, of advances and validations.
     decisions : list of (int, int)
         The advance at which each was taken, and the number of all advances.
-    measured : tuple of float
-        Advances, seconds and seconds of validations at the start of the present measurement.
     """
 
     budget: float
     decisions: list[tuple[int, int]] = field(default_factory=list)
-    measured: tuple[int, float, float] = (0, 0.0, 0.0)
 
     def replay(self, advances: int) -> int | None:
         """The number of all advances that was decided at this one."""
         return dict(self.decisions).get(advances)
 
-    def decide(
-        self, advances: int, spent: float, validating: float, last_validation: float, every: int
-    ) -> int | None:
+    def decide(self, state: State, every: int) -> int | None:
         """A new number of all advances, or None to leave it as it is.
 
         Parameters
         ----------
-        advances : int
-            Taken so far.
-        spent, validating : float
-            Seconds so far, and those of them that were spent in validations.
-        last_validation : float
-            Seconds that the last of them took.
+        state : State
+            Of the loop, where the present measurement begins at `state.measured`.
         every : int
             Advances between validations.
         """
+        advances, spent = state.advances, state.history.seconds
         if self.decisions and advances <= self.decisions[-1][0]:
             return None  # a resumed run is where decisions were taken before
         total = self.decisions[-1][1] if self.decisions else None
-        left = self.budget - spent - last_validation
+        left = self.budget - spent - state.last_validation
         if left <= 0:
             return None if total == advances else self._note(advances, advances)
-        since, at, in_validations = self.measured
-        n, seconds = advances - since, spent - at - (validating - in_validations)
+        since, at, in_validations = state.measured
+        n, seconds = advances - since, spent - at - (state.validating - in_validations)
         wanted = FIRST * self.budget if total is None else AGAIN * (self.budget - at)
         soon_over = total is not None and 2 * n >= total - since
         if n == 0 or (spent - at < wanted and not soon_over):
             return None
-        self.measured = advances, spent, validating
-        fitting = advances + max(1, int(left / (seconds / n + last_validation / every)))
+        state.measured = advances, spent, state.validating
+        fitting = advances + max(1, int(left / (seconds / n + state.last_validation / every)))
         if total is not None and abs(fitting - total) <= TOLERATED * (total - advances):
             return None
         return self._note(advances, fitting)

@@ -35,7 +35,7 @@ class Source(Protocol):
         """Rows that are scored at each validation."""
 
 
-class Rows:
+class DataSource:
     """The rows of a data set, in its splits for training and validation."""
 
     def __init__(self, data: Data) -> None:

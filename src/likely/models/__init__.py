@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FAMILIES = sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 class _Models(ModuleType):

@@ -15,10 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from likely.contract.inputs import (
-    chunks,
-    context_features,
-)
+from likely.contract.inputs import chunks, context_features
 from likely.contract.registry import register
 from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
@@ -40,31 +37,7 @@ class Autoencoder(LatentModel):
     After training, the Gaussian takes the mean (linear in the context, where there is one) and the
     covariance of the training rows' codes.
 
-    Parameters
-    ----------
-    domain : Domain
-        Of any columns.
-    context : Domain, optional
-        Encoder and decoder see it.
-    latent : int
-        Length of the code.
-    hidden : sequence of int
-        Widths of the hidden layers; of a convolutional network, channels at half the resolution, at
-        a quarter …; the decoder has them in reverse. None takes (256, 256), or (32, 64) channels.
-    network : {"auto", "mlp", "convolutional"}
-        "auto" takes a convolutional network where the layout is an image.
-    integers : {"auto", "categorical", "discretised-logistic"}
-        Distribution of integer columns given the code; "auto" takes the categorical one for at
-        most 64 levels. Reals are Gaussian (positive ones their logarithm, bounded ones their logit),
-        binary columns Bernoulli, categories categorical, angles von Mises.
-    scale : float, optional
-        Standard deviation of the Gaussians, where each column of the data has 1; None learns one
-        for each column.
-
-    Raises
-    ------
-    LikelyError
-        If an option is out of range, or `network` does not suit the domain.
+    Parameters and errors are those of `LatentModel`.
 
     Examples
     --------
