@@ -124,9 +124,8 @@ class Chain:
     def _notes(self, r_hat: float, bulk: float, tail: float) -> tuple[str, ...]:
         notes = []
         stayed = self.acceptance == 0
-        if (
-            self.samples.shape[1] > 1
-        ):  # an acceptance of 1e-5 is no movement, nor are steps below rounding
+        # An acceptance of 1e-5 is no movement, nor are steps below rounding.
+        if self.samples.shape[1] > 1:
             alike = (self.samples == self.samples[:, :1]).flatten(1).all(1)
             discrete = not self.samples.is_floating_point() or (
                 self.domain is not None and self.domain.discrete

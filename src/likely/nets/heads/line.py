@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract.views import LOG_TWO_PI, resolving, weighted_moments
-from likely.core.columns import Column, Count, Discrete, Interval, Positive
+from likely.core.columns import MAX_COUNT, Column, Count, Discrete, Interval, Positive
 from likely.nets.heads.base import ALL, NARROWEST, Head, Mixture, bounds_of, kernels
 
 EAGER = 10.0  # steps of Adam have a set length: a width that moves ten times as far keeps up
@@ -54,7 +54,7 @@ class CountLogarithm(Identity):
         return y, -y
 
     def inverse(self, y: Tensor, info: torch.finfo, at: slice = ALL) -> Tensor:
-        return y.expm1().clamp_max(2.0**62)  # int64 holds it
+        return y.expm1().clamp_max(MAX_COUNT)
 
     def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return (x + 0.5).log(), (1 / (x + 0.5)).log1p()
