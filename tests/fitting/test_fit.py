@@ -480,9 +480,11 @@ def test_rows_without_weight_do_not_matter_to_a_fit():
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-@pytest.mark.parametrize("name", ["vae", pytest.param("nsf", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["ncsn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "nsf"))]
+)
 def test_a_compiled_loss_gives_the_same_weights(name):
-    # Both draw noise in the loss; that of the flow depends on the progress.
+    # All draw noise in the loss; that of the flow depends on the progress.
     weights, graphs = {}, torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for compiled in (False, True):
         model = lk.make(name, lk.reals(2), hidden=(8,), seed=0).double()

@@ -92,7 +92,7 @@ def test_completion_follows_the_conditional(key, known):
     mask = torch.zeros(5, dtype=torch.bool)
     mask[list(known)] = True
     given = model.sample(1, seed=3)[0]  # a typical one: what is rare takes more candidates
-    n = 2000
+    n = 1000
     draws = model.complete(given.expand(n, 5), mask, seed=0, particles=256)
     assert (draws[:, mask] == given[mask]).all()
     matching = STATES[(STATES[:, mask] == given[mask]).all(1)]
