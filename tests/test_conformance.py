@@ -28,6 +28,7 @@ from likely.targets import gaussian_mixture, markov_chain
 
 DTYPES = [torch.float32, torch.float64]
 REPEATS = [torch.float64]  # of what float32 shows: these take the time of a second fit
+ESTIMATES = 40  # of a probability that is estimated
 LEVEL = 1e-3 / (len(entries()) * len(DTYPES))  # Bonferroni over all runs of a statistical test
 
 PLANE = lk.reals(2)
@@ -287,7 +288,7 @@ def test_untrained_probabilities_of_a_discrete_domain(name, domain, dtype):
 def total_probability(name, domain, model):
     """The sum over all states, checked to be 1, or at most 1 for a bound that is a mean."""
     exact = model.density == Kind.EXACT
-    repeats = 1 if exact else 100
+    repeats = 1 if exact else ESTIMATES
     likelihood = model.log_likelihood(states(domain).repeat(repeats, 1), seed=0)
     # The exponential of a bound is an estimate of the probability without bias.
     values = likelihood.value.double().view(repeats, -1)
@@ -296,7 +297,11 @@ def total_probability(name, domain, model):
         assert total < 1.01
         return total
     masses = values.exp().sum(1)
-    error = 0 if exact else math.hypot(masses.std().item() / 10, likelihood.common_stderr)
+    error = (
+        0
+        if exact
+        else math.hypot(masses.std().item() / math.sqrt(repeats), likelihood.common_stderr)
+    )
     assert masses.mean().item() == pytest.approx(1, abs=5 * error + 1e-5)
     return masses.mean().item()
 

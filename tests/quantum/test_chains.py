@@ -108,7 +108,7 @@ def test_limits_of_the_chain():
         (2, 1, 0.7, True),
         (3, 1, 1, True),
         (20, 1, 1, False),
-        (20, -300, -200, False),
+        pytest.param(20, -300, -200, False, marks=pytest.mark.slow),
         (24, 1, 0.05, False),  # the sectors differ by 10⁻³¹ in energy
         (12, 1, 0, False),
         (12, 0, -1, False),
@@ -159,6 +159,7 @@ def test_the_critical_chain_of_fifty_sites(critical):
     torch.testing.assert_close(critical.state.correlators(Z, Z), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_entropy_of_its_tetrahedral_outcomes(critical):
     """62.582 nats; with the field's sign or the axes the other way round it is another."""
     measurement = Measurement(critical.state, povm("tetrahedral"))
@@ -184,7 +185,7 @@ def test_energy_from_outcomes_through_the_dual_frame(critical):
 
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("delta", [-1.2, -0.6, 1])
-@pytest.mark.parametrize("sites", [2, 5, 6])
+@pytest.mark.parametrize("sites", [2, pytest.param(5, marks=pytest.mark.slow), 6])
 def test_xxz_against_exact_diagonalisation(sites, delta, periodic):
     H = sum(
         factor * dense.operator({i: PAULI[axis]}, sites) @ dense.operator({j: PAULI[axis]}, sites)

@@ -368,6 +368,7 @@ def test_what_takes_too_many_outcomes_names_the_limit() -> None:
     assert found.positivity is found.measured_positivity is None
 
 
+@pytest.mark.slow
 def test_the_default_model_beats_markov_chains() -> None:
     """On a ring, where the first site is bound to the last."""
     pytest.importorskip("tenpy")

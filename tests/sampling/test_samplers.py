@@ -266,7 +266,7 @@ def test_hmc_is_not_misled_by_angles_that_go_round_and_round():
     domain = lk.table(lk.Periodic(-math.pi, math.pi), lk.Real())
     chain = HMC(0.2, domain).run(
         lambda x: x[:, 1].square() / 2 - 0.3 * x[:, 0].cos(),
-        torch.zeros(50, 2), 500, 1, burn_in=1000,
+        torch.zeros(50, 2), 250, 1, burn_in=500,
     )  # fmt: skip
     assert chain.info["scale"][0] < 2
     assert chain.info["step"] > 0.1

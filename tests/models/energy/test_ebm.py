@@ -113,6 +113,7 @@ def test_the_integral_reaches_into_the_tails_of_the_base(shift, d):
     assert found.stderr < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:log Z")  # of some seeds
 def test_intervals_of_annealed_importance_sampling_cover_log_z():
     model, errors = random_model(), []

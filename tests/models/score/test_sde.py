@@ -220,6 +220,7 @@ def check_mass_and_samples(model, half, cells, n):
     assert scipy.stats.chi2.sf(statistic, len(expected) - 1) > 1e-3
 
 
+@pytest.mark.slow
 def test_density_has_unit_mass_and_the_ode_draws_from_it():
     x = draws_of_the_mixture(20_000, 5)
     model = model_of(x, 100, hidden=(32, 32), tolerance=1e-3)

@@ -44,7 +44,7 @@ class Autoencoder(LatentModel):
     >>> import likely as lk
     >>> data = lk.load_data("digits")
     >>> model = lk.autoencoders.Autoencoder(data.domain, latent=8)
-    >>> history = lk.fit(model, data, steps=100)
+    >>> history = lk.fit(model, data, steps=20)
     >>> model.anomaly_score(data.test.x).shape == data.test.x.shape[:1]
     True
     """

@@ -61,7 +61,7 @@ class Transformer(SequenceModel):
     >>> import likely as lk
     >>> data = lk.load_data("markov-chain")
     >>> model = lk.make("transformer", data.domain, width=32, layers=2, heads=4)
-    >>> history = lk.fit(model, data, steps=100)
+    >>> history = lk.fit(model, data, steps=20)
     >>> model.sample(5, seed=1).shape
     torch.Size([5, 8])
     """
