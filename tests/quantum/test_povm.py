@@ -112,7 +112,7 @@ def test_rounded_effects_become_a_povm():
         assert POVM("again", own.effects).effects.equal(own.effects)
     kept = povm("pauli6").effects
     assert POVM("same", kept).effects.equal(kept)
-    with pytest.raises(DataError, match="plus up to 5e-06"):
+    with pytest.raises(DataError, match="miss it by 5e-06"):
         POVM("own", kept * (1 + 5e-6))
 
 

@@ -62,39 +62,32 @@ class POVM:
     effects: Complex128[Tensor, "k 2 2"]
 
     def __post_init__(self) -> None:
+        name = f"POVM {self.name!r}"
         try:
             effects = as_tensor(self.effects).to(torch.complex128)
         except (TypeError, ValueError) as error:
-            raise DataError(
-                f"POVM {self.name!r}: the effects are not an array of numbers"
-            ) from error
-        object.__setattr__(self, "effects", effects)
-        if effects.ndim != 3 or effects.shape[1:] != (2, 2) or len(effects) < 2:
-            raise DataError(
-                f"POVM {self.name!r}: the effects have shape {tuple(effects.shape)}; two or more "
-                "matrices of 2 × 2 are needed"
-            )
+            raise DataError(f"{name}: the effects are not an array of numbers") from error
+        shape = tuple(effects.shape)
+        if len(shape) != 3 or shape[0] < 2 or shape[1:] != (2, 2):
+            raise DataError(f"{name}: the effects have shape {shape}; give two or more of 2 × 2")
         skew = (effects - effects.mH).abs().flatten(1).amax(1)
-        for a, effect in enumerate(effects):
-            if not effect.isfinite().all() or skew[a] > ROUNDING:
-                raise DataError(f"POVM {self.name!r}: effect {a} is not Hermitian")
+        for a in (~(skew <= ROUNDING)).nonzero():  # NaN, too
+            raise DataError(f"{name}: effect {a.item()} is not Hermitian")
         values, vectors = torch.linalg.eigh(effects)
-        for a, lowest in enumerate(values[:, 0].tolist()):
+        for a, lowest in enumerate(values[:, 0]):
             if lowest < -ROUNDING:
-                raise DataError(
-                    f"POVM {self.name!r}: effect {a} is not positive, it has the eigenvalue {lowest:.3g}"
-                )
+                raise DataError(f"{name}: effect {a} is not positive: eigenvalue {lowest:.3g}")
         excess = (effects.sum(0) - PAULI["1"]).abs().max()
         if excess > ROUNDING:
             raise DataError(
-                f"POVM {self.name!r}: the effects sum to the identity plus up to {excess:.3g}; they "
-                "must sum to the identity"
+                f"{name}: the effects must sum to the identity; they miss it by {excess:.3g}"
             )
         if max(skew.max(), -values.min(), excess) > EXACT:
             effects = (vectors * values.clamp_min(0)[:, None]) @ vectors.mH
             values, vectors = torch.linalg.eigh(effects.sum(0))
             root = (vectors / values.sqrt()) @ vectors.mH
-            object.__setattr__(self, "effects", root @ effects @ root)
+            effects = root @ effects @ root
+        object.__setattr__(self, "effects", effects)
 
     @property
     def outcomes(self) -> int:
@@ -155,8 +148,7 @@ class POVM:
             raise LikelyError("the operator is not Hermitian")
         if not self.spans(operator):
             raise LikelyError(
-                f"POVM {self.name!r}: the operator is outside the span of the effects (rank "
-                f"{self.rank} of 4), so its mean cannot be found from the outcomes"
+                f"the operator is outside the span of the effects of {self.name} (rank {self.rank} of 4)"
             )
         return torch.einsum("ij,aji->a", operator, self.dual).real
 
@@ -174,9 +166,8 @@ class POVM:
 
     def probabilities(self, rho: Tensor) -> Float[Tensor, "*batch k"]:
         """Born's rule, Tr(M_a ρ), for density matrices of shape (*batch, 2, 2)."""
-        return torch.einsum(
-            "aij,...ji->...a", self.effects.to(rho.device), rho.to(torch.complex128)
-        ).real
+        effects = self.effects.to(rho.device)
+        return torch.einsum("aij,...ji->...a", effects, rho.to(effects.dtype)).real
 
     def domain(self, sites: int) -> Domain:
         """Where the outcomes of a row of sites live."""
@@ -216,17 +207,11 @@ def _along(*directions: tuple[float, float, float]) -> Complex128[Tensor, "k 2 2
 
 
 def _named() -> dict[str, POVM]:
-    third, half = 1 / 3, math.sqrt(3) / 2
-    side = math.sqrt(2) / 3
-    tetrahedral = _along(
-        (0, 0, 1),
-        (2 * side, 0, -third),
-        (-side, math.sqrt(2 / 3), -third),
-        (-side, -math.sqrt(2 / 3), -third),
-    )
+    a, b, half = math.sqrt(2) / 3, math.sqrt(2 / 3), math.sqrt(3) / 2
+    corners = (0, 0, 1), (2 * a, 0, -1 / 3), (-a, b, -1 / 3), (-a, -b, -1 / 3)
     up = _along((0, 0, 1), (1, 0, 0), (0, 1, 0))
     effects = {
-        "tetrahedral": tetrahedral / 2,
+        "tetrahedral": _along(*corners) / 2,
         "pauli4": torch.cat([up, 3 * PAULI["1"] - up.sum(0, keepdim=True)]) / 3,
         "pauli6": torch.stack([up, PAULI["1"] - up], 1).flatten(0, 1) / 3,
         "trine": _along((0, 0, 1), (half, 0, -0.5), (-half, 0, -0.5)) * 2 / 3,
