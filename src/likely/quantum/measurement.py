@@ -115,12 +115,8 @@ class Measurement:
 
     def target(self, name: str) -> Target:
         """The distribution of the outcomes, for everything that takes a target."""
-        return exact_target(
-            name,
-            self.povm.domain(self.state.sites),
-            lambda n: self._draw(n, torch.float64),
-            self.log_prob,
-        )
+        domain = self.povm.domain(self.state.sites)
+        return exact_target(name, domain, lambda n: self._draw(n, torch.float64), self.log_prob)
 
     @_one_thread()
     def _draw(self, n: int, dtype: torch.dtype) -> Int64[Tensor, "n sites"]:
@@ -130,7 +126,7 @@ class Measurement:
         weights = torch.stack(
             [phi[:, 0].abs().square(), phi[:, 1].abs().square(), cross.real, -cross.imag]
         ).to(dtype)
-        tensors, bras = self._in(dtype), phi.conj().to(_complex(dtype))
+        tensors, bras = self._in(dtype), phi.conj().to(dtype.to_complex())
         x = torch.empty(n, self.state.sites, dtype=torch.int64)
         for rows in x.split(max(1, CHUNK // self.state.bond)):
             v = torch.ones(len(rows), 1, dtype=bras.dtype)
@@ -148,7 +144,7 @@ class Measurement:
 
     @_one_thread()
     def _log_prob_pure(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        bras = self.seen.pieces[1].conj().to(_complex(dtype))
+        bras = self.seen.pieces[1].conj().to(dtype.to_complex())
         v = torch.ones(len(x), 1, dtype=bras.dtype)
         result = torch.zeros(len(x), dtype=dtype)
         cut = self._largest(dtype) * (AMPLITUDE * torch.finfo(dtype).eps) ** 2
@@ -161,7 +157,7 @@ class Measurement:
 
     def _log_prob_mixed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """With E[a, c] = Σ v[a] v*[c] in place of v: E'[b, d] = Σ A[a, s, b] A*[c, t, d] M[t, s] E[a, c]."""
-        effects = self.seen.effects.to(_complex(dtype))
+        effects = self.seen.effects.to(dtype.to_complex())
         E = torch.ones(len(x), 1, 1, dtype=effects.dtype)
         result = torch.zeros(len(x), dtype=dtype)
         # Nothing is impossible with an effect of full rank.
@@ -183,11 +179,7 @@ class Measurement:
         return torch.linalg.eigvalsh(self.seen.effects)[:, -1].to(dtype)
 
     def _in(self, dtype: torch.dtype) -> list[Tensor]:
-        return [t.to(_complex(dtype) if t.is_complex() else dtype) for t in self.state.tensors]
-
-
-def _complex(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex64 if dtype == torch.float32 else torch.complex128
+        return [t.to(dtype.to_complex() if t.is_complex() else dtype) for t in self.state.tensors]
 
 
 def _log(conditional: Tensor, cut: Tensor) -> Tensor:
@@ -203,8 +195,7 @@ def _extended(v: Tensor, tensor: Tensor) -> tuple[Tensor, Tensor]:
     """v A[0] and v A[1]; a real matrix times a complex one costs half of two complex ones."""
     matrix = tensor.flatten(1)
     both = v @ matrix if tensor.is_complex() else torch.complex(v.real @ matrix, v.imag @ matrix)
-    up, down = both.unflatten(1, (2, -1)).unbind(1)
-    return up, down
+    return both.unflatten(1, (2, -1)).unbind(1)
 
 
 def _projected(up: Tensor, down: Tensor, bra: Tensor) -> Tensor:
