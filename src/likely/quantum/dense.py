@@ -5,7 +5,9 @@ Nothing here knows matrix-product states; the two test each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -65,14 +67,11 @@ def reconstructed(probabilities: Tensor, povm: POVM) -> Complex128[Tensor, "d d"
     LikelyError
         If the probabilities are not k^N, or more than 2^24.
     """
-    sites, outcomes = 0, 1
-    while outcomes < len(probabilities):
-        sites, outcomes = sites + 1, outcomes * povm.outcomes
-    if outcomes != len(probabilities):
-        raise LikelyError(
-            f"{len(probabilities)} probabilities: not a power of the {povm.outcomes} outcomes"
-        )
-    _check_size(max(4, povm.outcomes), sites)
+    n, k = len(probabilities), povm.outcomes
+    sites = round(math.log(max(n, 1), k))
+    if k**sites != n:
+        raise LikelyError(f"{n} probabilities: not a power of the {k} outcomes")
+    _check_size(max(4, k), sites)
     rho = _on_each_site(povm.dual.flatten(1).T, probabilities.to(torch.complex128), sites)
     return _by_sides(rho, sites)
 
@@ -80,10 +79,8 @@ def reconstructed(probabilities: Tensor, povm: POVM) -> Complex128[Tensor, "d d"
 def operator(factors: Mapping[int, Any], sites: int) -> Complex128[Tensor, "d d"]:
     """Π_i O_i as a matrix over all sites."""
     _check_size(4, sites)
-    matrix = torch.ones(1, 1, dtype=torch.complex128)
-    for site in range(sites):
-        matrix = torch.kron(matrix, as_operator(factors.get(site, PAULI["1"])))
-    return matrix
+    matrices = (as_operator(factors.get(site, "1")) for site in range(sites))
+    return reduce(torch.kron, matrices)
 
 
 def hamiltonian(terms: Terms, sites: int) -> Complex128[Tensor, "d d"]:
@@ -118,6 +115,4 @@ def _by_sides(rho: Tensor, sites: int) -> Tensor:
 
 def _check_size(levels: int, sites: int) -> None:
     if levels**sites > ENTRIES:
-        raise LikelyError(
-            f"{levels}^{sites} numbers are too many to write out; use fewer sites, or sample"
-        )
+        raise LikelyError(f"{levels}^{sites} numbers are too many: use fewer sites, or sample")

@@ -66,10 +66,7 @@ class MPS:
             Beyond 20 sites.
         """
         if self.sites > DENSE_SITES:
-            raise LikelyError(
-                f"a state of {self.sites} sites has 2^{self.sites} entries; at most {DENSE_SITES} sites "
-                "are written out"
-            )
+            raise LikelyError(f"{self.sites} sites: at most {DENSE_SITES} sites are written out")
         vector = self.tensors[0].new_ones(1, 1)
         for tensor in self.tensors:
             vector = (vector @ tensor.flatten(1)).reshape(-1, tensor.shape[2])
@@ -99,11 +96,12 @@ class MPS:
     def _expectation(self, operators: Mapping[int, Any], noise: float) -> complex:
         check_noise(noise)
         for site in operators:
-            self._check_site(site)
+            if not 0 <= site < self.sites:
+                raise LikelyError(f"site {site}: there are sites 0 to {self.sites - 1}")
         first, last = min(operators, default=0), max(operators, default=-1)
         left = self._left[first]
         for site in range(first, last + 1):
-            operator = _seen(operators.get(site, PAULI["1"]), noise)
+            operator = noisy(as_operator(operators.get(site, "1")), noise)
             left = _transfer(left, self.tensors[site], operator)
         return complex(left.trace().item())
 
@@ -123,22 +121,20 @@ class MPS:
         """
         check_noise(noise)
         a, b = as_operator(a), as_operator(b)
-        seen = {"a": _seen(a, noise), "b": _seen(b, noise)}
-        closed = {  # what a site's tensor and its operator make of the environment on their left
-            name: [
-                torch.einsum("asb,st,ctb->ca", *_alike(tensor.conj(), operator, tensor))
-                for tensor in self.tensors
-            ]
-            for name, operator in seen.items()
-        }
+        seen = [noisy(a, noise), noisy(b, noise)]
+        # What a site's tensor and its operator make of the environment on their left.
+        closed_a, closed_b = (
+            [torch.einsum("asb,st,ctb->ca", *_alike(t.conj(), operator, t)) for t in self.tensors]
+            for operator in seen
+        )
         values = torch.empty(self.sites, self.sites, dtype=torch.float64)
         for i, tensor in enumerate(self.tensors):
             values[i, i] = self.expectation({i: a @ b}, noise)
-            lefts = {name: _transfer(self._left[i], tensor, seen[name]) for name in seen}
+            left_a, left_b = (_transfer(self._left[i], tensor, operator) for operator in seen)
             for j in range(i + 1, self.sites):
-                values[i, j] = (lefts["a"] * closed["b"][j]).sum().real
-                values[j, i] = (lefts["b"] * closed["a"][j]).sum().real
-                lefts = {n: _transfer(left, self.tensors[j]) for n, left in lefts.items()}
+                values[i, j] = (left_a * closed_b[j]).sum().real
+                values[j, i] = (left_b * closed_a[j]).sum().real
+                left_a, left_b = (_transfer(left, self.tensors[j]) for left in (left_a, left_b))
         return values
 
     def overlap(self, other: MPS) -> complex:
@@ -167,15 +163,12 @@ class MPS:
         if len(set(sites)) < len(sites):
             raise LikelyError(f"the sites {[*sites]} are not all different")
         unit = torch.eye(4, dtype=torch.complex128).reshape(2, 2, 2, 2)  # unit[s, t] = |s⟩⟨t|
-        bits = list(itertools.product(range(2), repeat=len(sites)))
+        states = list(itertools.product(range(2), repeat=len(sites)))
         rho = [
-            self._expectation(
-                {i: unit[t, s] for i, s, t in zip(sites, ket, bra, strict=True)}, noise
-            )
-            for ket in bits
-            for bra in bits
+            self._expectation({i: unit[t, s] for i, s, t in zip(sites, *bits, strict=True)}, noise)
+            for bits in itertools.product(states, states)
         ]
-        return torch.tensor(rho, dtype=torch.complex128).reshape(len(bits), len(bits))
+        return torch.tensor(rho, dtype=torch.complex128).reshape(len(states), -1)
 
     @cached_property
     def _left(self) -> list[Tensor]:
@@ -184,10 +177,6 @@ class MPS:
         for tensor in self.tensors:
             lefts.append(_transfer(lefts[-1], tensor))
         return lefts
-
-    def _check_site(self, site: int) -> None:
-        if not 0 <= site < self.sites:
-            raise LikelyError(f"site {site}: there are sites 0 to {self.sites - 1}")
 
 
 def _checked(tensors: Sequence[Any]) -> list[Tensor]:
@@ -199,15 +188,15 @@ def _checked(tensors: Sequence[Any]) -> list[Tensor]:
     right = 1
     for site, tensor in enumerate(checked):
         if tensor.ndim != 3 or tensor.shape[:2] != (right, 2) or not tensor.numel():
+            shape = tuple(tensor.shape)
             raise DataError(
-                f"matrix-product state, site {site}: a tensor of shape {tuple(tensor.shape)}, where "
-                f"({right}, 2, right) is needed"
+                f"state, site {site}: shape {shape}, where ({right}, 2, right) is needed"
             )
         if not tensor.isfinite().all():
-            raise DataError(f"matrix-product state, site {site}: an entry is not finite")
+            raise DataError(f"state, site {site}: an entry is not finite")
         right = tensor.shape[2]
     if right != 1:
-        raise DataError(f"matrix-product state: the last bond has length {right}, not 1")
+        raise DataError(f"state: the last bond has length {right}, not 1")
     return [tensor.to(dtype) for tensor in checked]
 
 
@@ -222,7 +211,7 @@ def _canonical(tensors: list[Tensor]) -> tuple[Tensor, ...]:
         result.append(q.mH.reshape(-1, 2, right).resolve_conj())
         norm = r.norm()
         if not norm > 0:
-            raise DataError("matrix-product state: the state is zero")
+            raise DataError("the state is zero")
         rest = r.mH / norm
     result[-1] = result[-1] * rest  # a phase
     return tuple(reversed(result))
@@ -231,12 +220,8 @@ def _canonical(tensors: list[Tensor]) -> tuple[Tensor, ...]:
 def _alike(*tensors: Tensor) -> list[Tensor]:
     """Tensors in one type, complex only where one of them has an imaginary part."""
     if all(not t.is_complex() or not t.imag.any() for t in tensors):
-        return [t.real if t.is_complex() else t for t in tensors]
+        return [t.real for t in tensors]
     return [t.to(torch.complex128) for t in tensors]
-
-
-def _seen(operator: Any, noise: float) -> Tensor:
-    return noisy(as_operator(operator), noise)
 
 
 def _transfer(left: Tensor, tensor: Tensor, operator: Tensor = PAULI["1"]) -> Tensor:
@@ -282,9 +267,7 @@ def from_dense(vector: Any) -> MPS:
     rest = as_tensor(vector)
     sites = rest.numel().bit_length() - 1
     if rest.ndim != 1 or sites < 1 or rest.numel() != 2**sites:
-        raise DataError(
-            f"a state vector has 2, 4, 8, … entries in one row, not the shape {tuple(rest.shape)}"
-        )
+        raise DataError(f"a state vector has 2, 4, 8, … entries, not the shape {tuple(rest.shape)}")
     if not rest.isfinite().all():
         raise DataError("the state vector has an entry that is not finite")
     rest = rest.to(torch.complex128 if rest.is_complex() else torch.float64)
