@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from likely.core.errors import LikelyError
 from likely.quantum import dense, mps
-from likely.quantum.free_fermions import check_finite, check_parity, ground_parity
+from likely.quantum.free_fermions import check_finite, checked_parity, ground_parity
 from likely.quantum.mps import MPS, check_sites
 from likely.quantum.povm import PAULI, Terms
 
@@ -79,14 +79,9 @@ def tfim(
     LikelyError
         If TeNPy is missing, an argument is out of its range, or DMRG does not converge.
     """
-    check_sites(sites)
-    check_finite(coupling=coupling, field=field)
+    parity = checked_parity(sites, coupling, field, parity)
     if coupling == field == 0:
-        raise LikelyError(
-            "tfim: coupling and field are both zero, so that every state is a ground state"
-        )
-    parity = ground_parity(sites, field) if parity is None else parity
-    check_parity(parity)
+        raise LikelyError("tfim: coupling and field are both zero: give one of them")
     hamiltonian = [(-coupling, {i: "z", j: "z"}) for i, j in _bonds(sites, periodic)]
     hamiltonian += [(-field, {site: "x"}) for site in range(sites)]
     if sites == 2:
@@ -94,15 +89,15 @@ def tfim(
     else:
         # TeNPy conserves Π σᶻ: solve H with x and z exchanged, from a product of up and down spins along
         # the field, and turn the result back by Hadamard matrices.
-        up = field >= 0
-        start = ["up" if up else "down"] * sites
+        along, against = ("up", "down") if field >= 0 else ("down", "up")
+        start = [along] * sites
         if parity != ground_parity(sites, field):
-            start[sites // 2] = "down" if up else "up"
+            start[sites // 2] = against
         ground = _dmrg("parity", start, periodic, Jx=-4 * coupling, Jy=0.0, Jz=0.0, hz=2 * field)
         hadamard = (PAULI["x"] + PAULI["z"]).real / math.sqrt(2)
         state = MPS([torch.einsum("ts,asb->atb", hadamard, tensor) for tensor in ground])
     options = {"coupling": coupling, "field": field, "periodic": periodic, "parity": parity}
-    return _chain("tfim", state, hamiltonian, options)
+    return Chain("tfim", {"sites": sites} | options, state, state.energy(hamiltonian), hamiltonian)
 
 
 def xxz(
@@ -140,9 +135,8 @@ def xxz(
         polarised = delta < -(math.cos(math.pi / sites) if odd_ring else 1)
         magnetisation = sites if polarised else sites % 2
     if abs(magnetisation) > sites or (magnetisation - sites) % 2:
-        raise LikelyError(
-            f"magnetisation {magnetisation}: Σ σᶻ of {sites} sites is one of {-sites}, {2 - sites} … {sites}"
-        )
+        allowed = f"{-sites}, {2 - sites} … {sites}"
+        raise LikelyError(f"magnetisation {magnetisation}: Σ σᶻ is one of {allowed}")
     hamiltonian = [
         (factor, {i: axis, j: axis})
         for i, j in _bonds(sites, periodic)
@@ -157,7 +151,7 @@ def xxz(
         start = ["up" if above[i + 1] > above[i] else "down" for i in range(sites)]
         state = MPS(_dmrg("Sz", start, periodic, Jx=4.0, Jy=4.0, Jz=4 * delta, hz=0.0))
     options = {"delta": delta, "periodic": periodic, "magnetisation": magnetisation}
-    return _chain("xxz", state, hamiltonian, options)
+    return Chain("xxz", {"sites": sites} | options, state, state.energy(hamiltonian), hamiltonian)
 
 
 def ghz(sites: int) -> Chain:
@@ -174,11 +168,6 @@ def ghz(sites: int) -> Chain:
 CHAINS: dict[str, Callable[..., Chain]] = {"tfim": tfim, "xxz": xxz, "ghz": ghz}
 
 
-def _chain(name: str, state: MPS, hamiltonian: Terms, options: dict[str, Any]) -> Chain:
-    parameters = {"sites": state.sites} | options
-    return Chain(name, parameters, state, state.energy(hamiltonian), hamiltonian)
-
-
 def _bonds(sites: int, periodic: bool) -> list[tuple[int, int]]:
     return [(i, (i + 1) % sites) for i in range(sites if periodic else sites - 1)]
 
@@ -190,9 +179,7 @@ def _ground_of_pair(hamiltonian: Terms, conserved: Terms, value: int) -> MPS:
     return mps.from_dense(torch.linalg.eigh(H + 10 * H.norm() * outside @ outside)[1][:, 0])
 
 
-def _dmrg(
-    conserve: str, start: Sequence[str], periodic: bool, Jx: float, Jy: float, Jz: float, hz: float
-) -> list[Tensor]:
+def _dmrg(conserve: str, start: list[str], periodic: bool, **couplings: float) -> list[Tensor]:
     """The ground state of Σ (Jx SˣSˣ + Jy SʸSʸ + Jz SᶻSᶻ) − hz Σ Sᶻ in the sector of a product state.
 
     The spins are S = σ/2, and the tensors in the basis up, down.
@@ -203,26 +190,20 @@ def _dmrg(
             from tenpy.models.spins import SpinModel
             from tenpy.networks import mps as tenpy_mps
         except ImportError as error:
-            raise LikelyError(
-                "ground states of spin chains need TeNPy: pip install 'likely[quantum]'"
-            ) from error
+            raise LikelyError("spin chains need TeNPy: pip install 'likely[quantum]'") from error
         lattice = {"lattice": "Chain", "L": len(start), "bc_x": "periodic" if periodic else "open"}
-        scale = max(map(abs, (Jx, Jy, Jz, hz)))  # thresholds below are absolute
-        couplings = {"Jx": Jx / scale, "Jy": Jy / scale, "Jz": Jz / scale, "hz": hz / scale}
-        model = SpinModel(lattice | couplings | {"conserve": conserve})
+        scale = max(map(abs, couplings.values()))  # thresholds below are absolute
+        scaled = {name: value / scale for name, value in couplings.items()}
+        model = SpinModel({**lattice, **scaled, "conserve": conserve})
         psi = tenpy_mps.MPS.from_product_state(model.lat.mps_sites(), start)
-        options = {
-            "mixer": True,
-            "trunc_params": {"chi_max": BOND, "svd_min": 1e-7},
-            "max_E_err": 1e-12,
-            "max_sweeps": SWEEPS,
-        }
+        bonds = {"chi_max": BOND, "svd_min": 1e-7}
+        options = {"mixer": True, "trunc_params": bonds, "max_E_err": 1e-12, "max_sweeps": SWEEPS}
         change = abs(dmrg.run(psi, model, options)["sweep_statistics"]["Delta_E"][-1])
         order = [psi.sites[0].state_index(label) for label in ("up", "down")]
         tensors = [psi.get_B(i).transpose(["vL", "p", "vR"]).to_ndarray() for i in range(psi.L)]
     if not change < 1e-8:
         raise LikelyError(
-            f"DMRG did not converge: the energy still changed by a part of {change:.1e} in sweep {SWEEPS}"
+            f"DMRG did not converge: sweep {SWEEPS} changed a part {change:.1e} of the energy"
         )
     return [torch.as_tensor(tensor[:, order]) for tensor in tensors]
 
@@ -234,8 +215,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)

@@ -57,10 +57,7 @@ class FreeFermions:
         periodic: bool = False,
         parity: int | None = None,
     ) -> None:
-        check_sites(sites)
-        check_finite(coupling=coupling, field=field)
-        self.parity = ground_parity(sites, field) if parity is None else parity
-        check_parity(self.parity)
+        self.parity = checked_parity(sites, coupling, field, parity)
         M = -field * np.eye(sites) + coupling * np.eye(sites, k=-1)
         if periodic:
             M[0, -1] -= self.parity * coupling
@@ -83,18 +80,14 @@ class FreeFermions:
         """
         G, sites = self._G, len(self._G)
         if axis == "x":
-            values = np.outer(G.diagonal(), G.diagonal()) - G * G.T
-            np.fill_diagonal(values, 1)
-            return values
+            return np.where(np.eye(sites), 1, np.outer(G.diagonal(), G.diagonal()) - G * G.T)
         pairs = -(G.T if axis == "z" else G)
         values = np.eye(sites)
         for distance in range(1, sites):
             first = np.arange(sites - distance)
             window = first[:, None] + np.arange(distance)
-            blocks = pairs[window[:, :, None], window[:, None, :] + 1]
-            values[first, first + distance] = values[first + distance, first] = np.linalg.det(
-                blocks
-            )
+            mean = np.linalg.det(pairs[window[:, :, None], window[:, None, :] + 1])
+            values[first, first + distance] = values[first + distance, first] = mean
         return values
 
 
@@ -114,7 +107,11 @@ def check_finite(**arguments: float) -> None:
             raise LikelyError(f"{name} {value}: a finite number is needed")
 
 
-def check_parity(parity: int) -> None:
-    """Raise unless a parity is 1 or −1."""
+def checked_parity(sites: int, coupling: float, field: float, parity: int | None) -> int:
+    """A parity, by default that of the ground state; raise unless all arguments make a chain."""
+    check_sites(sites)
+    check_finite(coupling=coupling, field=field)
+    parity = ground_parity(sites, field) if parity is None else parity
     if parity not in (1, -1):
         raise LikelyError(f"parity {parity}: the parity of Π σˣ is 1 or -1")
+    return parity
