@@ -10,6 +10,7 @@ so that every product of single-site operators in the span of the effects is a m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Complex128, Float64, Int64
@@ -25,8 +26,7 @@ MIN_ROWS = 4  # two halves that have errors
 MIN_HALF = 500  # rows of a half, above which means count as normal
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """Estimates of one observable at every site, or pair of sites, and their standard errors."""
 
     value: Tensor
@@ -83,9 +83,8 @@ class Observables:
         self.outcomes, self.povm = outcomes.cpu().long(), povm
         self.n, self.sites = outcomes.shape
         parts = self.outcomes.tensor_split(2)
-        self._halves = [_pair_frequencies(part, povm.outcomes) for part in parts]
-        weights = [len(part) / self.n for part in parts]
-        self.pairs = weights[0] * self._halves[0] + weights[1] * self._halves[1]
+        first, second = self._halves = [_pair_frequencies(part, povm.outcomes) for part in parts]
+        self.pairs = len(parts[0]) / self.n * first + len(parts[1]) / self.n * second
 
     @property
     def occupation(self) -> Profile:
@@ -101,8 +100,7 @@ class Observables:
         LikelyError
             If the operator is outside the span of the effects.
         """
-        w = self._estimator(operator)
-        return _profile(_single(self.pairs), w, self.n)
+        return _profile(_single(self.pairs), self.povm.estimator(operator), self.n)
 
     def correlators(self, a: Operator, b: Operator) -> Profile:
         """⟨a_i b_j⟩ for all pairs of sites, shape (sites, sites); on the diagonal ⟨ab + ba⟩/2.
@@ -112,12 +110,12 @@ class Observables:
         LikelyError
             If an operator is outside the span of the effects.
         """
-        table = torch.outer(self._estimator(a), self._estimator(b)).flatten()
+        table = torch.outer(self.povm.estimator(a), self.povm.estimator(b)).flatten()
         found = _profile(self.pairs.permute(0, 2, 1, 3).flatten(2), table, self.n)
         first, second = as_operator(a), as_operator(b)
         same = self.local((first @ second + second @ first) / 2)
-        found.value.diagonal().copy_(same.value)
-        found.stderr.diagonal().copy_(same.stderr)
+        for part, diagonal in zip(found, same, strict=True):
+            part.diagonal().copy_(diagonal)
         return found
 
     def expectation(self, terms: Terms) -> Figure:
@@ -136,7 +134,7 @@ class Observables:
         for coefficient, factors in terms:
             term = torch.full_like(total, coefficient)
             for site, operator in factors.items():
-                term *= self._estimator(operator)[self.outcomes[:, site]]
+                term *= self.povm.estimator(operator)[self.outcomes[:, site]]
             total += term
         return Likelihood(total, Kind.EXACT).mean()
 
@@ -150,12 +148,9 @@ class Observables:
         LikelyError
             If the effects do not span all operators, or there are not one or two sites that exist.
         """
-        self._require_complete()
+        dual, last = self._dual(), self.sites - 1
         if len(sites) not in (1, 2) or len({*sites} & {*range(self.sites)}) != len(sites):
-            raise LikelyError(
-                f"reduced: give one or two different sites of 0 to {self.sites - 1}, not {sites}"
-            )
-        dual = self.povm.dual
+            raise LikelyError(f"give one or two different sites of 0 to {last}, not {sites}")
         if len(sites) == 1:
             p, frame = self.occupation.value[sites[0]], dual
         else:
@@ -163,8 +158,7 @@ class Observables:
         parts = torch.view_as_real(frame).flatten(1).T  # an entry's real or imaginary part: a table
         found = _profile(p, parts, self.n)
         shape = *frame.shape[1:], 2
-        value, stderr = (torch.view_as_complex(t.reshape(shape)) for t in vars(found).values())
-        return Profile(value, stderr)
+        return Profile(*(torch.view_as_complex(part.reshape(shape)) for part in found))
 
     def positivity(self) -> Positivity:
         """Test whether the density matrices of all sites and pairs of sites are positive.
@@ -178,38 +172,24 @@ class Observables:
             If the effects do not span all operators, or a half has fewer than 500 outcomes: too few for
             normal tests.
         """
-        self._require_complete()
-        if self.n // 2 < MIN_HALF:
-            raise LikelyError(
-                f"{self.n:,} outcomes: the test of positivity needs {2 * MIN_HALF:,} or more"
-            )
-        dual = self.povm.dual
+        dual, n = self._dual(), self.n // 2
+        if n < MIN_HALF:
+            raise LikelyError(f"{self.n:,} outcomes: the test of positivity needs {2 * MIN_HALF:,}")
         i, j = torch.triu_indices(self.sites, self.sites, 1)
-        first, second = self._halves
-        of_sites = _lowest(_single(first), _single(second), dual, self.n // 2)
-        of_pairs = _lowest(
-            first[i, :, j].flatten(1), second[i, :, j].flatten(1), _products(dual), self.n // 2
-        )
-        value = torch.cat([of_sites.value, of_pairs.value])
-        stderr = torch.cat([of_sites.stderr, of_pairs.stderr])
-        pairs = zip(i.tolist(), j.tolist(), strict=True)
-        sites: list[tuple[int, ...]] = [*((site,) for site in range(self.sites)), *pairs]
+        of_sites = _lowest([_single(p) for p in self._halves], dual, n)
+        of_pairs = _lowest([p[i, :, j].flatten(1) for p in self._halves], _products(dual), n)
+        value, stderr = map(torch.cat, zip(of_sites, of_pairs, strict=True))
+        sites = [*zip(range(self.sites)), *zip(i.tolist(), j.tolist(), strict=True)]
         z = value / stderr
         worst = int(z.argmin())
         p_value = min(1.0, len(z) * float(ndtr(z[worst].item())))
-        return Positivity(
-            Figure(value[worst].item(), stderr[worst].item()), sites[worst], p_value, len(z)
-        )
+        figure = Figure(value[worst].item(), stderr[worst].item())
+        return Positivity(figure, sites[worst], p_value, len(z))
 
-    def _estimator(self, operator: Operator) -> Float64[Tensor, " k"]:
-        return self.povm.estimator(as_operator(operator))
-
-    def _require_complete(self) -> None:
+    def _dual(self) -> Complex128[Tensor, "k 2 2"]:
         if not self.povm.complete:
-            raise LikelyError(
-                f"POVM {self.povm.name!r}: its effects span {self.povm.rank} of 4 dimensions, so the "
-                "outcomes do not determine density matrices"
-            )
+            raise LikelyError(f"the effects of {self.povm.name} do not determine density matrices")
+        return self.povm.dual
 
 
 def fidelity(rho: Tensor, sigma: Tensor) -> float:
@@ -274,8 +254,9 @@ def _profile(frequency: Tensor, table: Tensor, n: int) -> Profile:
     return Profile(mean, (variance / (n - 1)).sqrt())
 
 
-def _lowest(first: Tensor, second: Tensor, frame: Tensor, n: int) -> Profile:
-    """⟨v|ρ|v⟩ by the frequencies `second`, v the lowest eigenvector by `first`; shapes (m, q)."""
+def _lowest(halves: list[Tensor], frame: Tensor, n: int) -> Profile:
+    """⟨v|ρ|v⟩ by the second frequencies, v the lowest eigenvector by the first; shapes (m, q)."""
+    first, second = halves
     rho = torch.einsum("mq,qij->mij", first.to(frame.dtype), frame)
     v = torch.linalg.eigh(rho).eigenvectors[:, :, 0]
     table = torch.einsum("mi,qij,mj->mq", v.conj(), frame, v).real
