@@ -79,7 +79,7 @@ def evaluate(
         scored = model.density != Kind.NONE
         held, weight = case.likelihood if scored else (None, None)
         return Evaluation(
-            model=_name(model),
+            model=name_in_reports(model),
             data=data.name,
             split=split,
             rows=len(case.scored),
@@ -91,7 +91,7 @@ def evaluate(
         )
 
 
-def _name(model: GenerativeModel) -> str:
+def name_in_reports(model: GenerativeModel) -> str:
     """The registered name, or that of the class."""
     try:
         return name_of(model)

@@ -23,17 +23,18 @@ import torch
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
-from likely.contract.registry import make, name_of
+from likely.contract.registry import make
 from likely.core.errors import DataError, LikelyError
 from likely.core.files import write_json, write_text, written_whole
 from likely.core.likelihood import Kind
 from likely.data import Data
 from likely.data.dataset import Split
+from likely.evaluation.evaluate import name_in_reports
 from likely.fitting import History, fit
 from likely.quantum import dense, report
 from likely.quantum.baselines import MarkovChain
 from likely.quantum.observables import Observables, fidelity
-from likely.quantum.povm import PAULI, Terms
+from likely.quantum.povm import Terms
 from likely.quantum.result import Compared, DensityMatrix, Result
 from likely.quantum.scoring import Scorer
 from likely.quantum.shots import Shots
@@ -143,10 +144,7 @@ def reconstruct(
     domain = shots.povm.domain(shots.sites)
     if isinstance(model, str):
         model = make(model, domain, seed=seed)
-    try:
-        name = name_of(model)
-    except LikelyError:  # one of the user's own, without a name
-        name = type(model).__name__
+    name = name_in_reports(model)
     untrained = [copy.deepcopy(model) for _ in curve]
     started = time.perf_counter()
     scorer = Scorer(shots, test, draws, seed)
@@ -169,10 +167,7 @@ def reconstruct(
         chain.count(data.train.x[:], data.valid.x[:])
         title = f"Markov chain of order {order}" if order else "product of marginals"
         baselines.append(scorer.score(title, chain, len(x), log_q)[0])
-    estimates, reasons = _estimate(shots, generated, scorer.hamiltonian)
-    matrix = _density_matrix(model, shots)
-    if isinstance(matrix, str):
-        reasons["density_matrix"] = matrix
+    estimates, reasons = _estimate(shots, model, generated, scorer.hamiltonian)
     if score.density == Kind.NONE:
         reasons["held_out"] = "the model has no likelihood"
     if score.reverse_kl is not None and score.reverse_kl.value == math.inf:
@@ -192,7 +187,6 @@ def reconstruct(
         generated=generated.outcomes,
         **estimates,
         scored=None if scorer.truth is None else scorer.scored,
-        density_matrix=None if isinstance(matrix, str) else matrix,
         reasons=reasons,
         seconds=seconds,
     )
@@ -204,22 +198,21 @@ def _held(n: int) -> int:
 
 
 def _estimate(
-    shots: Shots, generated: Observables, hamiltonian: Terms | None
+    shots: Shots, model: GenerativeModel, generated: Observables, hamiltonian: Terms | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Fields of the reconstruction that outcomes alone give, and why others are missing."""
+    """Fields of the reconstruction that say what the state is like, and why others are missing."""
     state, povm, noise = shots.state, shots.povm, shots.noise
     measured = Observables(shots.outcomes, povm)
     fields: dict[str, Any] = {"local": {}, "correlators": {}, "exact_energy": None}
     reasons = {}
     for axis in "xyz":
-        sigma = PAULI[axis]
-        if not povm.spans(sigma):
+        if not povm.spans(axis):
             reasons[f"sigma_{axis}"] = f"σ{axis} is outside the span of the effects of {povm.name}"
             continue
-        exact = None if state is None else state.local(sigma, noise)
-        fields["local"][axis] = Compared(generated.local(sigma), measured.local(sigma), exact)
-        exact = None if state is None else state.correlators(sigma, sigma, noise)
-        pairs = [source.correlators(sigma, sigma) for source in (generated, measured)]
+        exact = None if state is None else state.local(axis, noise)
+        fields["local"][axis] = Compared(generated.local(axis), measured.local(axis), exact)
+        exact = None if state is None else state.correlators(axis, axis, noise)
+        pairs = [source.correlators(axis, axis) for source in (generated, measured)]
         fields["correlators"][axis] = Compared(pairs[0], pairs[1], exact)
     occupation = None
     if state is None:
@@ -239,24 +232,30 @@ def _estimate(
             if shots.hamiltonian is None
             else f"a term of the Hamiltonian is outside the span of the effects of {povm.name}"
         )
-    for name, observed in (("positivity", generated), ("measured_positivity", measured)):
+    for name, measure in (
+        ("positivity", generated.positivity),
+        ("measured_positivity", measured.positivity),
+        ("density_matrix", partial(_density_matrix, model, shots)),
+    ):
         try:
-            fields[name] = observed.positivity()
+            fields[name] = measure()
         except LikelyError as error:
             fields[name], reasons[name] = None, str(error)
     return fields, reasons
 
 
-def _density_matrix(model: GenerativeModel, shots: Shots) -> DensityMatrix | str:
-    """The density matrix that the probabilities of all outcomes make, or why there is none."""
+def _density_matrix(model: GenerativeModel, shots: Shots) -> DensityMatrix:
+    """The density matrix that the probabilities of all outcomes make; LikelyError if they do not."""
     k, sites = shots.povm.outcomes, shots.sites
     if not shots.povm.complete:
-        return f"the effects of {shots.povm.name} do not determine density matrices"
+        raise LikelyError(f"the effects of {shots.povm.name} do not determine density matrices")
     if k**sites > ENUMERATED:
-        most = max(n for n in range(sites) if k**n <= ENUMERATED)
-        return f"{k}^{sites} outcomes are too many to sum over; of {k} each, at most {most} sites can be"
+        most = int(math.log(ENUMERATED, k))
+        raise LikelyError(
+            f"{k}^{sites} outcomes are too many to sum over: at most {most} sites can be"
+        )
     if model.density != Kind.EXACT:
-        return "the model's probabilities are not exact"
+        raise LikelyError("the model's probabilities are not exact")
     outcomes = torch.cartesian_prod(*[torch.arange(k)] * sites)
     probability = model.log_likelihood(outcomes).value.double().cpu().exp()
     sigma = dense.reconstructed(probability, shots.povm)
