@@ -17,20 +17,12 @@ DOUBT = 0.01  # p-value below which outcomes are said to belong to no state
 COLUMNS = {
     "model": Column("model", "", "What describes the outcomes.", numeric=False),
     "shots": Column("shots", "", "Number that it was fitted to, validation included."),
-    "held_out": Column(
-        "held-out log-likelihood", "nats", "Mean over shots that no model has seen."
-    ),
-    "behind": Column(
-        "behind", "nats", "How far the held-out log-likelihood is below the reconstruction's."
-    ),
+    "held_out": Column("held-out log-likelihood", "nats", "Mean over shots that no model saw."),
+    "behind": Column("behind", "nats", "How far its log-likelihood is below the reconstruction's."),
     "kl": Column("KL(exact‖model)", "nats", "On fresh exact shots; 0 is perfect."),
-    "reverse_kl": Column(
-        "KL(model‖exact)", "nats", "On outcomes of the model; infinite if one is impossible."
-    ),
+    "reverse_kl": Column("KL(model‖exact)", "nats", "On its own outcomes; ∞ if one is impossible."),
     "classical_fidelity": Column(
-        "classical fidelity",
-        "",
-        "Σ √(P P_model), not squared, on outcomes of the model; 1 is perfect.",
+        "classical fidelity", "", "Σ √(P P_model), not squared, on its own outcomes; 1 is perfect."
     ),
     "energy": Column("energy", "", "From outcomes, through the dual frame."),
 }

@@ -86,14 +86,8 @@ class Compared:
 
     def arrays(self) -> dict[str, Tensor | None]:
         """All arrays by name."""
-        generated, measured = self.generated, self.measured
-        return {
-            "generated": generated.value,
-            "generated_stderr": generated.stderr,
-            "measured": measured.value,
-            "measured_stderr": measured.stderr,
-            "exact": self.exact,
-        }
+        names = ("generated", "generated_stderr", "measured", "measured_stderr", "exact")
+        return dict(zip(names, (*self.generated, *self.measured, self.exact), strict=True))
 
 
 @dataclass(frozen=True)
@@ -197,8 +191,8 @@ class Result:
             "measured_energy_stderr": energy and energy.stderr,
             "quantum_fidelity": matrix and matrix.fidelity,
             "smallest_eigenvalue": matrix and matrix.smallest,
-            "positivity": self.positivity and plain(self.positivity),
-            "measured_positivity": self.measured_positivity and plain(self.measured_positivity),
+            "positivity": plain(self.positivity),
+            "measured_positivity": plain(self.measured_positivity),
             "seconds": self.seconds,
             "fit_seconds": self.history.seconds,
             "steps": self.history.steps,

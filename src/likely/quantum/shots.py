@@ -67,10 +67,8 @@ class Shots:
             raise LikelyError(f"outcomes of {self.sites} sites, and a state of {self.state.sites}")
         for _, factors in self.hamiltonian or []:
             if not {*factors} <= {*range(self.sites)} or not {*factors.values()} <= {*"xyz"}:
-                raise LikelyError(
-                    f"the Hamiltonian's term {factors}: a component x, y or z of sites 0 to "
-                    f"{self.sites - 1} is needed"
-                )
+                known = f"x, y or z of sites 0 to {self.sites - 1}"
+                raise LikelyError(f"the Hamiltonian's term {factors}: give {known}")
 
     @property
     def sites(self) -> int:
@@ -92,14 +90,8 @@ class Shots:
         ArtifactError
             If it cannot be written.
         """
-        header = self.header | {
-            "format": FORMAT,
-            "version": VERSION,
-            "sites": self.sites,
-            "povm": self.povm.name,
-            "noise": self.noise,
-            "hamiltonian": self.hamiltonian,
-        }
+        header = self.header | {"format": FORMAT, "version": VERSION, "sites": self.sites}
+        header |= {"povm": self.povm.name, "noise": self.noise, "hamiltonian": self.hamiltonian}
         tensors = self.state.tensors if self.state is not None else ()
         arrays: dict[str, Any] = {
             "outcomes": self.outcomes.numpy().astype(np.min_scalar_type(self.povm.outcomes - 1)),
@@ -172,9 +164,7 @@ def _arrays(path: Path) -> dict[str, Any]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # whatever numpy and zipfile say of a damaged file
-        raise DataError(
-            f"{path}: not a readable .npz file of numbers ({error}); restore it or write it again"
-        ) from error
+        raise DataError(f"{path}: not a readable .npz file ({error}); write it again") from error
 
 
 def _header(arrays: dict[str, Any]) -> dict[str, Any]:
@@ -197,10 +187,8 @@ def _rows(path: Path) -> np.ndarray:
         rows = [line.split() for line in lines if line.strip()]
         for row, entries in enumerate(rows):
             if len(entries) != len(rows[0]):
-                raise DataError(
-                    f"{path}: row {row} has {len(entries)} outcomes where row 0 has {len(rows[0])} (rows "
-                    "counted from 0, without empty lines); correct it"
-                )
+                found = f"row {row} has {len(entries)} outcomes where row 0 has {len(rows[0])}"
+                raise DataError(f"{path}: {found} (empty lines do not count); correct it")
         return np.array(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: an outcome is missing or no number ({error}); fix it") from error
