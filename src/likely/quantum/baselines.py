@@ -50,19 +50,18 @@ class MarkovChain(GenerativeModel):
         assert column.levels is not None
         self.order, self.levels = order, column.levels
         shape = domain.size, self.levels**order, self.levels
-        self.register_buffer(
-            "table", -torch.full(shape, float(self.levels), dtype=torch.float64).log()
-        )
+        levels = torch.full(shape, float(self.levels), dtype=torch.float64)
+        self.register_buffer("table", -levels.log())
 
     def count(self, train: Int64[Tensor, "n sites"], valid: Int64[Tensor, "m sites"]) -> None:
         """Fit by counting; the rows to validate choose α."""
         counts = [self._counts(train, order) for order in range(self.order + 1)]
-        tables = [_smoothed(counts, strength).log() for strength in STRENGTHS]
-        scores = []
-        for table in tables:
+
+        def score(table: Tensor) -> float:
             self.table = table
-            scores.append(self.log_likelihood(valid).value.mean().item())
-        self.table = tables[scores.index(max(scores))]
+            return self.log_likelihood(valid).value.mean().item()
+
+        self.table = max((_smoothed(counts, strength).log() for strength in STRENGTHS), key=score)
         self.prepared.fill_(True)
 
     def _contexts(self, x: Int64[Tensor, "n sites"], order: int) -> Int64[Tensor, "n sites"]:

@@ -164,9 +164,8 @@ def _curve(result: Result) -> Section | None:
     if len(scores) < 2 or result.score.held_out is None:
         return None
     known = result.score.kl is not None
-    figures = [score.kl if known else score.held_out for score in scores]
-    values = [f.value for f in figures if f is not None]
-    errors = [f.stderr or math.nan for f in figures if f is not None]
+    figures = [figure for s in scores if (figure := s.kl if known else s.held_out) is not None]
+    values, errors = [f.value for f in figures], [f.stderr or math.nan for f in figures]
     kind = result.score.kinds["kl"] if known else result.score.density
     label = "KL(exact‖model), nats" if known else "held-out log-likelihood, nats"
     picture = empty_figure(4.2, 3.0)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
-from likely.core.likelihood import Figure, Kind, Likelihood
+from likely.core.likelihood import Kind, Likelihood
 from likely.data.dataset import Split
 from likely.evaluation import held_out
 from likely.quantum.measurement import Measurement
@@ -42,13 +42,11 @@ class Scorer:
         """KL and classical fidelity of a model in training, always on the same fresh shots."""
         log_q = model.log_likelihood(self.fresh[:WATCHED]).value.double().cpu()
         gap = self.log_p[:WATCHED] - log_q
-        kl, fidelity = _mean(gap), _mean((-gap / 2).exp())
-        return {
-            "kl": kl.value,
-            "kl_stderr": kl.stderr or 0.0,
-            "fidelity": fidelity.value,
-            "fidelity_stderr": fidelity.stderr or 0.0,
-        }
+        columns: dict[str, float] = {}
+        for name, values in (("kl", gap), ("fidelity", (-gap / 2).exp())):
+            figure = Likelihood(values, Kind.EXACT).mean()
+            columns |= {name: figure.value, f"{name}_stderr": figure.stderr or 0.0}
+        return columns
 
     def score(
         self, name: str, model: GenerativeModel, shots: int, reference: Likelihood | None = None
@@ -80,7 +78,3 @@ class Scorer:
                 classical_fidelity=replace(of_own, value=ratio, common_stderr=common).mean(),
             )
         return score, generated, log_q
-
-
-def _mean(values: Tensor) -> Figure:
-    return Likelihood(values, Kind.EXACT).mean()
