@@ -1,7 +1,5 @@
 """The columns of the property table: what each means, and how a model fills it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """compare: fit several models to the same data under the same budget."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

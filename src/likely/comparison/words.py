@@ -1,7 +1,5 @@
 """Findings in sentences: each follows from figures, and says where they are not clear."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

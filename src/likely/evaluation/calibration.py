@@ -4,8 +4,6 @@ For a right model, F(x | context) is uniform on (0, 1) for each column, whatever
 histogram shaped like ∪ shows a distribution that is too narrow, one like ∩ too wide, a slope a bias.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

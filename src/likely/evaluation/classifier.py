@@ -1,7 +1,5 @@
 """Classifier two-sample test: can a classifier tell draws of a model from data?"""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

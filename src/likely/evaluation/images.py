@@ -4,8 +4,6 @@ Nothing is downloaded, and the features fit the images; but distances by differe
 be compared: a figure belongs to the description of its extractor.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike

@@ -1,7 +1,5 @@
 """The catalogue of measures: what each is called, what it means, what it needs, how it is computed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which of the known modes of a distribution samples reach, and in what parts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

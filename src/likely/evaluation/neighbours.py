@@ -1,7 +1,5 @@
 """Precision, recall, density and coverage of samples, from distances to nearest neighbours."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ A measure is a function of one weight per row. The bootstrap and the jackknife c
 weights: a row that is drawn c times gets c times its weight, one that is left out gets none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How fast a function works."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -7,8 +7,6 @@ Energy distance, MMD and kernel distance are one statistic with different kernel
 which is zero for equal distributions.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float

@@ -8,8 +8,6 @@ is the product of marginals. A context seen c times borrows from the next lower 
 (MacKay & Peto 1995, Nat. Lang. Eng. 1, 289), down to the uniform distribution.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor

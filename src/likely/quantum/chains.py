@@ -3,8 +3,6 @@
 DMRG is TeNPy's (Hauschild & Pollmann 2018, arXiv:1805.00055), from the extra `quantum`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

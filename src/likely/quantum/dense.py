@@ -3,8 +3,6 @@
 Nothing here knows matrix-product states; the two test each other.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import reduce

@@ -12,8 +12,6 @@ Lieb, Schultz & Mattis 1961, "Two soluble models of an antiferromagnetic chain",
 407; Pfeuty 1970, Annals of Physics 57, 79.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -11,8 +11,6 @@ An impossible outcome has a probability of zero up to rounding: of the largest t
 is −inf.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -7,8 +7,6 @@ With ρ = Σ_a P(a) ⊗_i D_{a_i} (Carrasquilla, Torlai, Melko & Aolita 2019, ar
 so that every product of single-site operators in the span of the effects is a mean over outcomes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

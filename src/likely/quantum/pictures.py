@@ -1,7 +1,5 @@
 """The pictures of a reconstruction, in sections of its page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

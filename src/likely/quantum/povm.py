@@ -8,8 +8,6 @@ Carrasquilla, Torlai, Melko & Aolita 2019, "Reconstructing quantum states with g
 Nature Machine Intelligence 1, 155 (arXiv:1810.10584).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

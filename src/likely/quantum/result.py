@@ -1,7 +1,5 @@
 """The result of a reconstruction, as data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

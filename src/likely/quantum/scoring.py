@@ -1,7 +1,5 @@
 """Measure how well models describe the outcomes of a measurement."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Outcomes of a measurement in one file, with what is known of where they come from."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures of latent spaces."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

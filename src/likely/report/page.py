@@ -1,7 +1,5 @@
 """One self-contained HTML page: a table that sorts, sections of pictures, settings. No network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Pictures of samples, in the form that suits their domain."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

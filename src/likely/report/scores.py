@@ -1,7 +1,5 @@
 """Pictures of figures of merit: likelihoods of rows, distances of columns, scores of models."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The look of all pictures, and how a figure becomes an SVG or a PNG; no global state is left changed."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

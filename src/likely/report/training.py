@@ -1,7 +1,5 @@
 """Pictures of training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
