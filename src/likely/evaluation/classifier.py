@@ -79,7 +79,7 @@ def classifier_test(
     from sklearn.base import clone
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    x, y = (part.numpy() for part in two_samples(x, y, paired))
+    x, y, _, _ = (part.numpy() for part in two_samples(x, y, paired))
     n, m = len(x), len(y)
     if min(n, m) < 2 * FOLDS:
         raise DataError(f"two samples of {n} and {m} rows: a classifier needs {2 * FOLDS} of each")

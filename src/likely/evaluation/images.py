@@ -18,7 +18,7 @@ from likely.core.errors import DomainError
 from likely.core.likelihood import Figure
 from likely.core.random import seeded
 from likely.data import Data
-from likely.evaluation.resampling import jackknife, two_samples, weight_of
+from likely.evaluation.resampling import each, jackknife, two_samples
 from likely.nets.convolutional import ImageDecoder, ImageEncoder, image_shape
 
 TRAINING_NUMBERS = 1 << 24  # pixels of training images that an extractor sees, at most
@@ -71,7 +71,7 @@ class FeatureExtractor(nn.Module):
         shape = image_shape(data.domain)
         if shape is None:
             raise DomainError(
-                f"features of images need a domain with the layout of an image, not {data.domain}"
+                f"features need a domain with the layout of an image, not {data.domain}"
             )
         kind = data.domain.column(0)
         self.categories = kind.levels if isinstance(kind, Categorical) else None
@@ -90,11 +90,11 @@ class FeatureExtractor(nn.Module):
                 rows = torch.randint(len(train), (BATCH,))
                 pixels = self._pixels(train.x[rows])
                 out = head(self.encoder(pixels))
-                wrong = (
+                loss = (
                     F.mse_loss(out, pixels) if codes is None else F.cross_entropy(out, codes[rows])
                 )
                 optimizer.zero_grad()
-                wrong.backward()
+                loss.backward()
                 optimizer.step()
         self.eval().requires_grad_(False)
         self.description = f"{task}, trained for {steps} steps on {len(train):,} images"
@@ -169,23 +169,19 @@ def frechet_distance(
     Dowson & Landau 1982, J. Multivariate Analysis 12, 450; Heusel, Ramsauer, Unterthiner, Nessler &
     Hochreiter 2017, arXiv:1706.08500, eq. 6.
     """
-    x, y = two_samples(x, y, paired)
-    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
+    x, y, w, v = two_samples(x, y, paired, weight_x, weight_y)
 
     def moments(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         w = w / w.sum()
         mean = w @ x
         return mean, ((x - mean).T * w) @ (x - mean) / (1 - w.square().sum())
 
-    def of_one(w: Tensor, v: Tensor) -> Tensor:
+    def distance(w: Tensor, v: Tensor) -> Tensor:
         (mean_x, cov_x), (mean_y, cov_y) = moments(x, w), moments(y, v)
         values, vectors = torch.linalg.eigh(cov_x)
         root = vectors * values.clamp_min(0).sqrt() @ vectors.T
         cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp_min(0).sqrt().sum()
         return (mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross
 
-    def statistic(w: Float[Tensor, "k n"], v: Float[Tensor, "k m"]) -> Float[Tensor, " k"]:
-        return torch.stack([of_one(*rows) for rows in zip(w, v, strict=True)])
-
-    value, stderr = jackknife(statistic, w, v, paired, seed)
+    value, stderr = jackknife(each(distance), w, v, paired, seed)
     return Figure(value.item(), stderr.item())

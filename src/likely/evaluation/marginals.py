@@ -18,7 +18,7 @@ from likely.contract.views import weighted_moments
 from likely.core.columns import Binary, Categorical, Column, Constant, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError
-from likely.evaluation.resampling import Statistic, jackknife, two_samples, weight_of
+from likely.evaluation.resampling import Statistic, each, jackknife, two_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,13 +73,13 @@ def marginal_distances(
     """
     import pandas as pd
 
-    x, y, w, v = _table(x, y, domain, weight_x, weight_y, paired)
+    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
     records = []
     for i, column in _columns(domain):
         measures, statistic = _of_column(column, x[:, i], y[:, i], w)
-        for figures in zip(measures, *jackknife(statistic, w, v, paired, seed), strict=True):
-            measure, value, stderr = figures
-            records.append((_name(domain, i), measure, value.item(), stderr.item()))
+        found = jackknife(statistic, w, v, paired, seed)
+        for measure, value, stderr in zip(measures, *found, strict=True):
+            records.append((domain.label(i), measure, value.item(), stderr.item()))
     return pd.DataFrame(records, columns=["column", "measure", "value", "stderr"])
 
 
@@ -163,7 +163,7 @@ def pair_distances(
     """
     import pandas as pd
 
-    x, y, w, v = _table(x, y, domain, weight_x, weight_y, paired)
+    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
     columns = _columns(domain)
     if len(columns) < 2:
         return pd.DataFrame(columns=["first", "second", "measure", "value", "stderr"])
@@ -193,11 +193,8 @@ def pair_distances(
         difference = line_y.correlation(v) - line_x.correlation(w)
         return torch.cat([variation[*pairs], difference[*ordered_pairs]])
 
-    def statistic(w: Float[Tensor, "k n"], v: Float[Tensor, "k m"]) -> Float[Tensor, "k s"]:
-        return torch.stack([distances(*rows) for rows in zip(w, v, strict=True)])
-
-    values, errors = jackknife(statistic, w, v, paired, seed)
-    names = [_name(domain, i) for i, _ in columns]
+    values, errors = jackknife(each(distances), w, v, paired, seed)
+    names = [domain.label(i) for i, _ in columns]
     measures = [(names[a], names[b], "total variation") for a, b in pairs.T.tolist()]
     of_line = [names[p] for p in ordered]
     measures += [(of_line[a], of_line[b], "correlation") for a, b in ordered_pairs.T.tolist()]
@@ -249,24 +246,10 @@ def _columns(domain: Domain) -> list[tuple[int, Column]]:
     return [(i, column) for i, column in columns if not isinstance(column, Constant)]
 
 
-def _name(domain: Domain, index: int) -> str:
-    return domain.names[index] if domain.names else str(index)
-
-
-def _table(
-    x: ArrayLike,
-    y: ArrayLike,
-    domain: Domain,
-    weight_x: ArrayLike | None,
-    weight_y: ArrayLike | None,
-    paired: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both samples as tables in float64, and their weights."""
-    a, b = (torch.as_tensor(part) for part in (x, y))
-    for rows in (a, b):
-        if tuple(rows.shape[1:]) != domain.shape:
-            raise DataError(
-                f"rows of shape {tuple(rows.shape[1:])} where the domain has {domain.shape}"
-            )
-    a, b = two_samples(a.flatten(1), b.flatten(1), paired)
-    return a, b, weight_of(a, weight_x), weight_of(b, weight_y)
+def _rows(domain: Domain, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
+    """Both samples with the entries of the domain as columns."""
+    a, b = torch.as_tensor(x), torch.as_tensor(y)
+    for shape in (tuple(a.shape[1:]), tuple(b.shape[1:])):
+        if shape != domain.shape:
+            raise DataError(f"rows of shape {shape} where the domain has {domain.shape}")
+    return a.flatten(1), b.flatten(1)

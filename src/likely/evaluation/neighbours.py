@@ -78,10 +78,11 @@ def neighbours(
     Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, arXiv:1904.06991, eqs. 1 and 2;
     Naeem, Oh, Uh, Choi & Yoo 2020, arXiv:2002.09797, eqs. 4 and 5.
     """
-    x, y = two_samples(x, y, paired)
-    if k < 1 or min(len(x), len(y)) < 2 * k + 2:
+    x, y, _, _ = two_samples(x, y, paired)
+    n, m, fewest = len(x), len(y), 2 * k + 2
+    if k < 1 or min(n, m) < fewest:
         raise DataError(
-            f"two samples of {len(x)} and {len(y)} rows: {k} neighbours need at least {2 * k + 2} of each"
+            f"samples of {n} and {m} rows: {k} neighbours need at least {fewest} of each"
         )
     across = distances(x, y)
     near_x, near_y = _nearest(x, k), _nearest(y, k)
@@ -100,9 +101,9 @@ def neighbours(
 
     halves = []
     for _ in range(HALVES):
-        in_x = half(len(x))
-        halves.append(figures(in_x, in_x if paired else half(len(y))))
-    values = figures(torch.arange(len(x)), torch.arange(len(y)))
+        in_x = half(n)
+        halves.append(figures(in_x, in_x if paired else half(m)))
+    values = figures(torch.arange(n), torch.arange(m))
     return Neighbours(*map(Figure, values.tolist(), torch.stack(halves).std(0).tolist()))
 
 

@@ -58,6 +58,11 @@ def jackknife(
     return statistic(w[None], v[None])[0], variance.sqrt()
 
 
+def each(figures: Callable[[Tensor, Tensor], Tensor]) -> Statistic:
+    """A statistic that is computed for one set of weights at a time."""
+    return lambda w, v: torch.stack([figures(*rows) for rows in zip(w, v, strict=True)])
+
+
 def thinned(weight: ArrayLike, seed: int = 0) -> Int64[Tensor, " kept"]:
     """Indices of rows, kept with probability weight/largest weight: a sample without weights.
 
@@ -75,25 +80,29 @@ def thinned(weight: ArrayLike, seed: int = 0) -> Int64[Tensor, " kept"]:
     return torch.from_numpy(np.flatnonzero(uniform * w.max(initial=0.0) < w))
 
 
-def two_samples(x: ArrayLike, y: ArrayLike, paired: bool = False) -> tuple[Tensor, Tensor]:
-    """Two samples of vectors, in float64 on the CPU.
+def two_samples(
+    x: ArrayLike,
+    y: ArrayLike,
+    paired: bool,
+    weight_x: ArrayLike | None = None,
+    weight_y: ArrayLike | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two samples of vectors and the weights of their rows, in float64 on the CPU.
 
     Raises
     ------
     DataError
-        If they do not fit together, one is empty, or a number is missing or infinite.
+        If they do not fit together, one is empty or without weight, or a number is missing or infinite.
     """
     a, b = (torch.as_tensor(part).detach().to("cpu", torch.float64) for part in (x, y))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not (len(a) and len(b)):
-        raise DataError(
-            f"two samples of shapes {tuple(a.shape)} and {tuple(b.shape)}: give (n, d) and (m, d) "
-            "with at least one row each"
-        )
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise DataError(f"two samples of shapes {shapes}: give (n, d) and (m, d), neither empty")
     if not (a.isfinite().all() and b.isfinite().all()):
         raise DataError("two samples: a number is missing or infinite; leave such rows out")
     if paired and len(a) != len(b):
         raise DataError(f"paired samples of {len(a)} and {len(b)} rows: give equally many")
-    return a, b
+    return a, b, weight_of(a, weight_x), weight_of(b, weight_y)
 
 
 def weight_of(x: Tensor, weight: ArrayLike | None) -> Float[Tensor, " n"]:
@@ -108,10 +117,7 @@ def weight_of(x: Tensor, weight: ArrayLike | None) -> Float[Tensor, " n"]:
         return torch.ones(len(x), dtype=torch.float64)
     w = torch.as_tensor(weight).detach().to("cpu", torch.float64)
     if w.shape != (len(x),) or not (w >= 0).all():
-        raise DataError(
-            f"weights of shape {tuple(w.shape)} for {len(x)} rows: give one non-negative number "
-            "for each"
-        )
+        raise DataError(f"weights of shape {tuple(w.shape)}: give {len(x)} non-negative numbers")
     if not w.any():
         raise DataError("two samples: every row of one of them has weight 0, it is empty")
     return w

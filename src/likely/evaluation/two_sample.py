@@ -7,6 +7,8 @@ Energy distance, MMD and kernel distance are one statistic with different kernel
 which is zero for equal distributions.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from likely.core.errors import DataError
 from likely.core.likelihood import Figure
-from likely.evaluation.resampling import bootstrap, distances, two_samples, weight_of
+from likely.evaluation.resampling import bootstrap, distances, two_samples
 
 
 def energy_distance(
@@ -62,10 +64,9 @@ def energy_distance(
     ----------
     Székely & Rizzo 2013, J. Statistical Planning and Inference 143, 1249.
     """
-    x, y = two_samples(x, y, paired)
-    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
-    kernels = -distances(x, x), -distances(y, y), -distances(x, y)
-    return _discrepancy(*kernels, w, v, paired, replicates, seed)
+    x, y, w, v = two_samples(x, y, paired, weight_x, weight_y)
+    kernels = [-distances(a, b) for a, b in ((x, x), (y, y), (x, y))]
+    return _discrepancy(kernels, w, v, paired, replicates, seed)
 
 
 def mmd(
@@ -112,16 +113,15 @@ def mmd(
     ----------
     Gretton, Borgwardt, Rasch, Schölkopf & Smola 2012, J. Machine Learning Research 13, 723, eq. 3.
     """
-    x, y = two_samples(x, y, paired)
+    x, y, w, v = two_samples(x, y, paired)
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise DataError(f"mmd: samples of {n} and {m} rows: give at least two of each")
     z = torch.cat([x, y])
     rng = np.random.default_rng(seed)
     k = _gaussians(distances(z, z), rng).fill_diagonal_(0)
-    within_x, within_y, across = k[:n, :n], k[n:, n:], k[:n, n:]
-    w, v = weight_of(x, None), weight_of(y, None)
-    figure = _discrepancy(within_x, within_y, across, w, v, paired, replicates, seed)
+    within_x, within_y, across = kernels = k[:n, :n], k[n:, n:], k[:n, n:]
+    figure = _discrepancy(kernels, w, v, paired, replicates, seed)
 
     if paired:
         sign = torch.from_numpy(rng.choice([-1.0, 1.0], size=(permutations + 1, n)))
@@ -172,14 +172,9 @@ def kernel_distance(
     ----------
     Bińkowski, Sutherland, Arbel & Gretton 2018, arXiv:1801.01401, sec. 4.
     """
-    x, y = two_samples(x, y, paired)
-    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    kernels = kernel(x, x), kernel(y, y), kernel(x, y)
-    return _discrepancy(*kernels, w, v, paired, replicates, seed)
+    x, y, w, v = two_samples(x, y, paired, weight_x, weight_y)
+    kernels = [(a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+    return _discrepancy(kernels, w, v, paired, replicates, seed)
 
 
 def _gaussians(distance: Float[Tensor, "n n"], rng: np.random.Generator) -> Float[Tensor, "n n"]:
@@ -199,16 +194,9 @@ def _gaussians(distance: Float[Tensor, "n n"], rng: np.random.Generator) -> Floa
 
 
 def _discrepancy(
-    within_x: Float[Tensor, "n n"],
-    within_y: Float[Tensor, "m m"],
-    across: Float[Tensor, "n m"],
-    w: Float[Tensor, " n"],
-    v: Float[Tensor, " m"],
-    paired: bool,
-    replicates: int,
-    seed: int,
+    kernels: Sequence[Tensor], w: Tensor, v: Tensor, paired: bool, replicates: int, seed: int
 ) -> Figure:
-    """E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y) of weighted rows, from the kernel of all pairs.
+    """E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y) of weighted rows, from the kernels of these pairs.
 
     A row never meets itself: the diagonals, which this sets to zero, count for nothing. In the
     bootstrap, copies of one row would meet and pull the terms within a sample aside by a part 1/n.
@@ -219,7 +207,8 @@ def _discrepancy(
     bootstrap but absent in truth. The two parts are told apart by deviations of the opposite sign,
     and that noise is taken off.
     """
-    for kernel in (within_x, within_y, *([across] if paired else [])):
+    within_x, within_y, across = kernels
+    for kernel in kernels if paired else kernels[:2]:
         kernel.fill_diagonal_(0)
 
     def within(w: Float[Tensor, "k n"], kernel: Float[Tensor, "n n"]) -> Float[Tensor, " k"]:
@@ -277,8 +266,7 @@ def sliced_wasserstein(
     ----------
     Bonneel, Rabin, Peyré & Pfister 2015, J. Mathematical Imaging and Vision 51, 22.
     """
-    x, y = two_samples(x, y, paired)
-    w, v = weight_of(x, weight_x), weight_of(y, weight_y)
+    x, y, w, v = two_samples(x, y, paired, weight_x, weight_y)
     rng = np.random.default_rng(seed)
     theta = torch.from_numpy(rng.standard_normal((x.shape[1], projections)))
     theta /= theta.norm(dim=0)
