@@ -121,14 +121,12 @@ class Case:
     @cached_property
     def forward_kl(self) -> Likelihood:
         assert self.data.truth is not None
-        seed = self.stream("truth")
-        return forward_kl(self.model, self.data.truth, draws=self.draws, seed=seed)
+        return forward_kl(self.model, self.data.truth, draws=self.draws, seed=self.stream("truth"))
 
     @cached_property
     def reverse_kl(self) -> Likelihood:
         assert self.data.truth is not None
-        seed = self.stream("model")
-        return reverse_kl(self.model, self.data.truth, draws=self.draws, seed=seed)
+        return reverse_kl(self.model, self.data.truth, draws=self.draws, seed=self.stream("model"))
 
     @cached_property
     def modes(self) -> ModeCoverage:
@@ -144,8 +142,8 @@ class Case:
 
     @cached_property
     def views(self) -> list[Features]:
-        domains = [self.model.domain, *([self.model.context] if self.model.context else [])]
-        return [Features(domain).double() for domain in domains]
+        domains = self.model.domain, self.model.context
+        return [Features(domain).double() for domain in domains if domain is not None]
 
     @cached_property
     def real(self) -> Batch:
@@ -218,14 +216,8 @@ class Case:
     ) -> Any:
         """A distance of real rows from the draws, or from other rows, by what is seen of them."""
         x, y = self.batches[0], self.batches[other]
-        return distance(
-            seen[0],
-            seen[other],
-            weight_x=x.weight,
-            weight_y=y.weight,
-            paired=self.paired and other == DRAWN,
-            seed=self.sample_seed,
-        )
+        options = {"paired": self.paired and other == DRAWN, "seed": self.sample_seed}
+        return distance(seen[0], seen[other], weight_x=x.weight, weight_y=y.weight, **options)
 
     def table(self, distance: Callable[..., pd.DataFrame]) -> pd.DataFrame:
         """Distances of columns, with their floors."""
@@ -239,13 +231,10 @@ class Case:
     @cached_property
     def kept(self) -> Sequence[Tensor]:
         """Numbers of the rows of each batch that stand for its weighted ones."""
-        real, drawn, more = self.batches
-        return [
-            thinned(
-                torch.ones(len(batch)) if batch.weight is None else batch.weight, self.sample_seed
-            )
-            for batch in (drawn if self.paired else real, drawn, more)
-        ]
+        weights = [torch.ones(len(b)) if b.weight is None else b.weight for b in self.batches]
+        if self.paired:
+            weights[0] = weights[DRAWN]
+        return [thinned(weight, self.sample_seed) for weight in weights]
 
     @cached_property
     def even(self) -> Sequence[Tensor]:

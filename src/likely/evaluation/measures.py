@@ -67,15 +67,9 @@ class Measure:
         return {1: density, -1: density.opposite}.get(self.sign)
 
 
-def _known_truth(case: Case) -> bool:
-    truth = case.data.truth
-    known = truth is not None and truth.sample is not None and truth.log_prob is not None
-    return known and case.model.density != Kind.NONE and case.model.context is None
-
-
-def _known_modes(case: Case) -> bool:
-    truth = case.data.truth
-    known = truth is not None and truth.modes is not None and truth.mode_width is not None
+def _known(case: Case, *parts: str) -> bool:
+    """Whether parts of the truth are known, and the model, like the truth, has no context."""
+    known = all(getattr(case.data.truth, part, None) is not None for part in parts)
     return known and case.model.context is None
 
 
@@ -89,8 +83,14 @@ TEXT = Need(
     "a likelihood of texts",
     lambda case: DENSITY.met(case) and case.model.domain.alphabet is not None,
 )
-TRUTH = Need("a density, no context, and a truth that is known", _known_truth)
-MODES = Need("no context, and a truth whose modes are known", _known_modes)
+TRUTH = Need(
+    "a density, no context, and a truth that is known",
+    lambda case: DENSITY.met(case) and _known(case, "sample", "log_prob"),
+)
+MODES = Need(
+    "no context, and a truth whose modes are known",
+    lambda case: _known(case, "modes", "mode_width"),
+)
 UNWEIGHTED = Need(
     f"{FEWEST_ROWS} rows on either side that stand for the weighted ones",
     lambda case: min(map(len, case.kept)) >= FEWEST_ROWS,
@@ -121,17 +121,11 @@ def _mean(rows: tuple[Any, Tensor | None]) -> Figure:
 
 def _bits_per_dimension(case: Case) -> Figure:
     figure, scale = _mean(case.likelihood), case.model.domain.size * math.log(2)
-    stderr = None if figure.stderr is None else figure.stderr / scale
-    return Figure(-figure.value / scale, stderr)
+    return Figure(-figure.value / scale, figure.stderr and figure.stderr / scale)
 
 
-def _modes_covered(case: Case) -> Figure:
-    return Figure(case.modes.covered / case.modes.modes, math.nan)
-
-
-def _fitting(case: Case) -> Figure | None:
-    if case.history is None:
-        return None
+def _fitting(case: Case) -> Figure:
+    assert case.history is not None
     return Figure(case.history.rows_seen / max(case.history.seconds, 1e-9), math.nan)
 
 
@@ -224,7 +218,8 @@ MEASURES = (
     ),
     Measure(
         "modes_covered", "modes covered", "", "Part of the known modes of the truth that hold at "
-        "least a tenth of the samples that they should; its error is unknown.", MODES, _modes_covered,
+        "least a tenth of the samples that they should; its error is unknown.", MODES,
+        lambda case: Figure(case.modes.covered / case.modes.modes, math.nan),
     ),
     Measure(
         "near_modes", "near modes", "", "Part of the samples within three widths of a known mode.",

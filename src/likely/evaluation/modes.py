@@ -78,10 +78,8 @@ def mode_coverage(
     """
     samples, modes = (torch.as_tensor(part).detach().cpu().double() for part in (x, centres))
     if samples.ndim < 2 or not samples.numel() or samples.shape[1:] != modes.shape[1:]:
-        raise DataError(
-            f"mode_coverage: samples of shape {tuple(samples.shape)} and centres of shape "
-            f"{tuple(modes.shape)}: give (n, *shape) and (modes, *shape)"
-        )
+        shapes = f"{tuple(samples.shape)} and {tuple(modes.shape)}"
+        raise DataError(f"mode_coverage: shapes {shapes}: give (n, *shape) and (modes, *shape)")
     truth = torch.ones(len(modes)) if weights is None else torch.as_tensor(weights)
     truth = truth.double() / truth.sum()
     if truth.shape != (len(modes),) or not (truth > 0).all() or not width > 0:
