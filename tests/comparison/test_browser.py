@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import likely as lk
-from likely.report.page import Cell, Column, render
+from likely.report.page import Cell, Column, Page
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -130,12 +130,11 @@ def test_the_check_sees_errors(tmp_path: Path) -> None:
 
 def test_numbers_are_sorted_as_numbers_and_gaps_stay_below(tmp_path: Path) -> None:
     orders = {"a": 9.0, "b": None, "c": -float("inf"), "d": 10.0, "e": -1e-5, "f": None}
-    text = render(
-        "numbers",
-        lead=[], advice={}, notes=[], sections=[], settings=[],
+    page = Page(
+        title="numbers", lead=[], advice={}, notes=[], sections=[], settings=[],
         columns=[Column("name", "", "", numeric=False), Column("value", "", "")],
         rows=[[Cell(name, name), Cell("…", order)] for name, order in orders.items()],
     )  # fmt: skip
-    found = _opened(text, tmp_path, 800)
+    found = _opened(page.render(), tmp_path, 800)
     assert found["orders"]["name"] == [list("abcdef"), list("fedcba")]
     assert found["orders"]["value"] == [list("ceadfb"), list("daecfb")]

@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from likely.report.page import Card, Cell, Column, Section, render, render_table
+from likely.report.page import Card, Cell, Column, Page, Section, Summary
 
 
 class _Reader(HTMLParser):
@@ -33,8 +33,8 @@ ROWS = [
     [Cell("a", "a"), Cell("1.0", 1.0), Cell("2", 2), Cell("7", 7)],
     [Cell("b", "b", "in full"), Cell("–"), Cell("–"), Cell("8", 8)],
 ]
-PAGE = render(
-    "likely compare: <digits> & more",
+PAGE = Page(
+    title="likely compare: <digits> & more",
     lead=["One <b>model</b>."],
     advice={"Speed": "a, if b <c> d."},
     columns=COLUMNS,
@@ -45,7 +45,7 @@ PAGE = render(
     ],
     settings=[("seeds", "0, 1")],
     sorted_by=("score", "descending"),
-)
+).render()
 
 
 def test_the_page_needs_nothing_else() -> None:
@@ -80,7 +80,7 @@ def test_the_table_is_accessible_and_sortable() -> None:
 
 
 def test_a_notebook_gets_the_table_without_scripts() -> None:
-    text = render_table(lead=["One <b>model</b>."], columns=COLUMNS, rows=ROWS)
+    text = Summary(lead=["One <b>model</b>."], columns=COLUMNS, rows=ROWS).render()
     table = _Reader(text)
     assert not table.all("script")
     assert not table.all("html")

@@ -40,28 +40,29 @@ def page(findings: Findings) -> str:
     results = findings.results
     parts = (_samples, _scores, _columns, _training, _overfitting, _latent)
     sections = [part(results) for part in parts]
-    return html.render(
-        f"likely compare: {results.data.name}",
-        lead=words.summary(findings),
+    return html.Page(
+        title=f"likely compare: {results.data.name}",
         advice=words.advice(findings),
         about_advice=words.CLEAR,
         notes=words.notes(findings),
         sections=[section for section in sections if section.cards],
         settings=_settings(results),
-        **_table(results),
-    )
+        **_table(findings),
+    ).render()
 
 
 def table(findings: Findings) -> str:
     """The table alone, as HTML for a notebook, with what came out below it."""
-    return html.render_table(lead=words.summary(findings), **_table(findings.results))
+    return html.Summary(**_table(findings)).render()
 
 
-def _table(results: Results) -> dict[str, Any]:
+def _table(findings: Findings) -> dict[str, Any]:
+    results = findings.results
     columns = filled(results)
     first = BY_NAME.get(next(iter(results.ranked_by), ""))  # what ranks the first rows
     order = {"higher": "descending", "lower": "ascending"}
     return {
+        "lead": words.summary(findings),
         "columns": columns,
         "rows": [[column.cell(row) for column in columns] for row in results.rows],
         "sorted_by": ("", "") if first is None else (first.title, order[first.better]),
@@ -251,10 +252,10 @@ def _latent(results: Results) -> html.Section:
 def _settings(results: Results) -> list[tuple[str, str]]:
     data, settings = results.data, results.settings
     budget = ", ".join(f"{value:g} {unit}" for unit, value in settings["budget"].items())
-    models = {run.name: run.model for run in reversed(results.runs) if run.model is not None}
-    first = {
-        row: models[row] for row in dict.fromkeys(run.name for run in results.runs) if row in models
-    }
+    first: dict[str, GenerativeModel] = {}
+    for run in results.runs:
+        if run.model is not None:
+            first.setdefault(run.name, run.model)
     jobs = settings["jobs"]
     fits = {1: "one at a time", -1: "side by side, on all cores"}.get(jobs, f"{jobs} at a time")
     device = next((str(model.device) for model in first.values()), "cpu")

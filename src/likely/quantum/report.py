@@ -8,7 +8,7 @@ from likely._version import provenance
 from likely.core.likelihood import Figure, Kind, shown
 from likely.quantum.pictures import sections
 from likely.quantum.result import Result, Score
-from likely.report.page import Cell, Column, render
+from likely.report.page import Cell, Column, Page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,15 +31,15 @@ COLUMNS = {
 def page(result: Result) -> str:
     """The report as the text of one HTML page."""
     columns, rows = _table(result)
-    return render(
-        f"likely quantum reconstruct: {_state(result)}",
+    return Page(
+        title=f"likely quantum reconstruct: {_state(result)}",
         lead=summary(result),
         columns=columns,
         rows=rows,
         notes=notes(result),
         sections=sections(result),
         settings=_settings(result),
-    )
+    ).render()
 
 
 def summary(result: Result) -> list[str]:

@@ -1,9 +1,9 @@
 """One self-contained HTML page: a table that sorts, sections of pictures, settings. No network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from types import MappingProxyType
+from typing import ClassVar
 
 import jinja2
 
@@ -52,81 +52,64 @@ class Section:
     size: str = "medium"
 
 
-def render(
-    title: str,
-    *,
-    lead: Sequence[str],
-    advice: Mapping[str, str] = MappingProxyType({}),
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Cell]],
-    notes: Sequence[str],
-    about_advice: str = "",
-    sections: Sequence[Section],
-    settings: Sequence[tuple[str, str]],
-    sorted_by: tuple[str, str] = ("", ""),
-) -> str:
-    """The page as text.
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The table as a piece of HTML for a notebook, in its colours, with paragraphs below it.
 
-    Parameters
+    Attributes
     ----------
-    title : str
     lead : sequence of str
-        Paragraphs above the table: what was compared, and what came out.
-    advice : mapping of str to str
-        Which model to use for which purpose, if there is any advice.
-    about_advice : str
-        A paragraph above it.
+        Paragraphs: what was compared, and what came out.
     columns, rows : the table
         The first column heads the rows.
+    sorted_by : (title of a column, "ascending" or "descending")
+        How the rows are sorted as given.
+    """
+
+    lead: Sequence[str]
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    sorted_by: tuple[str, str] = ("", "")
+    template: ClassVar[str] = "table.html.j2"
+
+    def render(self) -> str:
+        """Its text."""
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("likely.report", ""),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        # Groups of neighbouring columns, and how many there are in each; the first one stays alone.
+        others = groupby(self.columns[1:], lambda column: column.group)
+        groups = [("", 1), *((group, len(list(of))) for group, of in others)]
+        template = environment.get_template(self.template)
+        return template.render(vars(self), groups=groups, version=__version__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Summary):
+    """The whole page, with the paragraphs above the table.
+
+    Attributes
+    ----------
+    title : str
     notes : sequence of str
         What a reader must know about the table: refused models, runs that failed.
     sections : sequence of Section
     settings : sequence of (name, value)
         What is needed to repeat the work.
-    sorted_by : (title of a column, "ascending" or "descending")
-        How the rows are sorted as given.
+    advice : mapping of str to str
+        Which model to use for which purpose, if there is any advice.
+    about_advice : str
+        A paragraph above it.
     """
-    return _template("page.html.j2").render(
-        title=title,
-        lead=lead,
-        advice=advice,
-        about_advice=about_advice,
-        columns=columns,
-        groups=_groups(columns),
-        rows=rows,
-        notes=notes,
-        sections=sections,
-        settings=settings,
-        sorted_by=sorted_by,
-        version=__version__,
-    )
 
-
-def render_table(
-    *,
-    lead: Sequence[str],
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Cell]],
-    sorted_by: tuple[str, str] = ("", ""),
-) -> str:
-    """The table as a piece of HTML for a notebook, in its colours, with paragraphs below it."""
-    return _template("table.html.j2").render(
-        lead=lead, columns=columns, groups=_groups(columns), rows=rows, sorted_by=sorted_by
-    )
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("likely.report", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(name)
-
-
-def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """Groups of neighbouring columns, and how many there are in each; the first one stays alone."""
-    others = groupby(columns[1:], lambda column: column.group)
-    return [("", 1), *((group, len(list(of))) for group, of in others)]
+    title: str
+    notes: Sequence[str]
+    sections: Sequence[Section]
+    settings: Sequence[tuple[str, str]]
+    advice: Mapping[str, str] = field(default_factory=dict)
+    about_advice: str = ""
+    template: ClassVar[str] = "page.html.j2"
