@@ -328,16 +328,15 @@ class Results:
         alone = self.settings["jobs"] == 1
         for figure in ("log_likelihood", *(() if alone else SPEEDS)):
             measured.pop(figure, None)
-        baseline = any(run.name == BASELINE and run.test is not None for run in self.runs)
+        scored = any(run.name == BASELINE and run.test is not None for run in self.runs)
+        paired = means and scored and name != BASELINE
         return Row(
             model=name,
             title=entry.title,
             family=entry.family,
             density=runs[0].density,
             log_likelihood=self.log_likelihood(name) if means else None,
-            gain=self.difference(name, BASELINE)
-            if means and baseline and name != BASELINE
-            else None,
+            gain=self.difference(name, BASELINE) if paired else None,
             figures={figure: over_seeds(values) for figure, values in measured.items()},
             largest=largest,
             dequantisation=evaluations[0].dequantisation if evaluations else None,
