@@ -105,6 +105,11 @@ class Domain:
         return list(groups.items())
 
     @property
+    def moving(self) -> list[int]:
+        """The entries that are not constant."""
+        return [i for i in range(self.size) if not isinstance(self.column(i), Constant)]
+
+    @property
     def kinds(self) -> set[type[Column]]:
         """The classes of the columns."""
         return {type(column) for column in self.columns}

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from likely.contract.views import weighted_moments
-from likely.core.columns import Binary, Categorical, Column, Constant, Periodic
+from likely.core.columns import Binary, Categorical, Column, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.evaluation.resampling import Statistic, each, jackknife, two_samples
@@ -75,8 +75,8 @@ def marginal_distances(
 
     x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
     records = []
-    for i, column in _columns(domain):
-        measures, statistic = _of_column(column, x[:, i], y[:, i], w)
+    for i in domain.moving:
+        measures, statistic = _of_column(domain.column(i), x[:, i], y[:, i], w)
         found = jackknife(statistic, w, v, paired, seed)
         for measure, value, stderr in zip(measures, *found, strict=True):
             records.append((domain.label(i), measure, value.item(), stderr.item()))
@@ -164,7 +164,7 @@ def pair_distances(
     import pandas as pd
 
     x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
-    columns = _columns(domain)
+    columns = [(i, domain.column(i)) for i in domain.moving]
     if len(columns) < 2:
         return pd.DataFrame(columns=["first", "second", "measure", "value", "stderr"])
     cells = [_cells(column, x[:, i], y[:, i], w) for i, column in columns]
@@ -238,12 +238,6 @@ def _cells(
 def _is_nominal(column: Column) -> bool:
     """Whether a column's values have no order, or are only two."""
     return isinstance(column, Categorical | Binary)
-
-
-def _columns(domain: Domain) -> list[tuple[int, Column]]:
-    """The columns that are not constant, with their numbers."""
-    columns = [(i, domain.column(i)) for i in range(domain.size)]
-    return [(i, column) for i, column in columns if not isinstance(column, Constant)]
 
 
 def _rows(domain: Domain, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from likely.core.domain import Domain
-from likely.report.samples import as_array, form, image_grid, label, moving_entries
+from likely.report.samples import as_array, form, image_grid, label
 from likely.report.style import PALETTE, STYLE, empty_figure
 
 
@@ -54,7 +54,7 @@ def draw_traversal(
     x = as_array(decoded)
     if form(domain) == "images":
         return image_grid(x.reshape(-1, *x.shape[2:]), domain, None, columns=len(steps))
-    index = moving_entries(domain)[: len(PALETTE)]
+    index = domain.moving[: len(PALETTE)]
     lines = x.reshape(*x.shape[:2], -1)[..., index]
     lines = (lines - lines.mean((0, 1))) / lines.std((0, 1)).clip(1e-12)
     across = min(4, len(dimensions))

@@ -14,16 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from likely.core.columns import (
-    Binary,
-    Categorical,
-    Column,
-    Constant,
-    Discrete,
-    Integer,
-    Interval,
-    Positive,
-)
+from likely.core.columns import Binary, Categorical, Column, Discrete, Integer, Interval, Positive
 from likely.core.domain import END, Domain
 from likely.report.style import INK, PALETTE, REAL, STYLE, empty_figure
 
@@ -39,7 +30,7 @@ def form(domain: Domain) -> str:
         return "images"
     if domain.layout != "vector" and domain.size > CORNER:
         return "sequences"
-    kinds = [domain.column(i) for i in moving_entries(domain)]
+    kinds = [domain.column(i) for i in domain.moving]
     return "density" if len(kinds) == 2 and not any(k.discrete for k in kinds) else "corner"
 
 
@@ -68,11 +59,6 @@ def draw_samples(
     real = None if reference is None else as_array(reference)
     other = partial(_corner, color=color)
     return draw.get(form(domain), other)(as_array(x), domain, real)
-
-
-def moving_entries(domain: Domain) -> list[int]:
-    """The entries that are not constant."""
-    return [i for i in range(domain.size) if not isinstance(domain.column(i), Constant)]
 
 
 def as_array(x: Tensor) -> np.ndarray:
@@ -242,7 +228,7 @@ def _edges(column: Column, values: np.ndarray, bins: int) -> tuple[np.ndarray, s
 
 def _density_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     """Two continuous columns: density of the rows in the plane."""
-    index = moving_entries(domain)
+    index = domain.moving
     columns, names = [domain.column(i) for i in index], [label(domain, i) for i in index]
     x = _table(x, index)
     base = x if real is None else _table(real, index)
@@ -267,7 +253,7 @@ def _density_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figu
 
 def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) -> Figure:
     """Every pair of columns: real rows as dots over the density of the samples."""
-    index = moving_entries(domain)[:CORNER]
+    index = domain.moving[:CORNER]
     columns, names = [domain.column(i) for i in index], [label(domain, i) for i in index]
     size = len(columns)
     x = _table(x, index)
