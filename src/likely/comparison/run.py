@@ -81,8 +81,7 @@ def compare(
     budget = one_budget(steps, epochs, minutes)
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(
-            f"jobs={jobs}: several fits side by side need a budget in steps or epochs; with one in "
-            "minutes they would take each other's time, and without any they run one at a time"
+            f"jobs={jobs}: several fits side by side need a budget in steps or epochs"
         )
     if not isinstance(data, Data):
         data = load_data(data)
@@ -125,17 +124,9 @@ def compare(
             joblib.delayed(_run)(name, model, data, at, budget, extractor, rows)
             for name, model, at in untrained()
         )
-    return Comparison(
-        data=data,
-        runs=runs,
-        refused=refused,
-        settings={
-            "seeds": list(seeds_used),
-            "budget": budget,
-            "jobs": jobs,
-            "seconds": round(time.time() - started, 1),
-        },
-    )
+    seconds = round(time.time() - started, 1)
+    settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
+    return Comparison(data=data, runs=runs, refused=refused, settings=settings)
 
 
 def _announce(line: str) -> None:
@@ -159,9 +150,7 @@ def _run(
     try:
         history = fit(model, data, seed=seed, progress=progress, **budget)
         # The same rows and the same noise for every model and seed: differences are paired.
-        run.evaluation = evaluate(
-            model, data, seed=0, history=history, rows=rows, extractor=extractor
-        )
+        run.evaluation = evaluate(model, data, history=history, rows=rows, extractor=extractor)
         run.model, run.history = model, history
     except DivergenceError as error:
         return Run(name, seed, model.density, error=str(error), diverged=True)

@@ -163,32 +163,25 @@ def _for_other_data(findings: Findings) -> str:
 
 
 def _with_care(findings: Findings) -> str:
-    gaps = findings.overfitted
-    return _sentence(
-        (
-            text
-            for row in findings.rows
-            for text in (
-                row.model in gaps
-                and f"{row.model} gives training rows {shown(gaps[row.model])} nats more than test rows",
-                row.diverged and f"{row.model} diverged in {row.diverged} of {row.seeds} fits",
-            )
-        ),
-        capital=False,
-    )
+    clauses = []
+    for row in findings.rows:
+        if gap := findings.overfitted.get(row.model):
+            clauses.append(f"{row.model} gives training rows {shown(gap)} nats more than test rows")
+        if row.diverged:
+            clauses.append(f"{row.model} diverged in {row.diverged} of {row.seeds} fits")
+    return _sentence(clauses, capital=False)
 
 
 def notes(findings: Findings) -> list[str]:
     """What else a reader of the table must know."""
     results = findings.results
-    failed = [run for run in results.runs if run.error is not None]
-    invalid = {row.model: row.largest.get("invalid") for row in findings.rows}
     floors = ", ".join(f"{title} {shown(floor)}" for title, floor in findings.floors.items())
     lines = [
         *(f"{name} was left out: {reason}" for name, reason in results.refused.items()),
         *(
             f"{run.name}, seed {run.seed}, {'diverged' if run.diverged else 'failed'}: {run.error}"
-            for run in failed
+            for run in results.runs
+            if run.error is not None
         ),
         *(
             f"{name} gives {count:,} test rows no density at all (−∞)."
@@ -197,9 +190,9 @@ def notes(findings: Findings) -> list[str]:
         results.settings["jobs"] != 1
         and "Fits ran side by side and slowed each other down: no speeds are given.",
         *(
-            f"{part:.2%} of the draws of {name} lie outside the domain."
-            for name, part in invalid.items()
-            if part
+            f"{part:.2%} of the draws of {row.model} lie outside the domain."
+            for row in findings.rows
+            if (part := row.largest.get("invalid"))
         ),
         floors
         and f"Real training rows in place of samples have {floors}: at that level a model's samples "
