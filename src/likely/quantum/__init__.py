@@ -9,23 +9,7 @@ from likely.quantum.reconstruction import Reconstruction, reconstruct
 from likely.quantum.shots import Shots, load
 
 __all__ = [
-    "CHAINS",
-    "MPS",
-    "PAULI",
-    "POVM",
-    "POVMS",
-    "Chain",
-    "FreeFermions",
-    "Measurement",
-    "Reconstruction",
-    "Shots",
-    "depolarised",
-    "from_dense",
-    "ghz",
-    "load",
-    "povm",
-    "random_mps",
-    "reconstruct",
-    "tfim",
-    "xxz",
-]
+    "CHAINS", "MPS", "PAULI", "POVM", "POVMS", "Chain", "FreeFermions", "Measurement",
+    "Reconstruction", "Shots", "depolarised", "from_dense", "ghz", "load", "povm", "random_mps",
+    "reconstruct", "tfim", "xxz",
+]  # fmt: skip

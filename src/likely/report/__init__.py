@@ -11,18 +11,6 @@ from likely.report.style import INK, PALETTE, REAL, STYLE, to_png, to_uri
 from likely.report.training import draw_training
 
 __all__ = [
-    "INK",
-    "PALETTE",
-    "REAL",
-    "STYLE",
-    "draw_codes",
-    "draw_likelihoods",
-    "draw_marginals",
-    "draw_samples",
-    "draw_scores",
-    "draw_training",
-    "draw_traversal",
-    "form",
-    "to_png",
-    "to_uri",
-]
+    "INK", "PALETTE", "REAL", "STYLE", "draw_codes", "draw_likelihoods", "draw_marginals",
+    "draw_samples", "draw_scores", "draw_training", "draw_traversal", "form", "to_png", "to_uri",
+]  # fmt: skip
