@@ -57,8 +57,7 @@ def draw_samples(
     """
     draw = {"images": image_grid, "sequences": _sequences, "density": _density_map}
     real = None if reference is None else as_array(reference)
-    other = partial(_corner, color=color)
-    return draw.get(form(domain), other)(as_array(x), domain, real)
+    return draw.get(form(domain), partial(_corner, color=color))(as_array(x), domain, real)
 
 
 def as_array(x: Tensor) -> np.ndarray:
@@ -109,8 +108,7 @@ def _value_range(domain: Domain, values: np.ndarray) -> tuple[float, float]:
 def _color_map(domain: Domain) -> Colormap:
     column = domain.column(0)
     if isinstance(column, Categorical):
-        levels = column.levels or 1
-        return ListedColormap([PALETTE[i % len(PALETTE)] for i in range(levels)])
+        return ListedColormap([PALETTE[i % len(PALETTE)] for i in range(column.levels or 1)])
     return mpl.colormaps["gray" if isinstance(column, Integer | Binary) else "viridis"]
 
 
@@ -121,12 +119,8 @@ def image_grid(
     low, high = _value_range(domain, x if real is None else real)
     side = max(1, min(6, math.isqrt(len(x)))) if columns is None else columns
     rows = max(1, len(x) // side if columns else min(6, len(x) // side))
-    images = x[: side * rows]
-    if len(domain.shape) > 2:
-        images = images.reshape(len(images), -1, *domain.shape[-2:])
-        images = np.moveaxis(images[:, : 3 if images.shape[1] == 3 else 1], 1, -1)
-    else:
-        images = images[..., None]
+    images = x[: side * rows].reshape(-1, math.prod(domain.shape[:-2]), *domain.shape[-2:])
+    images = np.moveaxis(images[:, : 3 if images.shape[1] == 3 else 1], 1, -1)
     n, height, width, channels = images.shape
     gap = max(1, width // 12)
     canvas = np.full((rows * (height + gap) - gap, side * (width + gap) - gap, channels), math.nan)

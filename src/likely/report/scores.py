@@ -97,9 +97,8 @@ def draw_scores(
             text, (at, 1), (2, 2), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=8,
         )  # fmt: skip
-    for at, (value, error, mark, color) in enumerate(
-        zip(values, errors, marks, colors, strict=True)
-    ):
+    rows = zip(values, errors, marks, colors, strict=True)
+    for at, (value, error, mark, color) in enumerate(rows):
         axes.errorbar(
             value, at, xerr=error if math.isfinite(error) else None, fmt=mark, color=color,
             markersize=5, capsize=2,

@@ -49,11 +49,7 @@ def draw_training(histories: Sequence[pd.DataFrame]) -> Figure:
 
 
 def _curves(
-    axes: Axes,
-    curves: Sequence[tuple[pd.Series, pd.Series]],
-    label: str,
-    color: str,
-    style: Any,
+    axes: Axes, curves: Sequence[tuple[pd.Series, pd.Series]], label: str, color: str, style: Any
 ) -> None:
     """The same quantity of several runs; what is not finite is left out."""
     for step, values in curves:
