@@ -1,13 +1,12 @@
 """The report of a comparison: its table, its pictures and its settings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from likely import report as pictures
 from likely._version import provenance
@@ -18,15 +17,11 @@ from likely.comparison.results import Results, Row, Run
 from likely.contract.abilities import Encodes
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
+from likely.core.domain import Domain
 from likely.core.likelihood import Kind
+from likely.data import Split
 from likely.evaluation.measures import BY_NAME
 from likely.report import page as html
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from likely.core.domain import Domain
-    from likely.data import Split
 
 PICTURE_ENTRIES = 200_000  # numbers drawn from each model for its picture …
 PICTURE_ROWS = 10_000  # … in at most this many rows
@@ -39,13 +34,12 @@ def page(findings: Findings) -> str:
     """The report as the text of one HTML page."""
     results = findings.results
     parts = (_samples, _scores, _columns, _training, _overfitting, _latent)
-    sections = [part(results) for part in parts]
     return html.Page(
         title=f"likely compare: {results.data.name}",
         advice=words.advice(findings),
         about_advice=words.CLEAR,
         notes=words.notes(findings),
-        sections=[section for section in sections if section.cards],
+        sections=[section for part in parts if (section := part(results)).cards],
         settings=_settings(results),
         **_table(findings),
     ).render()
@@ -75,8 +69,7 @@ def _cards(
     """Pictures, with their captions, of the best run of each model, in the model's colour."""
     cards = []
     for at, row in enumerate(results.rows):
-        run = results.best_run(row.model)
-        if run is not None:
+        if run := results.best_run(row.model):
             for picture, caption in draw(row, run, _color(at)):
                 cards.append(html.Card(row.model, pictures.to_uri(picture), caption))
     return cards
@@ -177,8 +170,7 @@ def _columns(results: Results) -> html.Section:
     def draw(row: Row, run: Run, color: str) -> Iterable[tuple[Figure, str]]:
         frame = run.evaluation.marginals if run.evaluation else None
         if frame is not None and not frame.empty:
-            picture = pictures.draw_marginals(frame, color=color, floor=floor)
-            yield picture, f"seed {run.seed}"
+            yield pictures.draw_marginals(frame, color=color, floor=floor), f"seed {run.seed}"
 
     bars = "; grey bars are those of training rows in their place" if floor else ""
     return html.Section(
@@ -264,10 +256,7 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, settings["seeds"]))),
         ("fits", fits),
         ("budget of a fit", budget or "until validation stops improving"),
-        *(
-            (name, ", ".join(f"{k}={v}" for k, v in model.hyperparameters.items()) or "–")
-            for name, model in first.items()
-        ),
+        *((name, html.listed(model.hyperparameters)) for name, model in first.items()),
         ("time", f"{settings['seconds']:,.0f} s for all fits and measurements"),
         *provenance(device).items(),
     ]

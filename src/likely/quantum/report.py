@@ -1,17 +1,12 @@
 """The report of a reconstruction: its sentences, its table and its page."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from rich.table import Table
 
 from likely._version import provenance
 from likely.core.likelihood import Figure, Kind, shown
 from likely.quantum.pictures import sections
 from likely.quantum.result import Result, Score
-from likely.report.page import Cell, Column, Page
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from likely.report.page import Cell, Column, Page, listed
 
 DOUBT = 0.01  # p-value below which outcomes are said to belong to no state
 COLUMNS = {
@@ -45,22 +40,22 @@ def page(result: Result) -> str:
 def summary(result: Result) -> list[str]:
     """What came out, in a few sentences."""
     score, matrix = result.score, result.density_matrix
-    kinds = _kinds(score, result)
+    cells = _cells(score, result)
     first = (
         f"{score.model}, fitted to {score.shots:,} {result.shots.povm.name} shots of {_state(result)} "
         f"in {result.history.seconds:,.0f} s"
     )
-    if score.kl is not None and score.classical_fidelity is not None:
+    if score.kl is not None:
         first += (
-            f": KL(exact‖model) {_shown(score.kl, kinds['kl'])} nats, classical fidelity Σ √(P P_model) "
-            f"{_shown(score.classical_fidelity, kinds['classical_fidelity'])}"
+            f": KL(exact‖model) {cells['kl'].text} nats, classical fidelity Σ √(P P_model) "
+            f"{cells['classical_fidelity'].text}"
         )
     elif score.held_out is not None:
-        gains = [(b.behind, b) for b in result.baselines if b.behind is not None]
-        gain, best = min(gains, key=lambda entry: entry[0].value)
+        gains = [(b.behind.value, b) for b in result.baselines if b.behind is not None]
+        _, best = min(gains, key=lambda entry: entry[0])
         first += (
-            f": held-out log-likelihood {_shown(score.held_out, kinds['held_out'])} nats, "
-            f"{_shown(gain, _kinds(best, result)['behind'])} above that of the best baseline ({best.model})"
+            f": held-out log-likelihood {cells['held_out'].text} nats, "
+            f"{_cells(best, result)['behind'].text} above that of the best baseline ({best.model})"
         )
     if matrix is not None and matrix.fidelity is not None:
         first += f", quantum fidelity (squared) {matrix.fidelity:.5f}"
@@ -77,10 +72,8 @@ def summary(result: Result) -> list[str]:
                 "with a mixed one is that of the nearest density matrix"
             )
         lines.append(line)
-    for of, test in (
-        ("generated outcomes", result.positivity),
-        ("the shots themselves", result.measured_positivity),
-    ):
+    tests = result.positivity, result.measured_positivity
+    for of, test in zip(("generated outcomes", "the shots themselves"), tests, strict=True):
         if test is not None:
             verdict = "may all be positive" if test.p_value > DOUBT else "cannot all be positive"
             lines.append(
@@ -93,8 +86,7 @@ def summary(result: Result) -> list[str]:
 
 def _state(result: Result) -> str:
     unnamed = "unknown state" if result.shots.state is None else "given state"
-    chain = result.shots.header.get("chain", unnamed)
-    return f"{chain}, {result.shots.sites} sites"
+    return f"{result.shots.header.get('chain', unnamed)}, {result.shots.sites} sites"
 
 
 def notes(result: Result) -> list[str]:
@@ -102,9 +94,8 @@ def notes(result: Result) -> list[str]:
     score, kinds = result.score, result.score.kinds
     lines = [f"{name}: {reason}." for name, reason in result.reasons.items()]
     if result.scored is not None:
-        lines.append(
-            f"KL and classical fidelity: on {result.scored:,} fresh shots, and as many outcomes of a model."
-        )
+        drawn = f"{result.scored:,} fresh shots, and as many outcomes of a model"
+        lines.append(f"KL and classical fidelity: on {drawn}.")
     if score.kl is not None and score.density != Kind.EXACT:
         lines.append(
             f"{score.model}: its likelihood is {_a(score.density)}, so that KL(exact‖model) and the "
@@ -120,8 +111,6 @@ def _a(kind: Kind) -> str:
 
 def rich_table(result: Result) -> Table:
     """The table for a terminal."""
-    from rich.table import Table
-
     columns, rows = _table(result)
     table = Table()
     for column in columns:
@@ -136,10 +125,9 @@ def _table(result: Result) -> tuple[list[Column], list[list[Cell]]]:
     """Columns in which any row has an entry, and the rows."""
     rows = []
     for score in [result.score, *result.curve, *result.baselines]:
-        kinds = _kinds(score, result)
-        cells = {name: _cell(getattr(score, name), kinds.get(name)) for name in [*COLUMNS][2:]}
         shots = Cell(f"{score.shots:,}", score.shots)
-        rows.append({"model": Cell(score.model, score.model), "shots": shots} | cells)
+        head = {"model": Cell(score.model, score.model), "shots": shots}
+        rows.append(head | _cells(score, result))
     energy = result.exact_energy
     for name, figure in (
         ("shots themselves", result.measured_energy),
@@ -152,20 +140,19 @@ def _table(result: Result) -> tuple[list[Column], list[list[Cell]]]:
     return [COLUMNS[n] for n in filled], [[row.get(n, empty) for n in filled] for row in rows]
 
 
-def _cell(figure: Figure | None, kind: Kind | None = None) -> Cell:
-    return Cell("") if figure is None else Cell(_shown(figure, kind), figure.value)
-
-
-def _kinds(score: Score, result: Result) -> dict[str, Kind]:
-    """What the figures that need probabilities are."""
+def _cells(score: Score, result: Result) -> dict[str, Cell]:
+    """The figures of a score, by the names of their columns."""
     behind = result.score.density + score.density.opposite
-    return {"held_out": score.density, "behind": behind, **score.kinds}
+    kinds = {"held_out": score.density, "behind": behind, **score.kinds}
+    return {name: _cell(getattr(score, name), kinds.get(name)) for name in [*COLUMNS][2:]}
 
 
-def _shown(figure: Figure, kind: Kind | None = None) -> str:
+def _cell(figure: Figure | None, kind: Kind | None = None) -> Cell:
     """A figure, marked where it is a bound or an estimate."""
+    if figure is None:
+        return Cell("")
     text = _exact(figure.value) if figure.stderr is None else shown(figure)
-    return text if kind is None else f"{kind.sign}{text}"
+    return Cell(f"{'' if kind is None else kind.sign}{text}", figure.value)
 
 
 def _exact(value: float) -> str:
@@ -175,16 +162,12 @@ def _exact(value: float) -> str:
 def _settings(result: Result) -> list[tuple[str, str]]:
     shots, history = result.shots, result.history
     header = {k: v for k, v in shots.header.items() if isinstance(v, str | int | float)}
-    known, options = (
-        ", ".join(f"{k}={v}" for k, v in entries.items())
-        for entries in (header, result.model.hyperparameters)
-    )
     seconds = f"{result.seconds:,.0f} s for the fit and all measurements but the learning curve"
     return [
-        ("shots", f"{len(shots.outcomes):,}, of {shots.sites} sites; {known}".rstrip("; ")),
+        ("shots", f"{len(shots.outcomes):,}, of {shots.sites} sites; {listed(header)}"),
         ("POVM", f"{shots.povm.name}: {shots.povm.outcomes} outcomes, rank {shots.povm.rank} of 4"),
         ("noise", f"{shots.noise:g}, the probability that a site is depolarised"),
-        ("model", f"{result.score.model}: {options or '–'}"),
+        ("model", f"{result.score.model}: {listed(result.model.hyperparameters)}"),
         ("fit", f"{history.steps:,} steps in {history.seconds:,.0f} s"),
         ("time", seconds),
         *provenance(result.model.device).items(),

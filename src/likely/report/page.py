@@ -52,6 +52,11 @@ class Section:
     size: str = "medium"
 
 
+def listed(options: Mapping[str, object]) -> str:
+    """Names and values in one line of the settings."""
+    return ", ".join(f"{name}={value}" for name, value in options.items()) or "–"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """The table as a piece of HTML for a notebook, in its colours, with paragraphs below it.
