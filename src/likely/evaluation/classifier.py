@@ -37,12 +37,7 @@ class ClassifierTest(NamedTuple):
 
 
 def classifier_test(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    classifier: Any = None,
-    paired: bool = False,
-    seed: int = 0,
+    x: ArrayLike, y: ArrayLike, *, classifier: Any = None, paired: bool = False, seed: int = 0
 ) -> ClassifierTest:
     """Train a classifier to tell x from y, and measure it on rows that it has not seen.
 
@@ -79,7 +74,7 @@ def classifier_test(
     from sklearn.base import clone
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    x, y, _, _ = (part.numpy() for part in two_samples(x, y, paired))
+    x, y, _, _ = (part.numpy() for part in two_samples(x, y, paired, None, None))
     n, m = len(x), len(y)
     if min(n, m) < 2 * FOLDS:
         raise DataError(f"two samples of {n} and {m} rows: a classifier needs {2 * FOLDS} of each")

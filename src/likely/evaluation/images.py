@@ -84,8 +84,7 @@ class FeatureExtractor(nn.Module):
             head: nn.Module = ImageDecoder(features, shape, WIDTHS)
             if codes is not None:
                 head = nn.Sequential(nn.ReLU(), nn.Linear(features, int(codes.max()) + 1))
-            parameters = [*self.encoder.parameters(), *head.parameters()]
-            optimizer = torch.optim.Adam(parameters, lr=2e-3)
+            optimizer = torch.optim.Adam([*self.encoder.parameters(), *head.parameters()], lr=2e-3)
             for _ in range(steps):
                 rows = torch.randint(len(train), (BATCH,))
                 pixels = self._pixels(train.x[rows])

@@ -78,7 +78,7 @@ def neighbours(
     Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, arXiv:1904.06991, eqs. 1 and 2;
     Naeem, Oh, Uh, Choi & Yoo 2020, arXiv:2002.09797, eqs. 4 and 5.
     """
-    x, y, _, _ = two_samples(x, y, paired)
+    x, y, _, _ = two_samples(x, y, paired, None, None)
     n, m, fewest = len(x), len(y), 2 * k + 2
     if k < 1 or min(n, m) < fewest:
         raise DataError(

@@ -33,13 +33,9 @@ def bootstrap(
 
 
 def jackknife(
-    statistic: Statistic,
-    w: Float[Tensor, " n"],
-    v: Float[Tensor, " m"],
-    paired: bool,
-    seed: int,
+    statistic: Statistic, w: Tensor, v: Tensor, paired: bool, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Statistics of the weights, and their standard errors by the grouped jackknife.
+    """Statistics of the weights, of shapes (n,) and (m,), and their standard errors by the grouped jackknife.
 
     The rows of either sample are divided at random into G groups; with θ_g the statistic without the
     g-th group of both, the variance is (G − 1)/G Σ_g (θ_g − θ̄)²
@@ -81,11 +77,7 @@ def thinned(weight: ArrayLike, seed: int = 0) -> Int64[Tensor, " kept"]:
 
 
 def two_samples(
-    x: ArrayLike,
-    y: ArrayLike,
-    paired: bool,
-    weight_x: ArrayLike | None = None,
-    weight_y: ArrayLike | None = None,
+    x: ArrayLike, y: ArrayLike, paired: bool, weight_x: ArrayLike | None, weight_y: ArrayLike | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Two samples of vectors and the weights of their rows, in float64 on the CPU.
 

@@ -113,7 +113,7 @@ def mmd(
     ----------
     Gretton, Borgwardt, Rasch, Schölkopf & Smola 2012, J. Machine Learning Research 13, 723, eq. 3.
     """
-    x, y, w, v = two_samples(x, y, paired)
+    x, y, w, v = two_samples(x, y, paired, None, None)
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise DataError(f"mmd: samples of {n} and {m} rows: give at least two of each")
