@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import Features
 from likely.core.likelihood import Figure, Likelihood
-from likely.data import Data
+from likely.data import Data, Split
 from likely.evaluation.classifier import ClassifierTest, classifier_test
 from likely.evaluation.images import FeatureExtractor
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl, subset
@@ -28,9 +29,6 @@ from likely.evaluation.text import bits_per_character, each_character_once, leng
 from likely.evaluation.two_sample import mmd
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from likely.data import Split
     from likely.fitting import History
 
 KL_DRAWS = 20_000  # and for the modes
@@ -72,8 +70,7 @@ class Case:
 
     def stream(self, purpose: str) -> int:
         """A seed of our own: draws must not repeat the random numbers that made the data."""
-        sequence = np.random.SeedSequence([self.seed, *purpose.encode()])
-        return int(sequence.generate_state(1)[0])
+        return int(np.random.SeedSequence([self.seed, *purpose.encode()]).generate_state(1)[0])
 
     @cached_property
     def sample_seed(self) -> int:

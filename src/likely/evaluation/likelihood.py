@@ -1,10 +1,7 @@
 """Likelihood of held-out rows, and Kullback–Leibler divergences from a known truth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +14,7 @@ from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Likelihood
 from likely.core.random import seeded
 from likely.core.target import Target
-
-if TYPE_CHECKING:
-    from likely.data import Split
+from likely.data import Split
 
 
 def held_out(
@@ -49,12 +44,8 @@ def held_out(
         If the model has no likelihood of any kind.
     """
     index = subset(len(split), rows, seed)
-    parts, weights = [], []
     with seeded(seed, model.device):
-        for batch in batches(model, split, index):
-            parts.append(model.log_likelihood(batch.x, batch.context))
-            if batch.weight is not None:
-                weights.append(batch.weight)
+        parts = [model.log_likelihood(b.x, b.context) for b in batches(model, split, index)]
     errors = [part.stderr for part in parts if part.stderr is not None]
     likelihood = replace(
         parts[0],
@@ -62,7 +53,7 @@ def held_out(
         stderr=torch.cat(errors).cpu() if errors else None,
         common_stderr=max(part.common_stderr for part in parts),  # one log Z serves all chunks
     )
-    return likelihood, torch.cat(weights).cpu() if weights else None
+    return likelihood, None if split.weight is None else split.weight[index].cpu()
 
 
 def batches(model: GenerativeModel, split: Split, index: Tensor) -> Iterator[Batch]:

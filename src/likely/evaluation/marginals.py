@@ -4,11 +4,9 @@ Columns are ordered (real, positive, interval, integer, count), on a circle (per
 an order (categorical, binary, spin).
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
@@ -19,9 +17,6 @@ from likely.core.columns import Binary, Categorical, Column, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.evaluation.resampling import Statistic, each, jackknife, two_samples
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CELLS = 5  # of an ordered column or a circle, equally full, in the tables of pairs
 CATEGORIES = 32  # in the tables of pairs; rarer ones share the last
@@ -71,8 +66,6 @@ def marginal_distances(
     DataError
         If the arrays do not fit together or to the domain, or a sample is empty or without weight.
     """
-    import pandas as pd
-
     x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
     records = []
     for i in domain.moving:
@@ -161,8 +154,6 @@ def pair_distances(
     DataError
         As in `marginal_distances`.
     """
-    import pandas as pd
-
     x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
     columns = [(i, domain.column(i)) for i in domain.moving]
     if len(columns) < 2:

@@ -1,21 +1,18 @@
 """What an evaluation found."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.evaluation.measures import MEASURES
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
 
 FLOORS = [f"{measure.name}_floor" for measure in MEASURES if measure.floor]
 NAMES = [*(measure.name for measure in MEASURES), *FLOORS]
@@ -79,8 +76,6 @@ class Evaluation:
 
     def summary(self) -> Table:
         """A table for `rich` to print; `str()` gives it as text."""
-        from rich.table import Table
-
         title = f"{self.model} on {self.data or 'data'}: {self.split}, {self.rows:,} rows"
         table = Table(title=title, show_header=False)
         if self.density == Kind.NONE:
@@ -100,8 +95,6 @@ class Evaluation:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         text = io.StringIO()
         Console(file=text, width=100, color_system=None).print(self.summary())
         return text.getvalue().rstrip("\n")

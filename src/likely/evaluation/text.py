@@ -1,9 +1,6 @@
 """Bits per character of texts."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -13,10 +10,8 @@ from likely.contract.abilities import HasConditionals
 from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
 from likely.core.likelihood import Figure
+from likely.data import Split
 from likely.evaluation.likelihood import batches
-
-if TYPE_CHECKING:
-    from likely.data import Split
 
 
 def bits_per_character(
