@@ -152,9 +152,8 @@ COLUMNS = (
 
 def filled(results: Results) -> list[Column]:
     """The columns that say something about at least one model."""
-    cells = {column: [column.cell(row) for row in results.rows] for column in COLUMNS}
-    return [
-        column
-        for column, of_rows in cells.items()
-        if any(cell.text != MISSING or cell.detail for cell in of_rows)
-    ]
+
+    def says(column: Column) -> bool:
+        return any(cell.text != MISSING or cell.detail for cell in map(column.cell, results.rows))
+
+    return list(filter(says, COLUMNS))

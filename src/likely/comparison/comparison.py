@@ -1,14 +1,15 @@
 """A comparison: its results with the sentences, the table and the files that show them."""
 
-from __future__ import annotations
-
 import io
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from likely._version import __version__
 from likely.comparison import page, words
@@ -16,9 +17,6 @@ from likely.comparison.columns import filled
 from likely.comparison.findings import Findings
 from likely.comparison.results import Results
 from likely.core.files import write_json, write_text
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 class Comparison(Results):
@@ -115,9 +113,6 @@ class Comparison(Results):
 
     def rich_table(self, width: int) -> Table:
         """The most important columns, for `rich` to print, as many as there is room for."""
-        from rich import box
-        from rich.table import Table
-
         title = f"{self.data.name}, held-out rows"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         cells = []
@@ -136,8 +131,6 @@ class Comparison(Results):
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         text = io.StringIO()
         console = Console(file=text, width=120, color_system=None)
         console.print(self.rich_table(console.width))

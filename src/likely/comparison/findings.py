@@ -53,8 +53,7 @@ class Findings:
         scored = [row for row in self.by_likelihood if row.log_likelihood is not None]
         if all(row.log_likelihood.value == -math.inf for row in scored):  # type: ignore[union-attr]
             scored = []
-        difference = self.results.difference
-        return Ranking.of(scored, lambda best, row: difference(best.model, row.model))
+        return Ranking.of(scored, lambda a, b: self.results.difference(a.model, b.model))
 
     @cached_property
     def distances(self) -> Ranking:

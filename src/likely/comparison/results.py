@@ -1,13 +1,12 @@
 """The results of a comparison: every fit, what each model is worth over its seeds, and the ranking."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,9 +19,6 @@ from likely.data import Data
 from likely.data.check import SAMPLE_ENTRIES, has_atom
 from likely.evaluation import Evaluation
 from likely.fitting import History
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BASELINE = "independent"  # what it knows of a row, it knows from each entry alone
 RANKING = ("log_likelihood", "energy_distance", "")  # measures that rank rows; without any, last
@@ -356,8 +352,6 @@ class Results:
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame, by model; figures with their errors in columns `…_stderr`."""
-        import pandas as pd
-
         return pd.DataFrame([row.flat() for row in self.rows]).set_index("model")
 
 

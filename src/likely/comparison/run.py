@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
+from rich.console import Console
 
 from likely.comparison.comparison import Comparison
 from likely.comparison.results import BASELINE, Run
@@ -116,7 +117,8 @@ def compare(
         runs: list[Run] = []
         for name, model, at in untrained():
             if progress:
-                _announce(f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}")
+                line = f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}"
+                Console(stderr=True).print(line, style="bold", highlight=False)
             runs.append(_run(name, model, data, at, budget, extractor, rows, progress))
     else:
         parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
@@ -127,12 +129,6 @@ def compare(
     seconds = round(time.time() - started, 1)
     settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
     return Comparison(data=data, runs=runs, refused=refused, settings=settings)
-
-
-def _announce(line: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True).print(line, style="bold", highlight=False)
 
 
 def _run(

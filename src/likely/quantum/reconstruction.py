@@ -8,18 +8,17 @@ Carrasquilla, Torlai, Melko & Aolita 2019, "Reconstructing quantum states with g
 Nature Machine Intelligence 1, 155 (arXiv:1810.10584).
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
@@ -38,9 +37,6 @@ from likely.quantum.povm import Terms
 from likely.quantum.result import Compared, DensityMatrix, Result
 from likely.quantum.scoring import Scorer
 from likely.quantum.shots import Shots
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MIN_SHOTS = 40
 HELD_OUT = 5_000  # shots at most to validate, and as many to test; a twentieth of few
