@@ -84,8 +84,7 @@ class MarkovChain(GenerativeModel):
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         x = torch.zeros(n, self.domain.size, dtype=torch.int64)
         for site, table in enumerate(self.table.exp()):
-            seen = x[:, max(0, site - self.order) : site + 1]
-            code = self._contexts(seen, self.order)[:, -1]
+            code = self._contexts(x[:, max(0, site - self.order) : site + 1], self.order)[:, -1]
             x[:, site] = torch.multinomial(table[code], 1).squeeze(1)
         return x
 

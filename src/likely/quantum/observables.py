@@ -220,8 +220,7 @@ def _nearest_density_matrix(sigma: Tensor) -> Complex128[Tensor, "d d"]:
     values, vectors = torch.linalg.eigh(sigma)
     falling = values.flip(0)
     shift = (falling.cumsum(0) - 1) / torch.arange(1, len(values) + 1)
-    kept = values - shift[falling > shift][-1]
-    return (vectors * kept.clamp_min(0)) @ vectors.mH
+    return (vectors * (values - shift[falling > shift][-1]).clamp_min(0)) @ vectors.mH
 
 
 def _products(frame: Tensor) -> Complex128[Tensor, "k² 4 4"]:

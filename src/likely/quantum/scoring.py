@@ -38,8 +38,8 @@ class Scorer:
 
     def watch(self, model: GenerativeModel) -> dict[str, float]:
         """KL and classical fidelity of a model in training, always on the same fresh shots."""
-        log_q = model.log_likelihood(self.fresh[:WATCHED]).value.double().cpu()
-        gap = self.log_p[:WATCHED] - log_q
+        of_fresh = model.log_likelihood(self.fresh[:WATCHED])
+        gap = self.log_p[:WATCHED] - of_fresh.value.double().cpu()
         columns: dict[str, float] = {}
         for name, values in (("kl", gap), ("fidelity", (-gap / 2).exp())):
             figure = Likelihood(values, Kind.EXACT).mean()
@@ -58,8 +58,7 @@ class Scorer:
         log_q, _ = held_out(model, self.test, seed=self.seed)
         score = replace(score, held_out=log_q.mean())
         if reference is not None:
-            behind = reference + replace(log_q, value=-log_q.value)
-            score = replace(score, behind=behind.mean())
+            score = replace(score, behind=(reference + replace(log_q, value=-log_q.value)).mean())
         if self.truth is not None:
             of_fresh = model.log_likelihood(self.fresh, seed=self.seed)
             gap = self.log_p - of_fresh.value.double().cpu()
