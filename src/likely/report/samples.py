@@ -181,14 +181,13 @@ def _heat_map(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
     rows = x[:40].reshape(min(len(x), 40), -1)
     low, high = _value_range(domain, x if real is None else real)
     figure = empty_figure(3.2, 3.0)
-    axes = figure.add_subplot(xlabel="position", ylabel="sample")
+    axes = figure.add_subplot(xlabel="position", ylabel="sample", yticks=[])
     column = domain.column(0)
     half = 0.5 if isinstance(column, Categorical) else 0.0
     picture = axes.imshow(
         rows, cmap=_color_map(domain), vmin=low - half, vmax=high + half, aspect="auto",
         interpolation="none",
     )  # fmt: skip
-    axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not isinstance(column, Categorical):
         figure.colorbar(picture, ax=axes, label="value")

@@ -17,7 +17,7 @@ from likely.report.style import PALETTE, REAL, STYLE, empty_figure
 def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
     """Log-likelihoods of training and test rows, in nats; they differ where a model overfits."""
     figure = empty_figure(3.2, 2.2)
-    axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)")
+    axes = figure.add_subplot(xlabel="log-likelihood of a row (nats)", yticks=[])
     low, high = quantile_range(np.concatenate([train, test]), 0.005)
     margin = 0.02 * (high - low) or 0.5
     edges = np.linspace(low - margin, high + margin, bin_count(min(len(train), len(test))) + 1)
@@ -25,7 +25,6 @@ def draw_likelihoods(train: np.ndarray, test: np.ndarray) -> Figure:
     axes.stairs(shares(test, edges), edges, color=PALETTE[0], linewidth=1.4, label="test")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.legend(loc="upper left")
-    axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     return figure
 
@@ -56,8 +55,7 @@ def draw_marginals(frame: pd.DataFrame, *, color: str = PALETTE[0], floor: bool 
         axes.errorbar(
             part["value"], at, xerr=part["stderr"], fmt="o", color=color, markersize=4, capsize=2
         )
-        axes.set_xlabel(unit)
-        axes.set_xlim(left=0)
+        axes.set(xlabel=unit, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(axis="y", length=0)
     grid[0].set_yticks(range(len(names)), labels=map(shortened, names), parse_math=False)
