@@ -229,7 +229,7 @@ class Case:
     def kept(self) -> Sequence[Tensor]:
         """Numbers of the rows of each batch that stand for its weighted ones."""
         weights = [torch.ones(len(b)) if b.weight is None else b.weight for b in self.batches]
-        if self.paired:
+        if self.paired:  # both rows of a pair, or neither
             weights[0] = weights[DRAWN]
         return [thinned(weight, self.sample_seed) for weight in weights]
 

@@ -65,7 +65,7 @@ def evaluate(
     if not isinstance(data, Data):
         data = load_data(data, domain=model.domain)
     if model.context is not None and data.context is None:
-        raise DataError("the model is conditional, but the data have no context: load it, too")
+        raise DataError("the model is conditional, but the data have no context: load one, too")
     with _evaluation_mode(model):
         case = Case(model, data, split, seed, rows, history, extractor)
         values = {}

@@ -35,7 +35,7 @@ def bootstrap(
 def jackknife(
     statistic: Statistic, w: Tensor, v: Tensor, paired: bool, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Statistics of the weights, of shapes (n,) and (m,), and their standard errors by the grouped jackknife.
+    """Statistics of weights (n,) and (m,), and their standard errors by the grouped jackknife.
 
     The rows of either sample are divided at random into G groups; with θ_g the statistic without the
     g-th group of both, the variance is (G − 1)/G Σ_g (θ_g − θ̄)²
