@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from likely.contract.views import Rows
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.core.random import seeded
@@ -79,7 +80,7 @@ def accept_context(model: GenerativeModel, context: Any, n: int) -> Tensor | Non
 
 def accept(
     model: GenerativeModel, x: Any, context: Any = None
-) -> tuple[Bool[Tensor, " n"], Shaped[Tensor, "n *shape"], Tensor | None]:
+) -> tuple[Bool[Tensor, " n"], Rows, Tensor | None]:
     """Which rows lie in the domain, the rows with the others moved into it, and context features.
 
     Raises
@@ -101,9 +102,7 @@ def accept(
     return inside, x, accept_context(model, context, len(x))
 
 
-def accept_inside(
-    model: GenerativeModel, x: Any, what: str = "the data"
-) -> Shaped[Tensor, "n *shape"]:
+def accept_inside(model: GenerativeModel, x: Any, what: str = "the data") -> Rows:
     """Rows on the model's device; a `DataError` unless all lie in its domain."""
     x = as_rows(x, model.domain, "x").to(model.device)
     model.domain.check(x, what)
@@ -111,18 +110,18 @@ def accept_inside(
 
 
 def accept_partly_known(
-    model: GenerativeModel, x: Any, known: Any, dtype: torch.dtype
-) -> tuple[Shaped[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]:
-    """Rows with the domain's anchor in their open entries, and the mask in the shape of the rows.
+    model: GenerativeModel, x: Any, known: Any, context: Any, dtype: torch.dtype | None = None
+) -> tuple[Rows, Bool[Tensor, "n *shape"], Tensor | None]:
+    """Rows with the domain's anchor in their open entries, the mask in their shape, context features.
 
-    Rows stay in their floating type; others get that of draws, as all do on a discrete domain.
+    Rows stay in their floating type; others get that of draws, `dtype`, as all do on a discrete domain.
 
     Raises
     ------
     DataError
-        If a shape is wrong, or a known entry lies outside the domain.
+        If a shape is wrong, or a known entry or the context lies outside its domain.
     """
-    domain = model.domain
+    domain, dtype = model.domain, dtype or model.dtype
     x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
     if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
         raise DataError(
@@ -134,7 +133,8 @@ def accept_partly_known(
     x = x if x.is_floating_point() else x.to(dtype)
     x = torch.where(known, x, domain.anchor.to(x))
     domain.check(x, "the known entries")
-    return x.to(dtype) if domain.discrete else x, known
+    x = x.to(dtype) if domain.discrete else x
+    return x, known, accept_context(model, context, len(x))
 
 
 def chunks(domain: Domain, n: int) -> list[tuple[int, int]]:
@@ -177,7 +177,7 @@ def draw_chunks(
     n: int,
     context: Any,
     seed: int | None,
-) -> Shaped[Tensor, "n *shape"]:
+) -> Rows:
     """n draws by `draw(rows, context features)`, by chunks and without gradients."""
     if n < 0:
         raise DataError(f"sample: n must not be negative, not {n}")

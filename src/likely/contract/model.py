@@ -6,14 +6,14 @@ import math
 from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.contract import options
 from likely.contract.abilities import VERBS
 from likely.contract.inputs import accept, context_features, draw_chunks, map_chunks
 from likely.contract.training import Batch, Objective, Recipe, Stage
-from likely.contract.views import Features
+from likely.contract.views import Features, Rows
 from likely.core.columns import COLUMNS, Column
 from likely.core.domain import Domain
 from likely.core.errors import AbilityError, DensityError, DomainError
@@ -176,13 +176,8 @@ class GenerativeModel(nn.Module):
     # Use.
 
     def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-        **sampling: Any,
-    ) -> Shaped[Tensor, "n *shape"]:
+        self, n: int, *, context: Tensor | None = None, seed: int | None = None, **sampling: Any
+    ) -> Rows:
         """Draw from the model.
 
         Parameters
@@ -211,9 +206,7 @@ class GenerativeModel(nn.Module):
         options.check(f"{type(self).__name__}.sample", self._sample, sampling)
         return draw_chunks(self, lambda n, c: self._sample(n, c, **sampling), n, context, seed)
 
-    def log_prob(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, " n"]:
+    def log_prob(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, " n"]:
         """Exact log-density, differentiable, −inf outside the support.
 
         Parameters
@@ -238,12 +231,7 @@ class GenerativeModel(nn.Module):
         return torch.where(inside, self._log_prob(x, features), -math.inf)
 
     def log_likelihood(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-        **estimator: Any,
+        self, x: Rows, context: Tensor | None = None, *, seed: int | None = None, **estimator: Any
     ) -> Likelihood:
         """Log-likelihood of each row, with its kind and errors.
 
@@ -272,11 +260,7 @@ class GenerativeModel(nn.Module):
         return Likelihood(value, found.kind, error, found.common_stderr, found.tolerance)
 
     def anomaly_score(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
+        self, x: Rows, context: Tensor | None = None, *, seed: int | None = None
     ) -> Float[Tensor, " n"]:
         """How unusual each row is: the higher, the more so. Here the negative log-likelihood.
 

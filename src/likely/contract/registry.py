@@ -68,7 +68,7 @@ _entries: dict[str, Entry] = {}
 
 
 def register(
-    name: str, *, title: str, density: str, constraint: str, paper: str, **presets: Any
+    name: str, *, title: str, density: str, constraint: str, paper: str = "", **presets: Any
 ) -> Callable[[M], M]:
     """Class decorator: give a model (with some hyperparameters preset) its name.
 

@@ -161,9 +161,7 @@ class Chain:
         return f"Chain: {chains} chains of {draws} draws of shape {shape}\n{self.diagnostics}"
 
 
-def _worst(
-    x: Float[np.ndarray, "quantities chains draws"],
-) -> tuple[float, float, float, float]:
+def _worst(x: Float[np.ndarray, "quantities chains draws"]) -> tuple[float, float, float, float]:
     """Largest R̂, smallest bulk and tail ESS, largest τ_int."""
     from arviz_stats.base import array_stats
 

@@ -169,12 +169,7 @@ def from_distribution(name: str, distribution: Distribution, domain: Domain) -> 
             f"{name}: the distribution has batch shape {tuple(distribution.batch_shape)} and event "
             f"shape {tuple(distribution.event_shape)}; it should have () and {domain.shape}"
         )
-    target = exact_target(
-        name,
-        domain,
-        lambda n: distribution.sample((n,)),
-        distribution.log_prob,
-    )
+    target = exact_target(name, domain, lambda n: distribution.sample((n,)), distribution.log_prob)
     try:
         return replace(target, entropy=distribution.entropy().item())
     except NotImplementedError:

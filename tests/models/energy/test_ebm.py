@@ -324,7 +324,7 @@ def test_the_penalty_is_the_mean_square_of_f_over_data_and_draws():
             model = EBM(lk.reals(2), hidden=(16,), energy_l2=weight)
             model.prepare(Batch(x))
             losses.append(model.loss(Batch(x)))
-            f_data, f_draws = model._f(model._coordinates(x)[0]), model._f(model._chains[0])
+            f_data, f_draws = model._f(model._units(x)[0]), model._f(model._chains[0])
     expected = 0.3 * (f_data.square() + f_draws.square().mean())
     torch.testing.assert_close(losses[1] - losses[0], expected, rtol=1e-4, atol=1e-5)
 

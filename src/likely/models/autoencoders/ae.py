@@ -12,12 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
+from likely.contract import Batch, Recipe, Rows, register
 from likely.contract.inputs import chunks, context_features
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
 from likely.models.autoencoders.base import LatentModel
@@ -68,11 +67,7 @@ class Autoencoder(LatentModel):
         return -self._log_prob_given(batch.x, self._code(batch.x, context), context)
 
     def anomaly_score(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
+        self, x: Rows, context: Tensor | None = None, *, seed: int | None = None
     ) -> Float[Tensor, " n"]:
         """How badly each row is reconstructed: `reconstruction_error`."""
         return self.reconstruction_error(x, context)

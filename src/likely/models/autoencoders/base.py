@@ -6,20 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract.inputs import (
-    accept,
-    accept_context,
-    accept_inside,
-    as_rows,
-    map_chunks,
-)
-from likely.contract.model import GenerativeModel
-from likely.contract.options import Range
-from likely.contract.training import Batch
-from likely.contract.views import Features
+from likely.contract import Batch, Features, GenerativeModel, Range, Rows
+from likely.contract.inputs import accept, accept_context, accept_inside, as_rows, map_chunks
 from likely.core.columns import Column, Integer
 from likely.core.domain import Domain
 from likely.core.errors import DataError
@@ -123,9 +114,7 @@ class LatentModel(GenerativeModel):
 
     # What codes are for.
 
-    def encode(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, "n latent"]:
+    def encode(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n latent"]:
         """The code of each row (the mean of its distribution, where it has one).
 
         Raises
@@ -155,21 +144,14 @@ class LatentModel(GenerativeModel):
             raise DataError(f"codes of shape {tuple(z.shape)}: give (n, {self.latent})")
         return self.heads.mean(self.decoder(z, accept_context(self, context, len(z))))
 
-    def reconstruct(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, "n *shape"]:
+    def reconstruct(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """Each row after the bottleneck, without noise."""
         with torch.no_grad():
             return self.decode(self.encode(x, context), context)
 
     @torch.no_grad()
     def traverse(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        steps: Sequence[float],
-        context: Tensor | None = None,
-        *,
-        most: int = 8,
+        self, x: Rows, steps: Sequence[float], context: Tensor | None = None, *, most: int = 8
     ) -> tuple[list[int], Float[Tensor, "dimensions steps *shape"]]:
         """Walk through the latent space from the mean code, one variable at a time.
 
@@ -204,9 +186,7 @@ class LatentModel(GenerativeModel):
         decoded = self.decode(walk.flatten(0, 1), context)
         return dimensions.tolist(), decoded.unflatten(0, walk.shape[:2])
 
-    def reconstruction_error(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, " n"]:
+    def reconstruction_error(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, " n"]:
         """−log p(x|z) at each row's own code, in nats; infinite for rows outside the domain."""
 
         def error(x: Tensor, context: Tensor | None) -> Tensor:

@@ -18,10 +18,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from likely.contract import Batch, Range, register
 from likely.contract.inputs import context_features
-from likely.contract.options import Range
-from likely.contract.registry import register
-from likely.contract.training import Batch
 from likely.core.domain import Domain
 from likely.models.autoencoders.ae import Autoencoder
 

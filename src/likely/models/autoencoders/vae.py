@@ -18,14 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from likely.contract import Batch, NonNegative, NonNegativeInt, Recipe, Rows, register
 from likely.contract.inputs import CHUNK, context_features, map_chunks
-from likely.contract.options import NonNegative, NonNegativeInt
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, Likelihood, importance_bound, mean_and_error
 from likely.models.autoencoders.base import LatentModel
@@ -114,12 +112,7 @@ class VAE(LatentModel):
         return Estimator(self._reduced(importance_bound, draws), Kind.LOWER)
 
     def elbo(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
-        draws: int = 64,
+        self, x: Rows, context: Tensor | None = None, *, seed: int | None = None, draws: int = 64
     ) -> Likelihood:
         """The evidence lower bound of each row: the mean over `draws` draws, with its error."""
         value, *stderr = map_chunks(self, self._reduced(mean_and_error, draws), x, context, seed)

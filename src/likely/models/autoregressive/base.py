@@ -10,21 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from likely.contract import options
-from likely.contract.inputs import (
-    CHUNK,
-    accept_context,
-    accept_partly_known,
-    as_rows,
-    context_features,
-    map_chunks,
-)
-from likely.contract.model import GenerativeModel
-from likely.contract.options import Range
-from likely.contract.training import Batch
+from likely.contract import Batch, GenerativeModel, Range, Rows, options
+from likely.contract.inputs import CHUNK, accept_partly_known, as_rows, context_features, map_chunks
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.random import seeded
@@ -109,9 +99,7 @@ class Autoregressive(GenerativeModel):
         """Whether each entry is given those before it in row-major order."""
         return len(self.orderings) == 1 and bool(self.orderings.diff().eq(1).all())
 
-    def conditionals(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, "n *shape"]:
+    def conditionals(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """Log-probability of each entry given those before it in the ordering; their sum is log p.
 
         Parameters
@@ -164,14 +152,14 @@ class Autoregressive(GenerativeModel):
 
     def complete(
         self,
-        x: Shaped[Tensor, "n *shape"],
-        known: Bool[Tensor, "n *shape"],
+        x: Rows,
+        known: Tensor,
         *,
         context: Tensor | None = None,
         seed: int | None = None,
         particles: int = 64,
         **sampling: Any,
-    ) -> Shaped[Tensor, "n *shape"]:
+    ) -> Rows:
         """Fill what the mask `known` leaves open by draws from the conditional.
 
         Exact for the rows whose known entries come first in the ordering (in every ordering, where
@@ -207,8 +195,8 @@ class Autoregressive(GenerativeModel):
         options.check(owner, self._draw, sampling)
         options.check(owner, self.complete, {"particles": particles})
         draw = self._draw(**sampling)
-        x, known = accept_partly_known(self, x, known, self.heads.type_of_draws(self.dtype))
-        features = accept_context(self, context, len(x))
+        dtype = self.heads.type_of_draws(self.dtype)
+        x, known, features = accept_partly_known(self, x, known, context, dtype)
         result, flat = x.flatten(1).clone(), known.flatten(1)
         ordered = flat[:, self.orderings]
         scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
@@ -223,12 +211,7 @@ class Autoregressive(GenerativeModel):
         return result.reshape(x.shape)
 
     def _fill_in_each_order(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None,
-        particles: int,
-        draw: Draw,
+        self, x: Tensor, known: Tensor, context: Tensor | None, particles: int, draw: Draw
     ) -> Tensor:
         """Rows completed in every ordering; of these, one for each row by their posterior."""
         filled = x.expand(len(self.orderings), -1, -1).clone()

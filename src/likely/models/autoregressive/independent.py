@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from likely.contract import Batch, GenerativeModel, Rows, register
 from likely.contract.inputs import accept_partly_known
-from likely.contract.model import GenerativeModel
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.nets.heads import ColumnHeads
 from likely.nets.mlp import MLP
@@ -25,7 +22,6 @@ from likely.nets.mlp import MLP
     title="product of independent marginals",
     density="exact",
     constraint="entries are independent",
-    paper="",
 )
 class Independent(GenerativeModel):
     """Product of independent marginals.
@@ -53,8 +49,6 @@ class Independent(GenerativeModel):
     >>> model.sample(5, seed=1).shape
     torch.Size([5, 8, 8])
     """
-
-    recipe = Recipe()
 
     def __init__(
         self,
@@ -84,17 +78,13 @@ class Independent(GenerativeModel):
         return self.heads.sample(self._outputs(n, context))
 
     def complete(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        known: Bool[Tensor, "n *shape"],
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
+        self, x: Rows, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
+    ) -> Rows:
         """Fill what the mask `known` leaves open by draws; exact, as entries are independent.
 
         Parameters and errors are those of `Completes.complete`.
         """
-        x, known = accept_partly_known(self, x, known, self.heads.type_of_draws(self.dtype))
+        dtype = self.heads.type_of_draws(self.dtype)
+        x, known, _ = accept_partly_known(self, x, known, context, dtype)
         draws = self.sample(len(x), context=context, seed=seed)
         return torch.where(known, x, draws.to(x.dtype))

@@ -17,9 +17,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import Features
+from likely.contract import Batch, Features, Recipe, register
 from likely.core.domain import Domain
 from likely.models.autoregressive.base import Autoregressive, Walk
 from likely.nets.heads import ColumnHeads

@@ -16,9 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract.options import Range
-from likely.contract.registry import register
-from likely.contract.training import Recipe
+from likely.contract import Range, Recipe, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk

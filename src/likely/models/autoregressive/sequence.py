@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract.options import Positive, Range
-from likely.contract.training import Batch
+from likely.contract import Batch, Positive, Range
 from likely.core.columns import Binary, Categorical, Integer, Spin
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError

@@ -19,9 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from likely.contract.options import Range
-from likely.contract.registry import register
-from likely.contract.training import Recipe
+from likely.contract import Range, Recipe, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from likely.contract.views import LOG_TWO_PI
+from likely.contract import LOG_TWO_PI
 from likely.core.likelihood import Figure, importance_bound
 from likely.core.random import seeded
 

@@ -7,7 +7,8 @@ Their probability is e^(−F(x)) / Z. Annealing joins an independent base at β 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,10 +16,10 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from likely.contract.inputs import as_rows
+from likely.contract import Rows
 from likely.core.columns import Discrete
 from likely.core.domain import Domain
-from likely.core.errors import DensityError, refuse_unless_one_of
+from likely.core.errors import DensityError
 from likely.core.likelihood import Estimator, Figure, Kind
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
@@ -49,12 +50,12 @@ class BoltzmannMachine(Unnormalised):
     """
 
     of_one_kind = True
+    methods = Method
+    effort = 10_000, 512
     validation: ClassVar[dict[str, Any]] = {"betas": 200, "chains": 50}
 
-    def __init__(
-        self, domain: Domain, *, context: Domain | None = None, sample_steps: int = 1000
-    ) -> None:
-        super().__init__(domain, context=context)
+    def __init__(self, domain: Domain, *, sample_steps: int = 1000, **options: Any) -> None:
+        super().__init__(domain, **options)
         self.sample_steps = sample_steps
         self._summed: tuple[str, Tensor] | None = None  # checksum, and log-weights of all states
 
@@ -72,10 +73,6 @@ class BoltzmannMachine(Unnormalised):
     @abstractmethod
     def _given(self, states: Float[Tensor, "n enumerated"]) -> Float[Tensor, "n units"]:
         """Draws of v given states of that layer."""
-
-    @abstractmethod
-    def _units(self, x: Shaped[Tensor, "n *shape"]) -> tuple[Tensor, Tensor]:
-        """v, and log |dv/dx|."""
 
     @abstractmethod
     def _rows(self, v: Float[Tensor, "n units"]) -> Tensor:
@@ -119,8 +116,8 @@ class BoltzmannMachine(Unnormalised):
         *,
         seed: int | None = None,
         method: Method = "auto",
-        betas: int = 10_000,
-        chains: int = 512,
+        betas: int | None = None,
+        chains: int | None = None,
     ) -> Estimator:
         """−F(x) − log Z; the options are those of `log_z`, whose error all rows share."""
         log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
@@ -129,102 +126,30 @@ class BoltzmannMachine(Unnormalised):
             lambda x, _: -self._energy(x)[None] - log_z.value, kind, log_z.stderr or 0.0
         )
 
-    def log_z(
-        self,
-        *,
-        method: Method = "auto",
-        betas: int = 10_000,
-        chains: int = 512,
-        seed: int | None = None,
-    ) -> Figure:
-        """log Z in nats, with its standard error unless it is exact.
-
-        An estimate for the same parameters, made before with as many temperatures and chains or
-        more, is returned again; `annealed` makes a new one, and says more about it.
-
-        Parameters
-        ----------
-        method : {"auto", "exact", "ais"}
-            By enumeration of a layer, or by annealed importance sampling; "auto" enumerates layers
-            of up to 20 units.
-        betas, chains : int
-            Temperatures and chains of annealed importance sampling.
-        seed : int, optional
-            Of those chains.
-
-        Raises
-        ------
-        DensityError
-            If the method is "exact" and each layer has more units than that.
-        """
-        refuse_unless_one_of("method", method, Method)
-        if method == "exact" and self.density != Kind.EXACT:
+    def _known_log_z(self, method: str) -> Figure | None:
+        if self.density == Kind.EXACT:
+            with torch.no_grad():
+                return Figure(self._exact_log_z().item())
+        if method == "exact":
             raise DensityError(
                 f"{type(self).__name__}: its smaller layer has {self.enumerated} units, of which at "
                 f'most {ENUMERATED} are enumerated: take method="ais"'
             )
-        if method == "exact" or (method == "auto" and self.density == Kind.EXACT):
-            with torch.no_grad():
-                return Figure(self._exact_log_z().item())
-        return self._estimated_log_z(betas, chains, seed)
+        return None
 
-    def annealed(
-        self,
-        *,
-        betas: int = 10_000,
-        chains: int = 512,
-        reverse: bool = True,
-        init: Shaped[Tensor, "n *shape"] | None = None,
-        seed: int | None = None,
-    ) -> Annealed:
-        """log Z by annealed importance sampling, forwards and backwards.
-
-        Parameters
-        ----------
-        betas, chains : int
-            Temperatures and chains.
-        reverse : bool
-            Whether to run backwards, too: from exact samples where a layer can be enumerated, and
-            else from chains of 1,000 steps.
-        init : Tensor, shape (n, *domain.shape), optional
-            Where those chains start, such as training rows; by default at the forward run's ends.
-        seed : int, optional
-
-        Returns
-        -------
-        Annealed
-            Its `samples` are states of the visible units.
-
-        References
-        ----------
-        Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks".
-        """
-        last: list[Tensor] = []
-
-        def field(v: Tensor) -> Tensor:
-            if not last or last[0] is not v:  # both ends of an interval and the kernel need it
-                last[:] = v, self._field(v)
-            return last[1]
-
-        exact = None
-        with torch.no_grad(), seeded(seed, self.device):
-            if reverse and self.density == Kind.EXACT:
-                exact = self._exact_states(chains)
-            if init is not None:
-                init = self._units(as_rows(init, self.domain, "init").to(self.device))[0]
-            found = ais(
-                lambda v: self._free_energy(v, field(v)),
-                _Base(self),
-                kernel=lambda v, beta: self._gibbs(field(v), beta),
-                path=lambda v, beta: self._free_energy(v, field(v), beta),
-                betas=betas,
-                chains=chains,
-                exact=exact,
-                init=init,
-                reverse=reverse,
-            )
-        self._keep(found, betas, chains)
-        return found
+    def _anneal(self, *, chains: int, reverse: bool, **run: Any) -> Annealed:
+        field = lru_cache(1)(self._field)  # both ends of an interval and the kernel need it
+        exact = self._exact_states(chains) if reverse and self.density == Kind.EXACT else None
+        return ais(
+            lambda v: self._free_energy(v, field(v)),
+            _Base(self),
+            kernel=lambda v, beta: self._gibbs(field(v), beta),
+            path=lambda v, beta: self._free_energy(v, field(v), beta),
+            chains=chains,
+            reverse=reverse,
+            exact=exact,
+            **run,
+        )
 
     # Enumeration.
 
@@ -232,27 +157,27 @@ class BoltzmannMachine(Unnormalised):
         bits = torch.arange(self.enumerated, device=self.device)
         return (index[:, None] >> bits & 1).to(self.log_z_found.dtype)
 
-    def _parts(self, rows: int) -> Iterator[Tensor]:
-        return iter(torch.arange(2**self.enumerated, device=self.device).split(rows))
+    def _blocks(self) -> tuple[Int64[Tensor, " n"], ...]:
+        """Numbers of all states, so many at a time."""
+        rows = max(1, BLOCK // (self.domain.size + self.enumerated))
+        return torch.arange(2**self.enumerated, device=self.device).split(rows)
 
     def _exact_log_z(self) -> Float[Tensor, ""]:
         """log Σ over all states; where gradients are wanted they are computed block by block."""
         if not torch.is_grad_enabled():
             return self._log_weights().logsumexp(0)
-        rows = max(1, BLOCK // (self.domain.size + self.enumerated))
 
         def part(index: Tensor) -> Tensor:
             return self._log_weight(self._states(index)).logsumexp(0)
 
-        sums: list[Any] = [checkpoint(part, i, use_reentrant=False) for i in self._parts(rows)]
+        sums: list[Any] = [checkpoint(part, i, use_reentrant=False) for i in self._blocks()]
         return torch.stack(sums).logsumexp(0)
 
     def _log_weights(self) -> Float[Tensor, " states"]:
         """Unnormalised log-probabilities of all states, kept until the parameters change."""
         owner = self._fingerprint()
         if self._summed is None or self._summed[0] != owner:
-            rows = max(1, BLOCK // (self.domain.size + self.enumerated))
-            parts = [self._log_weight(self._states(i)).double() for i in self._parts(rows)]
+            parts = [self._log_weight(self._states(i)).double() for i in self._blocks()]
             self._summed = owner, torch.cat(parts)
         return self._summed[1]
 
@@ -275,19 +200,21 @@ class BoltzmannMachine(Unnormalised):
         return self._rows(v)
 
 
+@dataclass
 class _Base:
     """The density at β = 0, as annealed importance sampling wants it."""
 
-    def __init__(self, model: BoltzmannMachine) -> None:
-        self.model = model
-        self.log_prob: Callable[[Tensor], Tensor] = model._log_base
+    model: BoltzmannMachine
+
+    def log_prob(self, v: Tensor) -> Tensor:
+        return self.model._log_base(v)
 
     def sample(self, n: int, *, seed: int) -> Tensor:
         with seeded(seed, self.model.device):
             return self.model._base(n)
 
 
-def binary_codes(domain: Domain, x: Shaped[Tensor, "n *shape"], dtype: torch.dtype) -> Tensor:
+def binary_codes(domain: Domain, x: Rows, dtype: torch.dtype) -> Tensor:
     """Binary columns or spins as zeros and ones, shape (n, size)."""
     column = domain.columns[0]
     assert isinstance(column, Discrete)
@@ -295,8 +222,8 @@ def binary_codes(domain: Domain, x: Shaped[Tensor, "n *shape"], dtype: torch.dty
     return code if column.step == 1 else (code - column.low) / column.step
 
 
-def binary_rows(domain: Domain, code: Float[Tensor, "n size"]) -> Int64[Tensor, "n *shape"]:
-    """Inverse of `binary_codes`."""
+def binary_rows(domain: Domain, code: Shaped[Tensor, "n size"]) -> Rows:
+    """Inverse of `binary_codes`, in the type of the codes."""
     column = domain.columns[0]
     assert isinstance(column, Discrete)
-    return (column.low + column.step * code.long()).reshape(-1, *domain.shape)
+    return (column.low + column.step * code).reshape(-1, *domain.shape)

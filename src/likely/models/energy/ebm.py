@@ -43,18 +43,13 @@ from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract.inputs import as_rows
-from likely.contract.options import Length, NonNegative, Range, Widths
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import RealView
+from likely.contract import Batch, Length, NonNegative, Range, RealView, Recipe, Widths, register
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError, refuse_unless_one_of
+from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Figure, Kind, importance_bound
-from likely.core.random import seeded
 from likely.core.runtime import fast_products
 from likely.models.energy.base import GaussianBase
 from likely.models.energy.networks import EnergyNetwork
@@ -145,6 +140,9 @@ class EBM(Unnormalised):
 
     accepts = RealView.accepts
     dequantises = True
+    density = Kind.ESTIMATE
+    methods = Method
+    effort = 200, 256
     betas: Tensor
     recipe = Recipe(batch=512, rate=3e-3, clip=10.0, steps=5000)
     validation: ClassVar[dict[str, Any]] = {"betas": 20, "chains": 200, "draws": 1}
@@ -185,10 +183,6 @@ class EBM(Unnormalised):
         self.load_training_state({})
 
     @property
-    def density(self) -> Kind:
-        return Kind.ESTIMATE
-
-    @property
     def rollback_count(self) -> int:  # type: ignore[override]
         return self.rollbacks.count
 
@@ -201,13 +195,13 @@ class EBM(Unnormalised):
         """The energy β f(u) − log base(u), normalised at β = 0."""
         return lambda u: beta * self._f(u) - self.base.log_prob(u)
 
-    def _coordinates(self, x: Shaped[Tensor, "n *shape"]) -> tuple[Tensor, Tensor]:
+    def _units(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """u of rows, and log |du/dx|."""
         z, log_det = self.view(x)
         return self.base.coordinates(z), log_det - self.base.log_volume
 
     def _energy(self, x: Tensor) -> Tensor:
-        u, log_det = self._coordinates(x)
+        u, log_det = self._units(x)
         return self._at()(u) - log_det
 
     # Training.
@@ -233,7 +227,7 @@ class EBM(Unnormalised):
         """
         if self.objective == "denoising":
             return self._denoising(self.view(batch.x)[0])
-        data = self._coordinates(batch.x)[0]
+        data = self._units(batch.x)[0]
         draws = self._negatives(data)
         f = self._f(torch.cat([data, draws]))
         f_data, f_draws = f.split([len(data), len(draws)])
@@ -294,13 +288,8 @@ class EBM(Unnormalised):
             "R̂": ((1 + gap.square() / (2 * within.clamp_min(1))).sqrt().item(), R_HAT),
             "slope": (self._step.rsqrt().max().item(), STEEPEST),
         }
-        return self.rollbacks.check(figures, self._moving())
-
-    def _moving(self) -> list[Tensor]:
-        """All that training moves."""
-        assert self._chains is not None
         network = [*self.network.parameters(), *self.network.buffers()]
-        return [*network, self._chains, self._step]
+        return self.rollbacks.check(figures, [*network, self._chains, self._step])
 
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         levels = torch.tensor(self.noise, dtype=z.dtype, device=z.device)
@@ -319,8 +308,8 @@ class EBM(Unnormalised):
         *,
         seed: int | None = None,
         method: Method = "auto",
-        betas: int = 200,
-        chains: int = 256,
+        betas: int | None = None,
+        chains: int | None = None,
         draws: int = 16,
     ) -> Estimator:
         """−E(x) − log Z.
@@ -342,80 +331,18 @@ class EBM(Unnormalised):
 
         return Estimator(terms, Kind.ESTIMATE, log_z.stderr)
 
-    def log_z(
-        self,
-        *,
-        method: Method = "auto",
-        betas: int = 200,
-        chains: int = 256,
-        seed: int | None = None,
-    ) -> Figure:
-        """log Z in nats, with its standard error.
-
-        An annealed estimate for the same parameters, made before with as many temperatures and chains
-        or more, is returned again; `annealed` makes a new one, and says more about it.
-
-        Parameters
-        ----------
-        method : {"auto", "ais", "integral"}
-            By annealed importance sampling, or by the mean of e^(−f) over low-discrepancy points of the
-            base, whose error is that between independent scramblings; "auto" integrates in up to
-            three columns.
-        betas, chains : int
-            Temperatures and chains of annealed importance sampling.
-        seed : int, optional
-            Of those chains.
-        """
-        refuse_unless_one_of("method", method, Method)
+    def _known_log_z(self, method: str) -> Figure | None:
         if method == "integral" and self.view.dim > MAX_INTEGRATED:
             raise LikelyError(
                 f'method="integral": points cannot fill {self.view.dim} columns, at most '
                 f'{MAX_INTEGRATED}; take method="ais"'
             )
-        if method == "integral" or (method == "auto" and self.view.dim <= INTEGRATED):
-            return self.base.integral(self._f)  # E_base e^(−f), since the base is normalised
-        return self._estimated_log_z(betas, chains, seed)
+        few = method == "integral" or self.view.dim <= INTEGRATED
+        return self.base.integral(self._f) if few else None  # since the base is normalised
 
-    def annealed(
-        self,
-        *,
-        betas: int = 200,
-        chains: int = 256,
-        reverse: bool = True,
-        init: Shaped[Tensor, "n *shape"] | None = None,
-        seed: int | None = None,
-    ) -> Annealed:
-        """log Z by annealed importance sampling from the base, forwards and backwards.
-
-        Parameters
-        ----------
-        betas, chains : int
-            Temperatures, with a step of HMC at each, and chains.
-        reverse : bool
-            Whether to run backwards, too, from chains of 1,000 steps.
-        init : Tensor, shape (n, *domain.shape), optional
-            Where those chains start, such as training rows; by default at the forward run's ends.
-        seed : int, optional
-
-        Returns
-        -------
-        Annealed
-            Its `samples` are rows of the domain.
-        """
-        with torch.no_grad(), seeded(seed, self.device):
-            if init is not None:
-                init = self._coordinates(as_rows(init, self.domain, "init").to(self.device))[0]
-            found = ais(
-                self._at(),
-                self.base,
-                kernel=KERNEL,
-                betas=betas,
-                chains=chains,
-                init=init,
-                reverse=reverse,
-            )
-            self._keep(found, betas, chains)
-            return replace(found, samples=self._rows(found.samples))
+    def _anneal(self, **run: Any) -> Annealed:
+        found = ais(self._at(), self.base, kernel=KERNEL, **run)
+        return replace(found, samples=self._rows(found.samples))
 
     def _rows(self, u: Float[Tensor, "n d"]) -> Tensor:
         return self.view.inverse(self.base.columns(u))

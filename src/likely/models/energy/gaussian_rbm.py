@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import LOG_TWO_PI, RealView
+from likely.contract import LOG_TWO_PI, Batch, RealView, Recipe, register
 from likely.core.columns import Constant, Interval, Positive, Real
 from likely.models.energy.boltzmann import Beta
 from likely.models.energy.rbm import RBM

@@ -16,24 +16,22 @@ layers (Barra, Bernacchia, Santucci & Contucci 2012): e^(½β ‖As‖²) ∝ �
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from likely.contract.inputs import accept_inside, accept_partly_known, context_features
-from likely.contract.options import Positive
-from likely.contract.registry import register
-from likely.contract.training import Batch
+from likely.contract import Positive, Rows, register
+from likely.contract.inputs import accept_partly_known
 from likely.core.columns import Binary, Spin
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Figure
 from likely.core.random import seeded
 from likely.models.energy.boltzmann import Beta, BoltzmannMachine, binary_codes, binary_rows, drawn
-from likely.models.energy.patterns import check_room, check_stored, first_rows
+from likely.models.energy.patterns import AssociativeMemory
 
 Storage = Literal["hebbian", "pseudo-inverse"]
 
@@ -48,7 +46,7 @@ TIE = 1e-5  # a field below this counts as zero
     constraint="pairwise couplings by a formula; stores few patterns",
     paper="Hopfield 1982",
 )
-class Hopfield(BoltzmannMachine):
+class Hopfield(AssociativeMemory, BoltzmannMachine):
     """Binary Hopfield network, which stores rows of the training split as patterns.
 
     As a distribution it is Boltzmann's, p(s) ∝ e^(−E(s)/T): exact up to 20 spins, by annealed
@@ -86,7 +84,6 @@ class Hopfield(BoltzmannMachine):
     """
 
     accepts = frozenset({Binary, Spin})
-    converged = True  # after one pass
     factor: Tensor
 
     def __init__(
@@ -99,29 +96,13 @@ class Hopfield(BoltzmannMachine):
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        patterns = max(1, domain.size // 10) if patterns is None else patterns
         self.storage, self.temperature = storage, temperature
-        self.register_buffer("factor", torch.zeros(patterns, domain.size))  # A
+        self.room = max(1, domain.size // 10) if patterns is None else patterns
+        self.register_buffer("factor", torch.zeros(self.room, domain.size))  # A
 
     # Storage and recall.
 
-    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Store the first rows: that is all the training there is."""
-        x = first_rows(batches, len(self.factor))
-        self.store(x)
-        return {"stored": float(len(x))}
-
-    @torch.no_grad()
-    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
-        """Make rows the patterns, in place of what was stored.
-
-        Raises
-        ------
-        DataError
-            If a row lies outside the domain, or there are more rows than `patterns`.
-        """
-        x = accept_inside(self, x)
-        check_room(x, self.factor)
+    def _store(self, x: Rows) -> None:
         xi, _ = self._units(x)
         if self.storage == "hebbian":
             a = xi / math.sqrt(self.domain.size)
@@ -129,7 +110,6 @@ class Hopfield(BoltzmannMachine):
             _, singular, right = torch.linalg.svd(xi.double(), full_matrices=False)
             a = right[singular > 1e-6 * singular.max()].to(xi)
         self.factor.zero_()[: len(a)] = a
-        self.prepared.fill_(True)
 
     @property
     def couplings(self) -> Float[Tensor, "spins spins"]:
@@ -137,9 +117,7 @@ class Hopfield(BoltzmannMachine):
         return (self.factor.T @ self.factor).fill_diagonal_(0)
 
     @torch.no_grad()
-    def recall(
-        self, x: Shaped[Tensor, "n *shape"], *, seed: int | None = None
-    ) -> Shaped[Tensor, "n *shape"]:
+    def recall(self, x: Rows, *, seed: int | None = None) -> Rows:
         """The states where rows come to rest when their spins follow their fields, one by one.
 
         Each sweep goes through the spins in a random order; the energy falls until a minimum is
@@ -158,28 +136,20 @@ class Hopfield(BoltzmannMachine):
         LikelyError
             If nothing is stored.
         """
-        check_stored(self)
-        x = accept_inside(self, x)
-        s, _ = self._units(x)
+        s, _ = self._units(self._accept_for_recall(x))
         with seeded(seed, self.device):
             return self._rows(self._settled(s, torch.zeros_like(s, dtype=torch.bool)))
 
     @torch.no_grad()
     def complete(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        known: Bool[Tensor, "n *shape"],
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
+        self, x: Rows, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
+    ) -> Rows:
         """Recall what the mask `known` leaves open; the known spins stay.
 
         The open spins start along the field of the known ones. The result is a minimum of the energy,
         not a draw at the temperature. Parameters and errors are those of `Completes.complete`.
         """
-        context_features(self, context, len(x))
-        x, known = accept_partly_known(self, x, known, self.dtype)
+        x, known, _ = accept_partly_known(self, x, known, context)
         known = known.flatten(1)
         s = torch.where(known, self._units(x)[0], 0.0)
         with seeded(seed, self.device):
@@ -204,7 +174,7 @@ class Hopfield(BoltzmannMachine):
         return s, s.new_zeros(len(s))
 
     def _rows(self, v: Tensor) -> Tensor:
-        return binary_rows(self.domain, (v + 1) / 2)
+        return binary_rows(self.domain, (v > 0).long())
 
     def _field(self, v: Tensor) -> Tensor:
         return v @ self.factor.T

@@ -8,23 +8,18 @@ Ramsauer et al. 2020, arXiv:2008.02217, eqs. 2 and 3, for patterns x_μ, the row
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from likely.contract.inputs import accept_inside, accept_partly_known, context_features
-from likely.contract.options import Positive
-from likely.contract.real import RealModel
-from likely.contract.registry import register
-from likely.contract.training import Batch
-from likely.contract.views import LOG_TWO_PI, RealView, log_mass
+from likely.contract import LOG_TWO_PI, Positive, RealModel, RealView, Rows, log_mass, register
+from likely.contract.inputs import accept_partly_known
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.random import seeded
-from likely.models.energy.patterns import check_room, check_stored, first_rows
+from likely.models.energy.patterns import AssociativeMemory
 
 
 @register(
@@ -34,7 +29,7 @@ from likely.models.energy.patterns import check_room, check_stored, first_rows
     constraint="keeps rows of the data; one width for all",
     paper="Ramsauer et al. 2020, arXiv:2008.02217",
 )
-class ModernHopfield(RealModel):
+class ModernHopfield(AssociativeMemory, RealModel):
     """Continuous Hopfield network over the real view of a domain; its patterns are training rows.
 
     Its Boltzmann distribution at inverse temperature β, the same that is in the softmax, is a mixture
@@ -62,44 +57,21 @@ class ModernHopfield(RealModel):
 
     accepts = RealView.accepts - {Periodic}
     takes_context = False
-    converged = True  # after one pass
     patterns: Tensor
     stored: Tensor
 
     def __init__(
-        self,
-        domain: Domain,
-        *,
-        patterns: int = 512,
-        beta: Positive = 2.0,
-        **options: Any,
+        self, domain: Domain, *, patterns: int = 512, beta: Positive = 2.0, **options: Any
     ) -> None:
         super().__init__(domain, **options)
-        self.beta = beta
+        self.beta, self.room = beta, patterns
         self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))
         self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
 
-    @torch.no_grad()
-    def store(self, x: Shaped[Tensor, "n *shape"]) -> None:
-        """Make rows the patterns, in place of what was stored.
-
-        Raises
-        ------
-        DataError
-            If a row lies outside the domain, or there are more rows than `patterns`.
-        """
-        x = accept_inside(self, x)
-        check_room(x, self.patterns)
-        self.prepare(Batch(x))
-        self.epoch([Batch(x)])
-
-    @torch.no_grad()
-    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Store the first rows: that is all the training there is."""
-        z, _ = self.view(first_rows(batches, len(self.patterns)))
+    def _store(self, x: Rows) -> None:
+        z, _ = self.view(x)
         self.patterns.zero_()[: len(z)] = z
         self.stored.fill_(len(z))
-        return {"stored": float(len(z))}
 
     @property
     def _used(self) -> Float[Tensor, "stored dim"]:
@@ -125,9 +97,7 @@ class ModernHopfield(RealModel):
         drawn_from = x[torch.multinomial(log_weight.softmax(1), 1)[:, 0]]
         return drawn_from + torch.randn_like(drawn_from) / math.sqrt(self.beta)
 
-    def _log_known(
-        self, rows: Shaped[Tensor, "n *shape"], known: Bool[Tensor, "n dim"]
-    ) -> Float[Tensor, "n stored"]:
+    def _log_known(self, rows: Rows, known: Bool[Tensor, "n dim"]) -> Float[Tensor, "n stored"]:
         """log-probability of the known columns of rows around each pattern, up to a constant.
 
         Densities of continuous columns, masses of the cells of discrete ones.
@@ -145,7 +115,7 @@ class ModernHopfield(RealModel):
         return total
 
     @torch.no_grad()
-    def recall(self, x: Shaped[Tensor, "n *shape"], *, steps: int = 1) -> Tensor:
+    def recall(self, x: Rows, *, steps: int = 1) -> Tensor:
         """Rows after `steps` updates ξ ← Xᵀ softmax(β X ξ), each of which lowers the energy.
 
         Parameters
@@ -161,28 +131,20 @@ class ModernHopfield(RealModel):
         LikelyError
             If nothing is stored.
         """
-        check_stored(self)
-        x = accept_inside(self, x)
-        xi, _ = self.view(x)
+        xi, _ = self.view(self._accept_for_recall(x))
         for _ in range(steps):
             xi = (self.beta * xi @ self._used.T).softmax(1) @ self._used
         return self.view.inverse(xi)
 
     @torch.no_grad()
     def complete(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        known: Bool[Tensor, "n *shape"],
-        *,
-        context: Tensor | None = None,
-        seed: int | None = None,
-    ) -> Shaped[Tensor, "n *shape"]:
+        self, x: Rows, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
+    ) -> Rows:
         """Fill what the mask `known` leaves open by draws from the conditional, which is exact.
 
         Parameters and errors are those of `Completes.complete`.
         """
-        context_features(self, context, len(x))
-        x, known = accept_partly_known(self, x, known, self.dtype)
+        x, known, _ = accept_partly_known(self, x, known, context)
         with seeded(seed, self.device):
             log_known = self._log_known(x, known.flatten(1)[:, self.view.kept])
             filled = self.view.inverse(self._around(log_known))

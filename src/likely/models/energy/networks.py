@@ -51,11 +51,9 @@ class EnergyNetwork(nn.Module):
         self.register_buffer("periodic", periodic.clone(), persistent=False)
         d, angles = len(periodic), int(periodic.sum())
         if frequencies is None:
-            waved = image is None and d <= WAVED
-            frequencies = (1, 2, 4, 8) if waved else (1,) if angles else ()
-        frequencies = tuple(frequencies) or ((1,) if angles else ())
-        self.frequencies = frequencies
-        inputs = d - angles + 2 * len(frequencies) * d
+            frequencies = (1, 2, 4, 8) if image is None and d <= WAVED else ()
+        self.frequencies = tuple(frequencies) or ((1,) if angles else ())
+        inputs = d - angles + 2 * len(self.frequencies) * d
         self.net: nn.Module
         if image is None:
             self.net = MLP(inputs, 1, (128, 128, 128) if hidden is None else hidden, F.silu)

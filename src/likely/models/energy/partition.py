@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract.inputs import accept
-from likely.contract.model import GenerativeModel
+from likely.contract import GenerativeModel, Rows
+from likely.contract.inputs import accept, as_rows
 from likely.core.domain import Domain
-from likely.core.errors import EstimateWarning
+from likely.core.errors import EstimateWarning, refuse_unless_one_of
 from likely.core.files import checksum
 from likely.core.likelihood import Figure
+from likely.core.random import seeded
 from likely.sampling import Annealed
 from likely.sampling.ais import low_ess
 
@@ -26,10 +28,13 @@ class Unnormalised(GenerativeModel):
     An estimate of log Z by annealed importance sampling is kept, and saved, together with a checksum
     of the parameters that it belongs to.
 
-    A subclass writes `_energy`, which is F, and `annealed`, which calls `_keep`.
+    A subclass writes `_energy`, which is F; `_units`, what its samplers move; `_anneal`, their run from
+    a base; and `_known_log_z`, where log Z need not be estimated.
     """
 
     takes_context = False
+    methods: ClassVar[Any]  # ways to log Z, a Literal
+    effort: ClassVar[tuple[int, int]]  # temperatures and chains by default
     log_z_found: Tensor
     log_z_effort: Tensor
     log_z_owner: Tensor
@@ -42,22 +47,22 @@ class Unnormalised(GenerativeModel):
         self.register_buffer("log_z_owner", torch.zeros(32, dtype=torch.uint8))
 
     @abstractmethod
-    def _energy(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
+    def _energy(self, x: Rows) -> Float[Tensor, " n"]:
         """F(x)."""
 
     @abstractmethod
-    def annealed(
-        self,
-        *,
-        betas: int,
-        chains: int,
-        reverse: bool = True,
-        init: Shaped[Tensor, "n *shape"] | None = None,
-        seed: int | None = None,
-    ) -> Annealed:
-        """log Z by annealed importance sampling, forwards and backwards."""
+    def _units(self, x: Rows) -> tuple[Float[Tensor, "n units"], Tensor]:
+        """States v of what the samplers move, and log |dv/dx|."""
 
-    def free_energy(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
+    @abstractmethod
+    def _anneal(self, *, chains: int, reverse: bool, **run: Any) -> Annealed:
+        """`ais` with these options; `init` holds states v."""
+
+    @abstractmethod
+    def _known_log_z(self, method: str) -> Figure | None:
+        """log Z where "auto", or the method that is asked for, does without annealing."""
+
+    def free_energy(self, x: Rows) -> Float[Tensor, " n"]:
         """F(x) = −log p(x) − log Z in nats, differentiable; infinite outside the domain.
 
         Where columns are dequantised it is that of one draw of the noise.
@@ -69,17 +74,93 @@ class Unnormalised(GenerativeModel):
         inside, x, _ = accept(self, x, None)
         return torch.where(inside, self._energy(x), math.inf)
 
-    def _estimated_log_z(self, betas: int, chains: int, seed: int | None) -> Figure:
-        """The estimate that is there for these parameters, if it took as much effort; or a new one.
+    def log_z(
+        self,
+        *,
+        method: str = "auto",
+        betas: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+    ) -> Figure:
+        """log Z in nats, with its standard error unless it is exact.
 
-        An `EstimateWarning` says if its error is too small.
+        An annealed estimate for the same parameters, made before with as many temperatures and chains
+        or more, is returned again; `annealed` makes a new one, and says more about it. An
+        `EstimateWarning` says if its error is too small.
+
+        Parameters
+        ----------
+        method : {"auto", "ais", "exact", "integral"}
+            By annealed importance sampling. Or, of Boltzmann machines, exactly, by enumeration of a
+            layer: "auto" enumerates up to 20 units. Or, of an `EBM`, by the mean of e^(−f) over
+            low-discrepancy points of the base, whose error is that between independent scramblings:
+            "auto" integrates in up to three columns.
+        betas, chains : int, optional
+            Temperatures and chains of annealed importance sampling; by default as in `annealed`.
+        seed : int, optional
+            Of those chains.
+
+        Raises
+        ------
+        DensityError
+            If the method is "exact" and each layer has more units than that.
+        LikelyError
+            If the method is "integral" and there are too many columns, or it is not one of the model's.
         """
+        refuse_unless_one_of("method", method, self.methods)
+        if method != "ais" and (known := self._known_log_z(method)):
+            return known
+        betas, chains = self._effort(betas, chains)
         if not self._knows(betas, chains):
             self.annealed(betas=betas, chains=chains, seed=seed, reverse=False)
         value, stderr, ess = self.log_z_found.tolist()
         if note := low_ess(ess, int(self.log_z_effort[1])):
-            warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=4)
+            warnings.warn(f"log Z: {note}", EstimateWarning, stacklevel=3)
         return Figure(value, stderr)
+
+    def annealed(
+        self,
+        *,
+        betas: int | None = None,
+        chains: int | None = None,
+        reverse: bool = True,
+        init: Rows | None = None,
+        seed: int | None = None,
+    ) -> Annealed:
+        """log Z by annealed importance sampling, forwards and backwards.
+
+        Parameters
+        ----------
+        betas, chains : int, optional
+            Temperatures and chains: 10,000 and 512 of Boltzmann machines by default, 200 and 256 of an
+            `EBM`, with a step of HMC at each temperature.
+        reverse : bool
+            Whether to run backwards, too: from exact samples where a layer can be enumerated, and
+            else from chains of 1,000 steps.
+        init : Tensor, shape (n, *domain.shape), optional
+            Where those chains start, such as training rows; by default at the forward run's ends.
+        seed : int, optional
+
+        Returns
+        -------
+        Annealed
+            Its `samples` are states of the visible units, or rows of the domain of an `EBM`.
+
+        References
+        ----------
+        Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks".
+        """
+        betas, chains = self._effort(betas, chains)
+        with torch.no_grad(), seeded(seed, self.device):
+            if init is not None:
+                init = self._units(as_rows(init, self.domain, "init").to(self.device))[0]
+            found = self._anneal(betas=betas, chains=chains, reverse=reverse, init=init)
+        self._keep(found, betas, chains)
+        return found
+
+    def _effort(self, betas: int | None, chains: int | None) -> tuple[int, int]:
+        default = self.effort
+        return default[0] if betas is None else betas, default[1] if chains is None else chains
 
     def _keep(self, found: Annealed, betas: int, chains: int) -> None:
         """Remember an estimate, unless there is a better one."""

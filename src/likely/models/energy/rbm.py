@@ -26,14 +26,11 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from likely.contract import Batch, NonNegative, Range, Recipe, Rows, register
 from likely.contract.inputs import accept_inside
-from likely.contract.options import NonNegative, Range
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.columns import Binary, Spin
 from likely.core.domain import Domain
 from likely.core.runtime import fast_products
@@ -43,7 +40,9 @@ from likely.sampling.tempering import replica_pairs, swap
 
 Negatives = Literal["cd", "persistent", "tempered"]
 
-softplus = partial(F.softplus, threshold=40)  # where 20 would cost float64 half of its digits
+softplus = partial(
+    nn.functional.softplus, threshold=40
+)  # where 20 would cost float64 half of its digits
 
 OFFSET_RATE = 0.01  # of the moving mean of the hidden units
 
@@ -151,7 +150,7 @@ class RBM(BoltzmannMachine):
         return v, v.new_zeros(len(v))
 
     def _rows(self, v: Tensor) -> Tensor:
-        return binary_rows(self.domain, v)
+        return binary_rows(self.domain, v.long())
 
     def _bias(self, beta: Beta) -> Tensor:
         """a at β, from the base's: the log-odds of the means."""
@@ -300,12 +299,8 @@ class RBM(BoltzmannMachine):
         v, field = (t.unflatten(0, (len(self.betas), -1)) for t in (v, field))
         low, high = replica_pairs(len(v), device=v.device)
         cold, hot = (self.betas[i][:, None, None] for i in (low, high))
-        log_ratio = (
-            self._free_energy(v[low], field[low], cold)
-            + self._free_energy(v[high], field[high], hot)
-            - self._free_energy(v[low], field[low], hot)
-            - self._free_energy(v[high], field[high], cold)
-        )
+        F, a, b = self._free_energy, (v[low], field[low]), (v[high], field[high])
+        log_ratio = F(*a, cold) + F(*b, hot) - F(*a, hot) - F(*b, cold)
         swap(low, log_ratio, v, field)
         return v.flatten(0, 1), field.flatten(0, 1)
 
@@ -320,7 +315,7 @@ class RBM(BoltzmannMachine):
 
     # Use.
 
-    def encode(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n hidden"]:
+    def encode(self, x: Rows) -> Float[Tensor, "n hidden"]:
         """Probability that each hidden unit is 1, given each row.
 
         Raises
@@ -332,7 +327,7 @@ class RBM(BoltzmannMachine):
         return self._field(self._units(x)[0]).sigmoid()
 
     @torch.no_grad()
-    def reconstruct(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+    def reconstruct(self, x: Rows) -> Float[Tensor, "n *shape"]:
         """Expected row, given the probabilities of the hidden units that each row makes.
 
         Of columns that are neither real nor binary it is expected on the scale of the real view, of
@@ -347,6 +342,4 @@ class RBM(BoltzmannMachine):
         return self._expected_rows(self._visible_expected(u, 1.0))
 
     def _expected_rows(self, v: Tensor) -> Tensor:
-        column = self.domain.columns[0]
-        assert isinstance(column, Binary)
-        return (column.low + column.step * v).reshape(-1, *self.domain.shape)
+        return binary_rows(self.domain, v)

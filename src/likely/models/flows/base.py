@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows
 from likely.contract.inputs import accept, accept_inside, context_features
-from likely.contract.real import RealModel
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Periodic
 from likely.core.errors import DensityError
 from likely.core.likelihood import Kind
@@ -50,9 +48,7 @@ class Flow(RealModel):
         return self._log_prob_base(z) + log_det
 
     @torch.no_grad()
-    def pit(
-        self, x: Shaped[Tensor, "n *shape"], context: Tensor | None = None
-    ) -> Float[Tensor, "n dim"]:
+    def pit(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n dim"]:
         """Probability integral transform: numbers that are uniform on (0, 1) where the flow is right.
 
         They are the images of rows in the base space, each through the base's distribution function.

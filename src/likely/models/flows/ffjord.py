@@ -30,10 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.contract import Batch, Length, NonNegative, Positive, Recipe, register
 from likely.contract.inputs import context_features
-from likely.contract.options import Length, NonNegative, Positive
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, importance_bound
 from likely.models.flows.base import AffineFlow

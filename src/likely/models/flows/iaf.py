@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from likely.contract.registry import register
+from likely.contract import register
 from likely.models.flows.maf import MAF
 
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from likely.contract.registry import register
+from likely.contract import register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likely.contract.registry import register
+from likely.contract import register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Additive
 from likely.models.flows.base import AffineFlow

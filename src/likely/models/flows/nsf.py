@@ -12,9 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from likely.contract.options import NonNegative, Positive
-from likely.contract.registry import register
-from likely.contract.training import Recipe
+from likely.contract import NonNegative, Positive, Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.base import Flow
 from likely.models.flows.spline import RationalQuadraticSpline

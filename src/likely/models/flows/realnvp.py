@@ -24,8 +24,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from likely.contract.registry import register
-from likely.contract.training import Recipe
+from likely.contract import Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow

@@ -65,11 +65,7 @@ class Autoregressive(nn.Module):
     """
 
     def __init__(
-        self,
-        bijection: Bijection,
-        order: Sequence[int],
-        hidden: Sequence[int],
-        context: int,
+        self, bijection: Bijection, order: Sequence[int], hidden: Sequence[int], context: int
     ) -> None:
         super().__init__()
         self.bijection = bijection

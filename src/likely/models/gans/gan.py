@@ -21,16 +21,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.contract import Batch, GenerativeModel, Objective, RealView, Recipe, Rows, register
 from likely.contract.inputs import accept_inside, context_features, map_chunks
-from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegative, Widths
-from likely.contract.registry import register
-from likely.contract.training import Batch, Objective, Recipe
-from likely.contract.views import RealView
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
@@ -263,11 +260,7 @@ class GAN(GenerativeModel):
         return self.view.inverse(self._generated(n, context))
 
     def critic_gap(
-        self,
-        x: Shaped[Tensor, "n *shape"],
-        context: Tensor | None = None,
-        *,
-        seed: int | None = None,
+        self, x: Rows, context: Tensor | None = None, *, seed: int | None = None
     ) -> Figure:
         """Mean of the critic on real rows minus that on as many samples, and its standard error.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from likely.contract.registry import register
+from likely.contract import register
 from likely.models.gans.gan import GAN
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from likely.contract.registry import register
+from likely.contract import register
 from likely.models.gans.gan import GAN, PAPER
 
 

@@ -19,9 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likely.contract.options import NonNegative, Positive
-from likely.contract.registry import register
-from likely.contract.training import Recipe
+from likely.contract import NonNegative, Positive, Recipe, register
 from likely.core.domain import Domain
 from likely.models.gans.gan import GAN
 from likely.models.gans.penalties import distance_from_unit_slope

@@ -23,16 +23,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
 
+from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows, register
 from likely.contract.inputs import map_chunks
 from likely.contract.options import NonNegative, Positive
-from likely.contract.real import RealModel
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import LOG_TWO_PI, RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError
@@ -57,7 +54,6 @@ PATIENCE = 5  # passes without a gain that end EM where dequantisation makes eac
     title="Gaussian",
     density="exact; lower bound on integers",
     constraint="one mode, linear correlations",
-    paper="",
     components=1,
 )
 class GaussianMixture(RealModel):
@@ -160,7 +156,7 @@ class GaussianMixture(RealModel):
         return z
 
     def responsibilities(
-        self, x: Shaped[Tensor, "n *shape"], *, seed: int | None = None
+        self, x: Rows, *, seed: int | None = None
     ) -> Float[Tensor, "n components"]:
         """Probability of each component given each row.
 

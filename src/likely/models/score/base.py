@@ -26,14 +26,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.contract import Batch, GenerativeModel, RealView, Rows, Widths
 from likely.contract.inputs import accept_context
-from likely.contract.model import GenerativeModel
-from likely.contract.options import Widths
-from likely.contract.training import Batch
-from likely.contract.views import RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
@@ -171,7 +168,7 @@ class ScoreModel(GenerativeModel):
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         raise NotImplementedError
 
-    def _sample(self, n: int, context: Tensor | None) -> Shaped[Tensor, "n *shape"]:
+    def _sample(self, n: int, context: Tensor | None) -> Rows:
         return self.view.inverse(self._sample_real(n, context))
 
 

@@ -34,11 +34,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from likely.contract import LOG_TWO_PI, Batch, Range, Recipe, log_mass, register
 from likely.contract.inputs import context_features
-from likely.contract.options import Range
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import LOG_TWO_PI, log_mass
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, mean_and_error

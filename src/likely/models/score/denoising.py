@@ -21,10 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.contract import Batch, Positive, Recipe, register
 from likely.contract.inputs import context_features
-from likely.contract.options import Positive
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
 from likely.models.score.base import ScoreModel

@@ -37,9 +37,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from likely.contract.options import Positive, Range
-from likely.contract.registry import register
-from likely.contract.training import Batch
+from likely.contract import Batch, Positive, Range, register
 from likely.core.domain import Domain
 from likely.models.score.denoising import DenoisingScore
 

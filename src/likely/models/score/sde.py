@@ -35,11 +35,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.contract import LOG_TWO_PI, Batch, Positive, Recipe, register
 from likely.contract.inputs import context_features
-from likely.contract.options import Positive
-from likely.contract.registry import register
-from likely.contract.training import Batch, Recipe
-from likely.contract.views import LOG_TWO_PI
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, importance_bound, mean_and_error
