@@ -5,13 +5,13 @@ The names here are what most files with a model need.
 
 from likely.contract.model import GenerativeModel
 from likely.contract.options import Length, NonNegative, NonNegativeInt, Positive, Range, Widths
-from likely.contract.real import RealModel
+from likely.contract.real import RealModel, ViewedModel
 from likely.contract.registry import register
 from likely.contract.training import Batch, Objective, Recipe
 from likely.contract.views import LOG_TWO_PI, Features, RealView, Rows, log_mass
 
 __all__ = [
     "LOG_TWO_PI", "Batch", "Features", "GenerativeModel", "Length", "NonNegative", "NonNegativeInt",
-    "Objective", "Positive", "Range", "RealModel", "RealView", "Recipe", "Rows", "Widths", "log_mass",
-    "register",
+    "Objective", "Positive", "Range", "RealModel", "RealView", "Recipe", "Rows", "ViewedModel", "Widths",
+    "log_mass", "register",
 ]  # fmt: skip

@@ -58,8 +58,7 @@ def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> 
     shape = model.context.shape
     if context is None:
         raise DataError(
-            f"{type(model).__name__} is conditional: give context=, of shape ({n}, "
-            f"{', '.join(map(str, shape))})"
+            f"{type(model).__name__} is conditional: give context=, shape {(n, *shape)}"
         )
     if tuple(context.shape) == shape:
         context = context.expand(n, *shape)
@@ -125,9 +124,7 @@ def accept_partly_known(
     x, known = as_rows(x, domain, "complete: x"), torch.as_tensor(known)
     if tuple(x.shape[1:]) != domain.shape or tuple(known.shape) not in (domain.shape, x.shape):
         raise DataError(
-            "complete: x and known must have the shape "
-            f"(n, {', '.join(map(str, domain.shape))}), not {tuple(x.shape)} and "
-            f"{tuple(known.shape)}"
+            f"complete: rows have shape {domain.shape}, not x {(*x.shape,)}, known {(*known.shape,)}"
         )
     x, known = x.to(model.device), known.to(model.device, torch.bool).expand_as(x)
     x = x if x.is_floating_point() else x.to(dtype)

@@ -73,10 +73,8 @@ class GenerativeModel(nn.Module):
         keep_freed_memory()
         for given in (domain, context):
             if not isinstance(given, Domain | None):
-                raise DomainError(
-                    f"a domain is needed, not a {type(given).__name__}: give data.domain, "
-                    "context=data.context"
-                )
+                kind = type(given).__name__
+                raise DomainError(f"not a domain but a {kind}: give data.domain, data.context")
         if obstacle := self.obstacle(domain):
             raise DomainError(
                 f"{type(self).__name__} does not take {obstacle}; lk.models() lists what each model "
@@ -283,10 +281,7 @@ class GenerativeModel(nn.Module):
             If the family has no such score.
         """
         if self.density == Kind.NONE:
-            raise DensityError(
-                f"{type(self).__name__} has no anomaly score: use an autoencoder or a model that has "
-                "a likelihood"
-            )
+            raise DensityError("no anomaly score: use an autoencoder, or a model with a likelihood")
         return -self.log_likelihood(x, context, seed=seed).value
 
     # What a family writes.
@@ -306,11 +301,6 @@ class GenerativeModel(nn.Module):
     def _check_density(self, verb: str, exact: bool = False) -> None:
         name, density = type(self).__name__, self.density
         if density == Kind.NONE:
-            raise DensityError(
-                f"{name} has no likelihood: compare its samples instead (lk.evaluate)"
-            )
+            raise DensityError(f"{name} has no likelihood: compare its samples (lk.evaluate)")
         if exact and density != Kind.EXACT:
-            raise DensityError(
-                f"{name}.{verb}: the density on this domain is not exact ({density}): use "
-                "log_likelihood"
-            )
+            raise DensityError(f"{name}: the density is not exact ({density}): use log_likelihood")

@@ -1,20 +1,41 @@
-"""RealModel: a density on R^d, carried to the data's own units."""
+"""Models of real columns, among them RealModel: a density on R^d, in the data's own units."""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
-from likely.contract.views import RealView
+from likely.contract.views import Chart, RealView
 from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, importance_bound
 
 
-class RealModel(GenerativeModel):
+class ViewedModel(GenerativeModel):
+    """A model of the columns of a `RealView` with some chart; a subclass writes `_sample_real`."""
+
+    accepts = RealView.accepts
+
+    def __init__(self, domain: Domain, context: Domain | None, chart: Chart) -> None:
+        super().__init__(domain, context=context)
+        self.view = RealView(domain, chart)
+
+    def prepare(self, batch: Batch) -> None:
+        self.view.prepare(batch.x, batch.weight)
+        super().prepare(batch)
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.view.inverse(self._sample_real(n, context))
+
+
+class RealModel(ViewedModel):
     """A density on R^d (and circles), carried to the data's own units by a `RealView`.
 
     A subclass writes `_log_prob_real` and `_sample_real` in the view's d columns. Where the domain
@@ -33,7 +54,6 @@ class RealModel(GenerativeModel):
         beyond an end then counts for the outer level.
     """
 
-    accepts = RealView.accepts
     dequantises = True
 
     def __init__(
@@ -43,29 +63,18 @@ class RealModel(GenerativeModel):
         context: Domain | None = None,
         view: Literal["bijections", "affine"] = "bijections",
     ) -> None:
-        super().__init__(domain, context=context)
-        self.view = RealView(domain, view)
+        super().__init__(domain, context, view)
 
     @property
     def density(self) -> Kind:
         return Kind.EXACT if self.view.exact else Kind.LOWER
 
-    def prepare(self, batch: Batch) -> None:
-        self.view.prepare(batch.x, batch.weight)
-        super().prepare(batch)
-
     def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
-        raise NotImplementedError
-
-    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+    def _log_prob(self, x: Tensor, context: Tensor | None, **options: Any) -> Tensor:
         z, log_det = self.view(x)
-        return self._log_prob_real(z, context) + log_det
-
-    def _sample(self, n: int, context: Tensor | None) -> Tensor:
-        return self.view.inverse(self._sample_real(n, context))
+        return self._log_prob_real(z, context, **options) + log_det
 
     def estimator(self, *, seed: int | None = None, draws: int = 16) -> Estimator:
         """Exact, or a bound from dequantisation.
@@ -76,8 +85,8 @@ class RealModel(GenerativeModel):
         """
         if self.density == Kind.EXACT:
             return super().estimator()
+        return Estimator(partial(self._bound, draws), Kind.LOWER)
 
-        def terms(x: Tensor, context: Tensor | None) -> Tensor:
-            return importance_bound(torch.stack([self._log_prob(x, context) for _ in range(draws)]))
-
-        return Estimator(terms, Kind.LOWER)
+    def _bound(self, draws: int, x: Tensor, context: Tensor | None, **options: Any) -> Tensor:
+        terms = [self._log_prob(x, context, **options) for _ in range(draws)]
+        return importance_bound(torch.stack(terms))

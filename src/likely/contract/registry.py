@@ -137,9 +137,7 @@ def name_of(model: GenerativeModel) -> str:
         if entry.cls is type(model) and entry.presets.items() <= model.hyperparameters.items()
     ]
     if not fitting:
-        raise LikelyError(
-            f"{type(model).__name__} is not a registered model: decorate it with register"
-        )
+        raise LikelyError(f"{type(model).__name__} is not registered: decorate it with lk.register")
     return max(fitting, key=lambda entry: len(entry.presets)).name
 
 

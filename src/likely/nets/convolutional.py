@@ -41,10 +41,7 @@ def image_shape_for(domain: Domain, network: str, alike: bool, least: int = 1) -
     """
     shape = image_shape(domain) if alike else None
     if network not in ("auto", "mlp") and shape is None:
-        raise LikelyError(
-            f'network="{network}": it takes images with entries of one kind (layout="image"); '
-            'take "mlp"'
-        )
+        raise LikelyError(f'network="{network}" takes images with entries of one kind: take "mlp"')
     if network == "mlp" or (network == "auto" and shape and min(shape[1:]) < least):
         return None
     return shape

@@ -14,17 +14,6 @@ from likely.sampling.smc import SMC
 from likely.sampling.tempering import ParallelTempering
 
 __all__ = [
-    "HMC",
-    "MALA",
-    "SMC",
-    "Annealed",
-    "Chain",
-    "Diagnostics",
-    "Gibbs",
-    "IndependenceMetropolis",
-    "Langevin",
-    "Move",
-    "ParallelTempering",
-    "Sampler",
-    "ais",
-]
+    "HMC", "MALA", "SMC", "Annealed", "Chain", "Diagnostics", "Gibbs", "IndependenceMetropolis",
+    "Langevin", "Move", "ParallelTempering", "Sampler", "ais",
+]  # fmt: skip

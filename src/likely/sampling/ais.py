@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
@@ -56,8 +57,6 @@ class Annealed:
         Whether the reverse run started from exact samples, so that it is an upper bound in
         expectation; from long chains it is only a diagnostic: chains that miss a mode miss it
         forwards and backwards.
-    ess : float
-        Effective sample size of the forward weights.
     log_weights : Tensor, shape (chains,)
         Of the forward run, with log Z_0: their log-mean-exp is `log_z`.
     samples : Tensor, shape (chains, ...)
@@ -69,10 +68,14 @@ class Annealed:
     log_z: Figure
     reverse: Figure | None
     exact: bool
-    ess: float
     log_weights: Float[Tensor, " chains"]
     samples: Shaped[Tensor, "chains *shape"]
     betas: Float[Tensor, " steps"]
+
+    @cached_property
+    def ess(self) -> float:
+        """Effective sample size of the forward weights."""
+        return effective(self.log_weights)
 
     @property
     def gap(self) -> Figure | None:
@@ -85,16 +88,10 @@ class Annealed:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is wrong with the estimate, in words."""
-        notes = []
-        if note := low_ess(self.ess, len(self.log_weights)):
-            notes.append(note)
-        gap = self.gap
+        apart, gap = None, self.gap
         if gap is not None and not abs(gap.value) <= 0.1 + 3 * (gap.stderr or 0):  # NaN counts
-            notes.append(
-                f"forward and reverse estimates differ by {gap}: use more temperatures, or a "
-                "better kernel"
-            )
-        return tuple(notes)
+            apart = f"forwards and backwards differ by {gap}: more temperatures, or a better kernel"
+        return tuple(filter(None, (low_ess(self.ess, len(self.log_weights)), apart)))
 
     def __repr__(self) -> str:
         kind = "upper bound in expectation" if self.exact else "diagnostic, from long chains"
@@ -173,8 +170,7 @@ def ais(
         betas = int(betas)
     if chains < 2 or (isinstance(betas, int) and betas < 1) or chain_steps < 0:
         raise LikelyError(
-            f"ais: {chains} chains, {betas} temperatures, {chain_steps} chain steps: at least two "
-            "chains and one temperature are needed"
+            f"ais: {chains=}, {betas=}, {chain_steps=}: at least two chains and one β"
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -185,9 +181,7 @@ def ais(
         log_z0 = _log_z0(x, energy, base, path)
         if kernel is None:
             if not x.is_floating_point():
-                raise LikelyError(
-                    "ais: samples of the base are discrete: give kernel=Gibbs(domain)"
-                )
+                raise LikelyError("ais: the base's samples are discrete: give kernel=Gibbs(domain)")
             kernel = HMC(0.1, leapfrogs=5)
         annealing = Annealing(energy, base, kernel, path)
         annealing.check(x)
@@ -195,12 +189,8 @@ def ais(
             schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
         else:
             schedule = torch.as_tensor(betas).double().cpu()
-            if not (
-                len(schedule) > 1
-                and schedule[0] == 0
-                and schedule[-1] == 1
-                and (schedule.diff() > 0).all()
-            ):
+            ends = [*schedule[:1], *schedule[-1:]]
+            if ends != [0, 1] or not (schedule.diff() > 0).all():
                 raise LikelyError("ais: betas must rise from 0 to 1")
         x, log_weight = _anneal(annealing, x, schedule)
         log_weight = log_z0 + log_weight
@@ -213,26 +203,19 @@ def ais(
             if exact is None:
                 for _ in range(chain_steps):
                     start = annealing.move(start, 1.0)
-            value, stderr = _log_mean(_anneal(annealing, start, schedule.flip(0))[1])
-            backwards = Figure(log_z0 - value, stderr)
-    return Annealed(
-        Figure(*_log_mean(log_weight)),
-        backwards,
-        exact is not None,
-        effective(log_weight),
-        log_weight,
-        x,
-        schedule,
-    )
+            inverse = log_mean(_anneal(annealing, start, schedule.flip(0))[1])
+            backwards = Figure(log_z0 - inverse.value, inverse.stderr)
+    forwards = log_mean(log_weight)
+    return Annealed(forwards, backwards, exact is not None, log_weight, x, schedule)
 
 
 def _seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-def _log_mean(log_weight: Tensor) -> tuple[float, float]:
-    value, stderr = importance_bound(log_weight[:, None])[:, 0].tolist()
-    return value, stderr
+def log_mean(log_weight: Float[Tensor, " n"]) -> Figure:
+    """log of the mean of weights, with the delta method's error."""
+    return Figure(*importance_bound(log_weight[:, None])[:, 0].tolist())
 
 
 def _log_z0(x: Tensor, energy: Energy, base: Density, path: EnergyPath | None) -> float:
@@ -241,10 +224,7 @@ def _log_z0(x: Tensor, energy: Energy, base: Density, path: EnergyPath | None) -
         return 0.0
     e, start = energy(x), -path(x, 0.0) - base.log_prob(x)
     if not start.isfinite().all():
-        raise LikelyError(
-            "ais: the path at β = 0 has no finite value at a draw of the base: 0 · ∞, where the energy "
-            "is infinite?"
-        )
+        raise LikelyError("ais: the path at β = 0 is not finite at a draw of the base: 0 · ∞?")
     tolerance = 1e-3 + 1e-4 * e.abs()
     if ((start - start.mean()).abs() > tolerance).any():
         raise LikelyError("ais: the path at β = 0 is not ∝ the base")

@@ -37,10 +37,7 @@ class Annealing:
     ) -> None:
         self.energy, self.base, self.kernel, self.path = energy, base, kernel, path
         if isinstance(kernel, Sampler) and not kernel.invariant:
-            raise LikelyError(
-                f"{type(kernel).__name__} is biased by its step, and so would log Z be: use a kernel "
-                "that leaves the density invariant, such as MALA or HMC"
-            )
+            raise LikelyError(f"{type(kernel).__name__} is biased by its step: use MALA or HMC")
         if isinstance(kernel, GradientSampler):
             kernel.check_single_step("annealing")
         self.betas: list[float] = []  # where the kernel's step was tuned …
@@ -118,7 +115,7 @@ class Annealing:
             if beta == 1:
                 return
         raise LikelyError(
-            f"after {STAGES} stages of annealing β is {beta:.2g}: use a wider base, or more chains"
+            f"after {STAGES} stages β is {beta:.2g}: use a wider base, or more chains"
         )
 
 

@@ -58,17 +58,13 @@ class Gibbs(Sampler):
         for i in range(self.domain.size):
             column = self.domain.column(i)
             if not (isinstance(column, Discrete) and column.levels is not None):
-                raise DomainError(
-                    f"Gibbs: column {self.domain.name(i)} is {column.kind}; it needs finitely many "
-                    "values: use HMC, MALA or IndependenceMetropolis"
-                )
+                name = f"column {self.domain.name(i)} is {column.kind}"
+                raise DomainError(f"Gibbs: {name}, and needs finitely many values: use HMC or MALA")
             if self.independent and column.levels != 2:
                 raise DomainError("Gibbs: independent=True takes entries of two values only")
         covered = {i for block in self._blocks for i in block}
         if covered != set(range(self.domain.size)):
-            raise LikelyError(
-                f"Gibbs: the blocks must cover entries 0 to {self.domain.size - 1}, and no others"
-            )
+            raise LikelyError(f"Gibbs: blocks must cover entries 0 to {self.domain.size - 1} only")
 
     @property
     def _blocks(self) -> list[list[int]]:
@@ -91,8 +87,8 @@ class Gibbs(Sampler):
             values = [self._values(i) for i in block]
             if (count := torch.tensor([len(v) for v in values]).double().prod()) > LARGEST_BLOCK:
                 raise LikelyError(
-                    f"Gibbs: a block of {len(block)} entries has {count:.3g} combinations of values, "
-                    f"{LARGEST_BLOCK} can be tried: use smaller blocks, or independent=True"
+                    f"Gibbs: {count:.3g} combinations of values in a block of {len(block)} entries, of "
+                    f"{LARGEST_BLOCK} at most: use smaller blocks, or independent=True"
                 )
             table = torch.tensor([*itertools.product(*values)], dtype=x.dtype, device=x.device)
             blocks.append((block, table))

@@ -83,10 +83,8 @@ class HMC(GradientSampler):
                 f, gradient_y = gradients(y)
                 p = p - epsilon / 2 * gradient_y
             log_ratio = e - f + ((kinetic - p.square()) / 2).view(len(x), -1).sum(1)
-            accepted, acceptance, invalid = metropolis(log_ratio, f)
-            x = torch.where(rows(accepted, x), y, x)
-            gradient = torch.where(rows(accepted, x), gradient_y, gradient)
-            e = torch.where(accepted, f, e)
+            state, proposal = (e, x, gradient), (f, y, gradient_y)
+            (e, x, gradient), acceptance, invalid = metropolis(log_ratio, state, proposal)
             if t <= tune:
                 step = tuner.update(acceptance.mean()) if t < tune else tuner.step
                 seen.add(x)

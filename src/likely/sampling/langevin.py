@@ -92,10 +92,8 @@ class MALA(GradientSampler):
             f, gradient_y = gradients(y)
             back = (x - y + eta * gradient_y).square() / (4 * eta)
             log_ratio = e - f + (noise.square() / 2 - back).view(len(x), -1).sum(1)
-            accepted, acceptance, invalid = metropolis(log_ratio, f)
-            x = torch.where(rows(accepted, x), y, x)
-            gradient = torch.where(rows(accepted, x), gradient_y, gradient)
-            e = torch.where(accepted, f, e)
+            state, proposal = (e, x, gradient), (f, y, gradient_y)
+            (e, x, gradient), acceptance, invalid = metropolis(log_ratio, state, proposal)
             if t < tune:
                 step = tuner.update(acceptance.mean()) if t < tune - 1 else tuner.step
             yield Move(x, e, acceptance, invalid, {"step": step})

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.sampling.sampler import Density, Energy, Move, Sampler, metropolis, rows
+from likely.sampling.sampler import Density, Energy, Move, Sampler, metropolis
 
 BLOCK = 1 << 14  # proposals that are scored at a time, at most, unless there are more chains
 
@@ -43,14 +43,12 @@ class IndependenceMetropolis(Sampler):
         e, log_weight = self._weigh(energy, x)
         if (log_weight.isnan() | (log_weight == torch.inf)).any():
             raise LikelyError(
-                "IndependenceMetropolis: the proposal has no density at some state of init; start "
-                "from its own samples"
+                "the proposal has no density at some state of init: start from its draws"
             )
         for y, f, log_weight_y in self._proposals(energy, x):
-            accepted, acceptance, invalid = metropolis(log_weight_y - log_weight, f)
-            x = torch.where(rows(accepted, x), y, x)
-            e = torch.where(accepted, f, e)
-            log_weight = torch.where(accepted, log_weight_y, log_weight)
+            state, proposal = (e, x, log_weight), (f, y, log_weight_y)
+            log_ratio = log_weight_y - log_weight
+            (e, x, log_weight), acceptance, invalid = metropolis(log_ratio, state, proposal)
             yield Move(x, e, acceptance, invalid)
 
     def _weigh(self, energy: Energy, y: Tensor) -> tuple[Tensor, Tensor]:

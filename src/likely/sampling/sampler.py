@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, NamedTuple, Protocol, Self
@@ -98,14 +98,13 @@ class Sampler(ABC):
             start, or stops being one on the way.
         """
         init = torch.as_tensor(init)
-        if any(n != int(n) for n in (steps, thin, burn_in)):
-            raise LikelyError(f"steps={steps}, thin={thin}, burn_in={burn_in}: give whole numbers")
-        steps, thin, burn_in = int(steps), int(thin), int(burn_in)
-        if thin < 1 or steps < thin or burn_in < 0:
+        whole = int(steps), int(thin), int(burn_in)
+        if whole != (steps, thin, burn_in) or not steps >= thin >= 1 or burn_in < 0:
             raise LikelyError(
-                f"{type(self).__name__}: steps = {steps}, thin = {thin}, burn_in = {burn_in} leave "
-                "no draws: give thin ≥ 1, steps ≥ thin and burn_in ≥ 0"
+                f"steps={steps}, thin={thin}, burn_in={burn_in}: give whole numbers, "
+                "steps ≥ thin ≥ 1 and burn_in ≥ 0"
             )
+        steps, thin, burn_in = whole
         keep_freed_memory()
         with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
             check_energy(energy, init, self.domain, outside=self.annealed)
@@ -133,18 +132,11 @@ class Sampler(ABC):
         broken = energies.isfinite().logical_not().any(1).nonzero()
         if len(broken):
             raise LikelyError(
-                f"{type(self).__name__}: the energy is not finite after step "
-                f"{(int(broken[0]) + 1) * thin + burn_in}: the chains ran away, or the energy has no "
-                "value there; use a smaller step, or a Metropolis-corrected sampler"
+                f"the energy is not finite after step {(int(broken[0]) + 1) * thin + burn_in}: "
+                "use a smaller step, or a Metropolis-corrected sampler"
             )
-        return Chain(
-            samples.transpose(0, 1),
-            energies.T,
-            acceptance / steps,
-            invalid / steps,
-            self.domain,
-            move.info,
-        )
+        rates = acceptance / steps, invalid / steps
+        return Chain(samples.transpose(0, 1), energies.T, *rates, self.domain, move.info)
 
 
 def check_energy(
@@ -165,19 +157,13 @@ def check_energy(
         domain.check(x, "init")
     e = energy(x)
     if not isinstance(e, Tensor) or e.shape != x.shape[:1] or not e.is_floating_point():
-        got = (
-            f"a {e.dtype} of shape {tuple(e.shape)}" if isinstance(e, Tensor) else type(e).__name__
-        )
-        raise LikelyError(
-            f"the energy of {len(x)} states must be a floating-point tensor of shape ({len(x)},), "
-            f"one value each, not {got}"
-        )
+        got = f"{e.dtype} of shape {(*e.shape,)}" if isinstance(e, Tensor) else type(e).__name__
+        raise LikelyError(f"the energy of n states must be floating, of shape (n,), not {got}")
     good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
     bad = good.logical_not().nonzero()
-    if len(bad):
-        row = int(bad[0])
+    for row in bad[:1, 0].tolist():
         raise LikelyError(
-            f"the energy of state {row} of init is {e[row].item()}: start where it is finite"
+            f"the energy of state {row} of init is {e[row]}: start where it is finite"
         )
 
 
@@ -194,8 +180,7 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
         e = energy(x)
         if not e.requires_grad:
             raise LikelyError(
-                "the energy has no gradient: write it in torch operations, or use Gibbs or "
-                "IndependenceMetropolis"
+                "the energy has no gradient: write it in torch operations, or use Gibbs"
             )
         (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
     return e.detach(), gradient
@@ -217,8 +202,7 @@ def compiled_gradients(energy: Energy) -> Gradients:
         e = energy(x)
         return e.sum(), e
 
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]]
-    gradient = compiled(torch.func.grad(value, has_aux=True))
+    gradient: Gradients = compiled(torch.func.grad(value, has_aux=True))
 
     def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
         with check_compilable("energy"):
@@ -234,16 +218,18 @@ def rows(value: Tensor, like: Tensor) -> Tensor:
 
 
 def metropolis(
-    log_ratio: Float[Tensor, " n"], proposed: Float[Tensor, " n"]
-) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Which proposals are accepted, with what probability, and which energies are not valid.
+    log_ratio: Float[Tensor, " n"], state: Sequence[Tensor], proposal: Sequence[Tensor]
+) -> tuple[list[Tensor], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The next state, acceptance probabilities, and which proposed energies are not valid.
 
-    A proposal without an energy (NaN, −∞) or without a ratio is rejected.
+    Energies come first in a state. A proposal without one (NaN, −∞) or without a ratio is rejected.
     """
-    invalid = proposed.isnan() | (proposed == -torch.inf)
+    invalid = proposal[0].isnan() | (proposal[0] == -torch.inf)
     log_ratio = torch.where(invalid | log_ratio.isnan(), -torch.inf, log_ratio)
     accepted = torch.rand_like(log_ratio).log() < log_ratio
-    return accepted, log_ratio.clamp_max(0).exp(), invalid
+    pairs = zip(state, proposal, strict=True)
+    after = [torch.where(rows(accepted, old), new, old) for old, new in pairs]
+    return after, log_ratio.clamp_max(0).exp(), invalid
 
 
 class DualAveraging:
@@ -310,12 +296,11 @@ class GradientSampler(Sampler):
             raise LikelyError(f"{type(self).__name__}: the step must be positive, not {self.step}")
         if not isinstance(self.domain, Domain | None):
             raise DomainError(
-                f"{type(self).__name__}: domain={self.domain!r} is not a domain: for columns, use lk.table(…)"
+                f"domain={self.domain!r} is not a domain: for columns, use lk.table(…)"
             )
         if self.domain is not None and any(column.discrete for column in self.domain.columns):
             raise DomainError(
-                f"{type(self).__name__} moves along gradients and needs continuous columns; "
-                f"{self.domain} is better sampled by Gibbs"
+                f"{type(self).__name__} needs continuous columns: use Gibbs for others"
             )
 
     @abstractmethod
@@ -349,9 +334,7 @@ class GradientSampler(Sampler):
     def check_single_step(self, where: str) -> None:
         """Raise a `LikelyError` unless all chains have one step."""
         if torch.as_tensor(self.step).numel() != 1:
-            raise LikelyError(
-                f"{where} changes the step of {type(self).__name__}: give one for all chains"
-            )
+            raise LikelyError(f"{where} changes the step: give one for all chains")
 
 
 Curved = list[tuple[Column, list[int]]]

@@ -55,7 +55,7 @@ class SMC(Sampler):
     def __post_init__(self) -> None:
         if self.moves < 1 or not 0 < self.ess < 1:
             raise LikelyError(
-                f"SMC: moves = {self.moves} must be positive, and ess = {self.ess} between 0 and 1"
+                f"SMC: moves={self.moves}, ess={self.ess}: give moves ≥ 1, 0 < ess < 1"
             )
 
     @property
@@ -67,10 +67,7 @@ class SMC(Sampler):
         if len(x) < 2:
             raise LikelyError("SMC: at least two particles are needed")
         if (x == x[:1]).all():
-            raise LikelyError(
-                "SMC: all particles of init are the same: use draws of the base, "
-                "base.sample(n, seed=…)"
-            )
+            raise LikelyError("SMC: all particles of init are the same: use base.sample(n, seed=…)")
         annealing.check(x)
         log_z = torch.zeros((), dtype=torch.float64, device=x.device)
         n, first = len(x), torch.arange(len(x), device=x.device)

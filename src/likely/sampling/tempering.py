@@ -70,9 +70,7 @@ class ParallelTempering(Sampler):
     def __post_init__(self) -> None:
         T = list(self.temperatures)
         if len(T) < 2 or T[0] != 1 or any(a >= b for a, b in itertools.pairwise(T)):
-            raise LikelyError(
-                f"ParallelTempering: temperatures must rise from 1, at least two of them, not {T}"
-            )
+            raise LikelyError(f"temperatures must rise from 1, and be two at least, not {T}")
         if isinstance(self.sampler, GradientSampler):
             self.sampler.check_single_step("ParallelTempering")
 

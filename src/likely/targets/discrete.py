@@ -37,10 +37,7 @@ def markov_chain(transition: ArrayLike = _CYCLE, length: int = 8) -> Target:
     T = torch.as_tensor(transition, dtype=torch.float64)
     k = len(T)
     if T.shape != (k, k) or (T < 0).any() or not torch.allclose(T.sum(1), T.new_ones(k)):
-        raise LikelyError(
-            "markov_chain: the transition matrix must be square, with rows of non-negative numbers "
-            "that sum to 1"
-        )
+        raise LikelyError("markov_chain: T must be square, with rows that are ≥ 0 and sum to 1")
     T = T / T.sum(1, keepdim=True)
     stationary = torch.cat([T.T - torch.eye(k, dtype=T.dtype), T.new_ones(1, k)])
     ones = torch.cat([T.new_zeros(k), T.new_ones(1)])

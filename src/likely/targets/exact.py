@@ -102,9 +102,7 @@ def enumerated(name: str, domain: Domain, energy: Callable[[Tensor], Tensor]) ->
         values.append(column.low + column.step * torch.arange(column.levels))
     total = math.prod(len(value) for value in values)
     if total > STATES:
-        raise DomainError(
-            f"{name}: at most {STATES} states can be enumerated, {domain} has {total}"
-        )
+        raise DomainError(f"{name}: {domain} has {total} states; {STATES} can be enumerated")
     flat = torch.cartesian_prod(*values).view(total, domain.size)
     states = flat.view(total, *domain.shape)
     log_weight = torch.cat([-energy(part).double() for part in states.split(1 << 16)])

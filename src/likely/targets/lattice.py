@@ -36,9 +36,7 @@ def double_well(barrier: float = 15.0, tilt: float = 0.0) -> Target:
         If the barrier is not positive, or the tilt leaves one well only.
     """
     if barrier <= 0 or abs(tilt) >= 8 * barrier / 27**0.5:
-        raise LikelyError(
-            f"double_well: with barrier {barrier} and tilt {tilt} there are no two wells"
-        )
+        raise LikelyError(f"double_well: there are no two wells with {barrier=} and {tilt=}")
     left, top, right = sorted(np.roots([4 * barrier, 0, -4 * barrier, tilt]).real)
 
     def energy(x: Tensor) -> Float[Tensor, " n"]:
@@ -100,9 +98,7 @@ def phi4(size: int = 8, mass: float = -4.0, coupling: float = 8.0) -> Target:
     Albergo, Kanwar & Shanahan 2019, Physical Review D 100, 034515 (eq. 28).
     """
     if coupling < 0 or (coupling == 0 and mass <= 0):
-        raise LikelyError(
-            f"phi4: with m² = {mass} and λ = {coupling} the action has no lower bound"
-        )
+        raise LikelyError(f"phi4: the action has no lower bound with {mass=} and {coupling=}")
 
     def action(x: Float[Tensor, "n L L"]) -> Float[Tensor, " n"]:
         neighbours = x.roll(-1, 1) + x.roll(-1, 2)

@@ -140,7 +140,7 @@ def test_one_pass_of_the_critic_is_one_for_real_rows_and_one_for_samples(
     with seeded(0):
         seen, real = context_features(model, given, 40), model.view(batch.x)[0]
         with torch.no_grad():
-            fake = model._generated(40, seen)
+            fake = model._sample_real(40, seen)
         plain = model.critic_loss(model.critic(real, seen), model.critic(fake, seen))
         plain = plain + model.penalties(real, fake, seen)
     torch.testing.assert_close(loss, plain, rtol=rtol, atol=rtol)

@@ -48,6 +48,7 @@ class Autoencoder(LatentModel):
     True
     """
 
+    density = Kind.NONE
     recipe = Recipe(batch=128, rate=1e-3, steps=10_000)
     code_mean: Tensor
     code_factor: Tensor
@@ -56,10 +57,6 @@ class Autoencoder(LatentModel):
         super().__init__(domain, **options)
         self.register_buffer("code_mean", torch.zeros(1 + self.context_size, self.latent))
         self.register_buffer("code_factor", torch.eye(self.latent))
-
-    @property
-    def density(self) -> Kind:
-        return Kind.NONE
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p(x|e(x)) of each row."""

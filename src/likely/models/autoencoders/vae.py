@@ -65,6 +65,7 @@ class VAE(LatentModel):
     'lower bound'
     """
 
+    density = Kind.LOWER
     recipe = Recipe(batch=128, rate=3e-3, weight_decay=0.01)
     per_code = 2
 
@@ -79,10 +80,6 @@ class VAE(LatentModel):
     ) -> None:
         super().__init__(domain, **options)
         self.beta, self.warm_up, self.free_bits = beta, warm_up, free_bits
-
-    @property
-    def density(self) -> Kind:
-        return Kind.LOWER
 
     def _posterior(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """μ and σ of q(z|x), shape (n, latent) each."""

@@ -62,9 +62,7 @@ class Autoregressive(GenerativeModel):
         super().__init__(domain, context=context)
         first = list(range(domain.size)) if order is None else list(order)
         if sorted(first) != list(range(domain.size)):
-            raise LikelyError(
-                f"order: it must hold each of the {domain.size} entries 0 … {domain.size - 1} once"
-            )
+            raise LikelyError(f"order: it must hold each of the {domain.size} entries once")
         generator = torch.Generator().manual_seed(0)
         others = [torch.randperm(domain.size, generator=generator) for _ in range(orders - 1)]
         self.register_buffer("orderings", torch.stack([torch.tensor(first), *others]))
@@ -119,9 +117,7 @@ class Autoregressive(GenerativeModel):
             If there are several orderings, whose mixture has no such terms.
         """
         if len(self.orderings) > 1:
-            raise LikelyError(
-                "conditionals: a mixture of several orderings has none; take orders=1"
-            )
+            raise LikelyError("conditionals: a mixture of orderings has none; take orders=1")
 
         def terms(x: Tensor, context: Tensor | None) -> Tensor:
             return self._terms(0, x, context).T

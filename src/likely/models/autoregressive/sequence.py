@@ -160,9 +160,7 @@ class SequenceModel(Autoregressive):
             x = torch.as_tensor(prompt).to(x)[None].expand(n, -1)
             inside = domain.column(0).contains(x[:1])
             if not inside.all():
-                raise DataError(
-                    f"generate: the prompt holds {x[:1][~inside][0]}, which is no symbol"
-                )
+                raise DataError(f"generate: the prompt holds {x[:1][~inside][0]}, no symbol")
         if x.shape[1] > length:
             raise LikelyError(f"generate: length {length}, and the prompt has {x.shape[1]}")
         with seeded(seed, self.device):

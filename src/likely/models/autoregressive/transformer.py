@@ -79,9 +79,7 @@ class Transformer(SequenceModel):
     ) -> None:
         super().__init__(domain, **options)
         if width % (2 * heads):
-            raise LikelyError(
-                f"width={width}, heads={heads}: the width must be the heads times an even number"
-            )
+            raise LikelyError(f"{width=}, {heads=}: give a width of the heads times an even number")
         size = domain.size
         self.recipe = dataclasses.replace(self.recipe, batch=max(16, BATCH_SYMBOLS // size))
         self.embedding = nn.Embedding(self.levels + 1, width)  # and one before the first

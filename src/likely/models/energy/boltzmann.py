@@ -131,10 +131,8 @@ class BoltzmannMachine(Unnormalised):
             with torch.no_grad():
                 return Figure(self._exact_log_z().item())
         if method == "exact":
-            raise DensityError(
-                f"{type(self).__name__}: its smaller layer has {self.enumerated} units, of which at "
-                f'most {ENUMERATED} are enumerated: take method="ais"'
-            )
+            many = f"{self.enumerated} units of the smaller layer, of {ENUMERATED} at most"
+            raise DensityError(f'{many}, are too many to enumerate: take method="ais"')
         return None
 
     def _anneal(self, *, chains: int, reverse: bool, **run: Any) -> Annealed:

@@ -138,9 +138,9 @@ class EBM(Unnormalised):
     'estimate'
     """
 
+    density = Kind.ESTIMATE
     accepts = RealView.accepts
     dequantises = True
-    density = Kind.ESTIMATE
     methods = Method
     effort = 200, 256
     betas: Tensor
@@ -333,10 +333,8 @@ class EBM(Unnormalised):
 
     def _known_log_z(self, method: str) -> Figure | None:
         if method == "integral" and self.view.dim > MAX_INTEGRATED:
-            raise LikelyError(
-                f'method="integral": points cannot fill {self.view.dim} columns, at most '
-                f'{MAX_INTEGRATED}; take method="ais"'
-            )
+            most = f"more than {MAX_INTEGRATED} columns"
+            raise LikelyError(f'method="integral": points cannot fill {most}; take method="ais"')
         few = method == "integral" or self.view.dim <= INTEGRATED
         return self.base.integral(self._f) if few else None  # since the base is normalised
 

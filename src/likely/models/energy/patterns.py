@@ -54,7 +54,5 @@ class AssociativeMemory(GenerativeModel):
 
     def _accept_for_recall(self, x: Rows) -> Rows:
         if not self.prepared:
-            raise LikelyError(
-                f"{type(self).__name__}: nothing is stored yet: call store, or lk.fit"
-            )
+            raise LikelyError("nothing is stored yet: call store, or lk.fit")
         return accept_inside(self, x)

@@ -72,9 +72,7 @@ class Flow(RealModel):
             If x or the context have the wrong shape, or lie outside their domains.
         """
         if self.density != Kind.EXACT:
-            raise DensityError(
-                "the domain has discrete columns, which a flow dequantises: use ranks"
-            )
+            raise DensityError("pit: the flow dequantises its discrete columns: use ranks")
         _, x, features = accept(self, accept_inside(self, x, "the rows to be transformed"), context)
         z, _ = self.view(x)
         for transform in self.transforms:

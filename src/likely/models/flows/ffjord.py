@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from likely.contract import Batch, Length, NonNegative, Positive, Recipe, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
-from likely.core.likelihood import Estimator, Kind, importance_bound
+from likely.core.likelihood import Estimator, Kind
 from likely.models.flows.base import AffineFlow
 from likely.models.flows.transforms import start_at_identity
 from likely.nets.mlp import with_context
@@ -128,6 +129,7 @@ class FFJORD(AffineFlow):
     'estimate'
     """
 
+    density = Kind.ESTIMATE
     recipe = Recipe(batch=512, rate=5e-3)
     validation: ClassVar[dict[str, Any]] = {"tolerance": 1e-3}
 
@@ -145,10 +147,6 @@ class FFJORD(AffineFlow):
         check_tolerance(tolerance, self.view.scale.dtype)
         self.steps, self.kinetic, self.tolerance = steps, kinetic, tolerance
         self.field = Field(self.view.dim, hidden, self.context_size)
-
-    @property
-    def density(self) -> Kind:
-        return Kind.ESTIMATE
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """Negative log-likelihood of each row by steps of fixed length, and λ times its kinetic energy."""
@@ -185,16 +183,8 @@ class FFJORD(AffineFlow):
         """
         tolerance = self.tolerance if tolerance is None else tolerance
         check_tolerance(tolerance, self.view.scale.dtype)
-        draws = 1 if self.view.exact else draws
-
-        def estimate(x: Tensor, context: Tensor | None) -> Tensor:
-            terms = []
-            for _ in range(draws):
-                z, log_det = self.view(x)
-                terms.append(self._log_prob_real(z, context, tolerance) + log_det)
-            return importance_bound(torch.stack(terms))
-
-        return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
+        terms = partial(self._bound, 1 if self.view.exact else draws, tolerance=tolerance)
+        return Estimator(terms, Kind.ESTIMATE, tolerance=tolerance)
 
     def _log_prob_real(
         self, z: Tensor, context: Tensor | None, tolerance: float | None = None

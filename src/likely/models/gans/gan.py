@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract import Batch, GenerativeModel, Objective, RealView, Recipe, Rows, register
+from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import accept_inside, context_features, map_chunks
 from likely.contract.options import NonNegative, Widths
 from likely.core.domain import Domain
@@ -104,7 +104,7 @@ class Critic(nn.Module):
     constraint="none on the generator; a critic next to it",
     paper=PAPER,
 )
-class GAN(GenerativeModel):
+class GAN(ViewedModel):
     """Generative adversarial network with the non-saturating loss.
 
     It has no likelihood: `log_prob` and `log_likelihood` raise a `DensityError`. Nor do its losses
@@ -144,7 +144,7 @@ class GAN(GenerativeModel):
     torch.Size([5, 2])
     """
 
-    accepts = RealView.accepts
+    density = Kind.NONE
     recipe = Recipe(batch=256, rate=2e-3, betas=(0.0, 0.9), steps=10_000)
 
     def __init__(
@@ -158,30 +158,21 @@ class GAN(GenerativeModel):
         critic_steps: int = 1,
         penalty: NonNegative = 0.0,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, context, "plain")
         self.critic_steps, self.penalty = critic_steps, penalty
-        self.view = RealView(domain, "plain")
+        self.derivative_in_loss = penalty > 0
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         given = self.context_size
         self.generator: nn.Module
+        hidden = hidden or ((128, 128, 128) if image is None else (32, 64))
         if image is None:
-            hidden = (128, 128, 128) if hidden is None else hidden
             self.generator = MLP(self.latent + given, self.view.dim, hidden)
         else:
-            hidden = (32, 64) if hidden is None else hidden
             self.generator = ImageDecoder(self.latent + given, image, hidden)
             image = (image[0] * (2 if self.circles else 1), *image[1:])
         self.critic = Critic(self.view.dim + self.circles, given, hidden, image)
-
-    @property
-    def density(self) -> Kind:
-        return Kind.NONE
-
-    def prepare(self, batch: Batch) -> None:
-        self.view.prepare(batch.x, batch.weight)
-        super().prepare(batch)
 
     # The equations; a variant writes its own. `real` and `fake` are the critic's numbers.
 
@@ -204,19 +195,13 @@ class GAN(GenerativeModel):
         """What the critic pays for its slope: R₁."""
         return self.penalty / 2 * squared_gradient(lambda u: self.critic(u, context), real)
 
-    @property
-    def derivative_in_loss(self) -> bool:  # type: ignore[override]
-        return bool(self.penalty)
-
     def bound_critic(self) -> None:
         """What is done to the critic after each of its steps: nothing here."""
 
     # The two players.
 
     def loss(self, batch: Batch) -> Tensor:
-        raise LikelyError(
-            f"{type(self).__name__} has two players: train both of its `objectives()`"
-        )
+        raise LikelyError("a GAN has two players: train both of its `objectives()`")
 
     def objectives(self) -> list[Objective]:
         critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
@@ -229,7 +214,7 @@ class GAN(GenerativeModel):
         context = context_features(self, batch.context, len(batch))
         real = self._seen(self.view(batch.x)[0])
         with torch.no_grad():
-            fake = self._seen(self._generated(len(batch), context))
+            fake = self._seen(self._sample_real(len(batch), context))
         twice = None if context is None else context.repeat(2, 1)
         numbers = self.critic(torch.cat([real, fake]), twice)  # one pass costs less than two
         loss = self.critic_loss(*numbers.chunk(2))
@@ -237,11 +222,11 @@ class GAN(GenerativeModel):
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        fake = self._seen(self._generated(len(batch), context))
+        fake = self._seen(self._sample_real(len(batch), context))
         with frozen(self.critic):  # it judges, but does not learn from this
             return self.generator_loss(self.critic(fake, context))
 
-    def _generated(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of noise."""
         like = self.view.scale
         noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
@@ -255,9 +240,6 @@ class GAN(GenerativeModel):
         return torch.cat([z[:, ~circle], z[:, circle].cos(), z[:, circle].sin()], 1)
 
     # Use.
-
-    def _sample(self, n: int, context: Tensor | None) -> Tensor:
-        return self.view.inverse(self._generated(n, context))
 
     def critic_gap(
         self, x: Rows, context: Tensor | None = None, *, seed: int | None = None
@@ -287,7 +269,7 @@ class GAN(GenerativeModel):
             raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
 
         def gap(x: Tensor, c: Tensor | None) -> Tensor:
-            real, fake = self._seen(self.view(x)[0]), self._seen(self._generated(len(x), c))
+            real, fake = self._seen(self.view(x)[0]), self._seen(self._sample_real(len(x), c))
             return (self.critic(real, c) - self.critic(fake, c))[None]
 
         gaps = map_chunks(self, gap, x, context, seed)[0].double()

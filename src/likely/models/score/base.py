@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.contract import Batch, GenerativeModel, RealView, Rows, Widths
+from likely.contract import RealView, ViewedModel, Widths
 from likely.contract.inputs import accept_context
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
@@ -44,7 +44,7 @@ POOLED = 256  # rows that are compared with all others at a time
 MIN_IMAGE = 8  # pixels along an edge above which "auto" uses a U-Net
 
 
-class ScoreModel(GenerativeModel):
+class ScoreModel(ViewedModel):
     """A model whose network predicts the noise in rows: a base for the family.
 
     A subclass writes `loss` and `_sample_real`, in the view's columns.
@@ -82,8 +82,7 @@ class ScoreModel(GenerativeModel):
         network: ScoreNetwork = "auto",
         hidden: Widths | None = None,
     ) -> None:
-        super().__init__(domain, context=context)
-        self.view = RealView(domain, "pooled" if image_shape(domain) else "bijections")
+        super().__init__(domain, context, "pooled" if image_shape(domain) else "bijections")
         self.dim = self.view.dim
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.net: nn.Module
@@ -94,10 +93,6 @@ class ScoreModel(GenerativeModel):
 
     def _perceptron(self, hidden: Sequence[int]) -> NoiseMLP:
         return NoiseMLP(self.dim, hidden, self.context_size)
-
-    def prepare(self, batch: Batch) -> None:
-        self.view.prepare(batch.x, batch.weight)
-        super().prepare(batch)
 
     def noise_prediction(
         self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"], context: Tensor | None
@@ -164,12 +159,6 @@ class ScoreModel(GenerativeModel):
             raise LikelyError(f"score: sigma must be positive, not {sigma}")
         level = z.new_full((1,), sigma)
         return -self.noise_prediction(z, level, accept_context(self, context, len(z))) / sigma
-
-    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
-        raise NotImplementedError
-
-    def _sample(self, n: int, context: Tensor | None) -> Rows:
-        return self.view.inverse(self._sample_real(n, context))
 
 
 def pooled_origin(

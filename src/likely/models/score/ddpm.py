@@ -81,6 +81,7 @@ class DDPM(ScoreModel):
     'lower bound'
     """
 
+    density = Kind.LOWER
     dequantises = False  # the decoder gives the probability of a level
     recipe = Recipe(batch=256, rate=3e-3)
     validation: ClassVar[dict[str, Any]] = {"draws": 1, "terms": 16}
@@ -101,10 +102,6 @@ class DDPM(ScoreModel):
         error = torch.where(self.view.discrete, 0.0, 1 / (1 + self.sigma[1:, None].square()))
         error[0] = 1.0
         self.register_buffer("error", error.to(self.view.scale))  # e_t of each column
-
-    @property
-    def density(self) -> Kind:
-        return Kind.LOWER
 
     # Training.
 

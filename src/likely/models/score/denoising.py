@@ -67,6 +67,7 @@ class DenoisingScore(ScoreModel):
     torch.Size([5, 2])
     """
 
+    density = Kind.NONE
     recipe = Recipe(batch=256, rate=3e-3, steps=10_000)
     predictor = True  # whether noise is taken off between levels, where there are several
     sigmas: Tensor
@@ -83,10 +84,6 @@ class DenoisingScore(ScoreModel):
         super().__init__(domain, **options)
         self.steps, self.denoise = steps, denoise
         self.register_buffer("sigmas", torch.tensor([float(sigma)]))
-
-    @property
-    def density(self) -> Kind:
-        return Kind.NONE
 
     @property
     def eta(self) -> float:

@@ -108,6 +108,7 @@ class ScoreSDE(ScoreModel):
     'estimate'
     """
 
+    density = Kind.ESTIMATE
     recipe = Recipe(batch=1024, rate=2e-3, weight_decay=0.3)
     validation: ClassVar[dict[str, Any]] = {"method": "bound", "draws": 8}
 
@@ -136,10 +137,6 @@ class ScoreSDE(ScoreModel):
 
     def _perceptron(self, hidden: Sequence[int]) -> NoiseMLP:
         return NoiseMLP(self.dim, hidden, self.context_size, self.hyperparameters["edges"] or 0)
-
-    @property
-    def density(self) -> Kind:
-        return Kind.ESTIMATE
 
     def _sigma(self, t: Tensor) -> Tensor:
         """σ of a time between 0, where the process is cut off, and 1."""
