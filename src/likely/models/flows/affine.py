@@ -7,8 +7,10 @@ Affine: y = eˢ x + t (Dinh, Sohl-Dickstein & Bengio 2017, arXiv:1605.08803, eq.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from torch import Tensor
+
+from likely.models.flows.transforms import Parameters, Values
 
 # A deep flow multiplies its scales: with |s| < 2 the product over 20 layers, and its square, stay below
 # float32's largest number, e⁸⁸, whatever the networks say far from the data, and few samples stray
@@ -21,33 +23,25 @@ class Additive:
 
     Parameters
     ----------
-    entries : int
+    periodic : Tensor of bool, shape (entries,)
+        Nowhere true: none of the entries may be an angle.
 
     Attributes
     ----------
     size : int
         Number of parameters of an entry.
-    periodic : Tensor of bool, shape (entries,)
-        Nowhere true: none of the entries may be an angle.
     """
 
     size = 1
 
-    def __init__(self, entries: int) -> None:
-        self.periodic = torch.zeros(entries, dtype=torch.bool)
+    def __init__(self, periodic: Bool[Tensor, " entries"]) -> None:
+        self.periodic = periodic
 
-    def __call__(
-        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
-    ) -> tuple[Float[Tensor, "entries n"], Float[Tensor, "entries n"]]:
+    def __call__(self, x: Values, parameters: Parameters) -> tuple[Values, Values]:
         """Shifted values, and the logarithms of the slopes."""
         return x + parameters[:, 0], torch.zeros_like(x)
 
-    def inverse(
-        self,
-        y: Float[Tensor, "entries n"],
-        parameters: Float[Tensor, "entries size n"],
-        entries: slice = slice(None),
-    ) -> Float[Tensor, "entries n"]:
+    def inverse(self, y: Values, parameters: Parameters, entries: slice = slice(None)) -> Values:
         """Values before the shift."""
         return y - parameters[:, 0]
 
@@ -60,20 +54,13 @@ class Affine(Additive):
 
     size = 2
 
-    def __call__(
-        self, x: Float[Tensor, "entries n"], parameters: Float[Tensor, "entries size n"]
-    ) -> tuple[Float[Tensor, "entries n"], Float[Tensor, "entries n"]]:
+    def __call__(self, x: Values, parameters: Parameters) -> tuple[Values, Values]:
         """Scaled and shifted values, and the logarithms of the slopes."""
         shift, raw = parameters.unbind(1)
         log_scale = _bounded(raw)
         return torch.addcmul(shift, x, log_scale.exp()), log_scale
 
-    def inverse(
-        self,
-        y: Float[Tensor, "entries n"],
-        parameters: Float[Tensor, "entries size n"],
-        entries: slice = slice(None),
-    ) -> Float[Tensor, "entries n"]:
+    def inverse(self, y: Values, parameters: Parameters, entries: slice = slice(None)) -> Values:
         """Values before scale and shift."""
         shift, raw = parameters.unbind(1)
         return (y - shift) * (-_bounded(raw)).exp()

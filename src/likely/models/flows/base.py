@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from likely.core.columns import Periodic
 from likely.core.errors import DensityError
 from likely.core.likelihood import Kind
 from likely.models.flows.spline import wrap
+from likely.models.flows.transforms import Autoregressive, Bijection, VectorCoupling, half
 
 
 class Flow(RealModel):
@@ -35,6 +37,27 @@ class Flow(RealModel):
     transforms: nn.ModuleList
     jitter: float = 0.0
     recipe = Recipe(batch=512, rate=2e-3)
+
+    def _couplings(
+        self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
+    ) -> Sequence[VectorCoupling]:
+        """Couplings of columns, whose halves take turns, with bijections made from `periodic`."""
+        periodic, context = self.view.periodic, self.context_size
+        halves = [half(self.view.dim, i) for i in range(count)]
+        return [
+            VectorCoupling(bijection(periodic[moves]), periodic, moves, hidden, context)
+            for moves in halves
+        ]
+
+    def _autoregressive(
+        self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
+    ) -> Sequence[Autoregressive]:
+        """Autoregressive transforms, whose ordering turns round from one to the next."""
+        orders = [range(self.view.dim)[:: (-1) ** i] for i in range(count)]
+        return [
+            Autoregressive(bijection(self.view.periodic), order, hidden, self.context_size)
+            for order in orders
+        ]
 
     def _log_prob_base(self, u: Tensor) -> Tensor:
         u, circle = u.T, self.view.periodic.to(u)[:, None]

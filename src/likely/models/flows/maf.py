@@ -22,7 +22,7 @@ from likely.contract import register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow
-from likely.models.flows.transforms import Autoregressive, Inverse
+from likely.models.flows.transforms import Inverse
 
 
 @register(
@@ -68,11 +68,7 @@ class MAF(AffineFlow):
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        order = list(range(self.view.dim))
-        layers: list[nn.Module] = []
-        for i in range(transforms):
-            layer = Autoregressive(
-                Affine(self.view.dim), order[:: 1 - 2 * (i % 2)], hidden, self.context_size
-            )
-            layers.append(Inverse(layer) if self.samples_in_one_pass else layer)
-        self.transforms = nn.ModuleList(layers)
+        layers = self._autoregressive(Affine, transforms, hidden)
+        self.transforms = nn.ModuleList(
+            map(Inverse, layers) if self.samples_in_one_pass else layers
+        )

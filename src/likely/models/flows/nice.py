@@ -19,7 +19,6 @@ from likely.contract import register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Additive
 from likely.models.flows.base import AffineFlow
-from likely.models.flows.transforms import VectorCoupling, half
 
 
 @register(
@@ -61,13 +60,7 @@ class NICE(AffineFlow):
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        layers: list[nn.Module] = []
-        for i in range(transforms):
-            moves = half(self.view.dim, i)
-            shift = Additive(int(moves.sum()))
-            layers.append(
-                VectorCoupling(shift, self.view.periodic, moves, hidden, self.context_size)
-            )
+        layers = self._couplings(Additive, transforms, hidden)
         self.transforms = nn.ModuleList([*layers, Diagonal(self.view.dim)])
 
 

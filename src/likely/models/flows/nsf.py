@@ -8,6 +8,7 @@ parameters from the entries before (autoregressive: sampled entry by entry) or f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,6 @@ from likely.contract import NonNegative, Positive, Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.base import Flow
 from likely.models.flows.spline import RationalQuadraticSpline
-from likely.models.flows.transforms import Autoregressive, VectorCoupling, half
 
 PAPER = "Durkan et al. 2019, arXiv:1906.04032"
 
@@ -82,16 +82,6 @@ class NSF(Flow):
     ) -> None:
         super().__init__(domain, **options)
         self.jitter = jitter
-        periodic = self.view.periodic
-        order = list(range(self.view.dim))
-        layers: list[nn.Module] = []
-        for i in range(transforms):
-            if coupling:
-                moves = half(self.view.dim, i)
-                spline = RationalQuadraticSpline(periodic[moves], bins, bound)
-                layers.append(VectorCoupling(spline, periodic, moves, hidden, self.context_size))
-            else:
-                spline = RationalQuadraticSpline(periodic, bins, bound)
-                layers.append(Autoregressive(spline, order, hidden, self.context_size))
-                order = order[::-1]
-        self.transforms = nn.ModuleList(layers)
+        spline = partial(RationalQuadraticSpline, bins=bins, bound=bound)
+        layers = self._couplings if coupling else self._autoregressive
+        self.transforms = nn.ModuleList(layers(spline, transforms, hidden))

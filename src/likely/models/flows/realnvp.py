@@ -28,13 +28,7 @@ from likely.contract import Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow
-from likely.models.flows.transforms import (
-    Bijection,
-    Coupling,
-    VectorCoupling,
-    half,
-    start_at_identity,
-)
+from likely.models.flows.transforms import Coupling, start_at_identity
 from likely.nets.convolutional import ResidualConvolutions, Shape, image_shape
 
 SMALLEST = 4  # edge of an image that is not split further (sec. 3.6)
@@ -90,33 +84,23 @@ class RealNVP(AffineFlow):
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        layers: list[nn.Module] = []
         shape = image_shape(domain)
         if shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:
             # A convolution takes as long for many small batches as for a few large ones.
             self.recipe = Recipe(batch=64, rate=4e-3)
-            for entries, moves in _couplings(shape, transforms):
-                affine = Affine(int(moves.sum()))
-                layers.append(
-                    ImageCoupling(affine, entries, moves, channels, blocks, self.context_size)
-                )
+            size = channels, blocks, self.context_size
+            masks = _couplings(shape, transforms)
+            layers = [ImageCoupling(entries, moves, *size) for entries, moves in masks]
+            self.transforms = nn.ModuleList(layers)
         else:
-            for i in range(transforms):
-                moves = half(self.view.dim, i)
-                affine = Affine(int(moves.sum()))
-                layers.append(
-                    VectorCoupling(affine, self.view.periodic, moves, hidden, self.context_size)
-                )
-        self.transforms = nn.ModuleList(layers)
+            self.transforms = nn.ModuleList(self._couplings(Affine, transforms, hidden))
 
 
 class ImageCoupling(Coupling):
-    """A coupling of some entries of a row, arranged as an image, with a convolutional network.
+    """An affine coupling of entries of a row, arranged as an image, with a convolutional network.
 
     Parameters
     ----------
-    bijection : Bijection
-        For the entries that move.
     entries : Tensor of int, shape (channels, height, width)
         Which entries of the row the pixels are; the others stay, and are not looked at.
     moves : Tensor of bool, shape (channels, height, width)
@@ -133,20 +117,18 @@ class ImageCoupling(Coupling):
 
     def __init__(
         self,
-        bijection: Bijection,
         entries: Int[Tensor, "channels height width"],
         moves: Bool[Tensor, "channels height width"],
         channels: int,
         blocks: int,
         context: int,
     ) -> None:
-        super().__init__(bijection, entries[moves])
+        super().__init__(Affine(torch.zeros(int(moves.sum()), dtype=torch.bool)), entries[moves])
         self.register_buffer("entries", entries, persistent=False)
         self.register_buffer("moves", moves, persistent=False)
         self.register_buffer("pixels", moves.flatten().nonzero()[:, 0], persistent=False)
-        self.net = ResidualConvolutions(
-            len(entries), bijection.size * len(entries), channels, blocks, context
-        )
+        outputs = self.bijection.size * len(entries)
+        self.net = ResidualConvolutions(len(entries), outputs, channels, blocks, context)
         start_at_identity(self.net.last)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:

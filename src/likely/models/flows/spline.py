@@ -27,16 +27,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.models.flows.transforms import Parameters, Values
 from likely.nets.fast import SplineValues
 
 MIN_BIN = 1e-3  # smallest width and height of a bin, as a part of the interval
 HALF = 0.5 / MIN_BIN
 MIN_SLOPE = 1e-3
 IDENTITY = math.log(math.expm1(1 - MIN_SLOPE))  # softplus of this gives slope 1
-
-
-Values = Float[Tensor, "entries n"]
-Parameters = Float[Tensor, "entries size n"]
 
 
 class Bins(NamedTuple):

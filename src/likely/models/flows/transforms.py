@@ -19,19 +19,22 @@ from likely.nets.fast import columns
 from likely.nets.masked import MaskedMLP
 from likely.nets.mlp import MLP, with_context
 
+Values = Float[Tensor, "entries n"]
+Parameters = Float[Tensor, "entries size n"]
+
 
 class Bijection(Protocol):
     """An element-wise bijection whose parameters come from a network.
 
-    Rows are last here, (entries, n) and (entries, size, n): so each entry's values are contiguous.
+    Rows are last here, so that each entry's values are contiguous.
     """
 
     size: int
     periodic: Tensor
 
-    def __call__(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, x: Values, parameters: Parameters) -> tuple[Values, Values]: ...
 
-    def inverse(self, y: Tensor, parameters: Tensor, entries: slice = ...) -> Tensor: ...
+    def inverse(self, y: Values, parameters: Parameters, entries: slice = ...) -> Values: ...
 
 
 def angles_as_points(
