@@ -57,7 +57,6 @@ class GenerativeModel(nn.Module):
     averaged: ClassVar[tuple[str, ...]] = ()  # buffers that training moves, averaged like weights
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     hyperparameters: dict[str, Any]
-    prepared: Tensor
 
     def __init_subclass__(cls) -> None:
         cls.__signature__ = options.signature(cls)  # type: ignore[attr-defined]
@@ -85,7 +84,7 @@ class GenerativeModel(nn.Module):
         self.domain = domain
         self.context = context
         self.context_features = Features(context) if context is not None else None
-        self.register_buffer("prepared", torch.tensor(False))
+        self.prepared = nn.Buffer(torch.tensor(False))
 
     def __getattr__(self, name: str) -> Any:
         try:

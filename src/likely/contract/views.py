@@ -100,12 +100,6 @@ class RealView(nn.Module):
     """
 
     accepts = frozenset(COLUMNS.values()) - {Categorical}
-    shift: Tensor
-    shift_rest: Tensor
-    scale: Tensor
-    periodic: Tensor
-    ends: Tensor
-    affine: Tensor
 
     def __init__(self, domain: Domain, chart: Chart = "bijections") -> None:
         super().__init__()
@@ -119,15 +113,15 @@ class RealView(nn.Module):
         columns = [domain.column(i) for i in self.kept]
         self.exact = not any(column.discrete for column in columns)
         periodic = torch.tensor([column.periodic for column in columns])
-        self.register_buffer("periodic", periodic, persistent=False)
-        self.register_buffer("shift", torch.zeros(self.dim))
+        self.periodic = nn.Buffer(periodic, persistent=False)
+        self.shift = nn.Buffer(torch.zeros(self.dim))
         # What rounding took off the shift.
-        self.register_buffer("shift_rest", torch.zeros(self.dim))
-        self.register_buffer("scale", torch.ones(self.dim))
+        self.shift_rest = nn.Buffer(torch.zeros(self.dim))
+        self.scale = nn.Buffer(torch.ones(self.dim))
         ends = [c.ends if c.discrete else (-math.inf, math.inf) for c in columns]
-        self.register_buffer("ends", torch.tensor(ends).T, persistent=False)
+        self.ends = nn.Buffer(torch.tensor(ends).T, persistent=False)
         affine = torch.tensor([self._affine(column) for column in columns])
-        self.register_buffer("affine", affine, persistent=False)
+        self.affine = nn.Buffer(affine, persistent=False)
         self.any_affine = bool(affine.any())
         # No buffer, since its type must not change with the model's.
         self.cell_ends = torch.tensor([self._cells(column) for column in columns]).double().T
@@ -326,14 +320,11 @@ class Features(nn.Module):
         Number of features of each entry.
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, domain: Domain) -> None:
         super().__init__()
         self.domain = domain
-        self.register_buffer("shift", torch.zeros(domain.size))
-        self.register_buffer("scale", torch.ones(domain.size))
+        self.shift = nn.Buffer(torch.zeros(domain.size))
+        self.scale = nn.Buffer(torch.ones(domain.size))
         for column in domain.columns:
             if _seen_by_level(column):
                 basis = cosine_basis(column.levels or 0)

@@ -24,16 +24,13 @@ class Rotation(nn.Module):
     Coordinate j is paired with coordinate j + width/2.
     """
 
-    cos: Tensor
-    sin: Tensor
-
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
         theta = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
         angle = torch.arange(length, dtype=torch.float64)[:, None] * theta
-        self.register_buffer("cos", angle.cos().float().repeat(1, 2), persistent=False)
+        self.cos = nn.Buffer(angle.cos().float().repeat(1, 2), persistent=False)
         signed = torch.cat([-angle.sin(), angle.sin()], 1).float()
-        self.register_buffer("sin", signed, persistent=False)
+        self.sin = nn.Buffer(signed, persistent=False)
 
     def forward(self, x: Heads, start: int = 0) -> Heads:
         """Turn queries or keys whose first position is `start`."""

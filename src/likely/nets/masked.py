@@ -45,9 +45,6 @@ class MaskedMLP(nn.Module):
         Number of context features, which every output sees.
     """
 
-    mask_in: Tensor
-    mask_out: Tensor
-
     def __init__(
         self,
         inputs: Sequence[int],
@@ -76,8 +73,8 @@ class MaskedMLP(nn.Module):
         for i, (a, b) in enumerate(pairwise(self.degrees), 1):
             self.register_buffer(f"mask{i}", (b[:, None] >= a).float(), persistent=False)
         mask_in, mask_out = self.masks(self.order)
-        self.register_buffer("mask_in", mask_in, persistent=False)
-        self.register_buffer("mask_out", mask_out, persistent=False)
+        self.mask_in = nn.Buffer(mask_in, persistent=False)
+        self.mask_out = nn.Buffer(mask_out, persistent=False)
 
     def masks(self, order: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Masks of the first and the last layer for an ordering of the entries."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.mlp import with_context
+from likely.nets.mlp import perceptron, with_context
 
 LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
@@ -31,13 +32,11 @@ class NoiseEmbedding(nn.Module):
         Number of context features.
     """
 
-    frequencies: Tensor
-
     def __init__(self, outputs: int, context: int = 0) -> None:
         super().__init__()
         # Half a turn over [0, 1] up to ten.
         frequencies = math.pi * torch.logspace(0, math.log10(20), 12)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.frequencies = nn.Buffer(frequencies, persistent=False)
         self.first = nn.Linear(2 * len(frequencies) + context, outputs)
         self.second = nn.Linear(outputs, outputs)
 
@@ -106,14 +105,12 @@ class NoiseMLP(nn.Module):
         Number of planes whose `BlurredSteps` are among the inputs, too.
     """
 
-    waves: Tensor
-
     def __init__(
         self, dim: int, hidden: Sequence[int] = (128, 128, 128), context: int = 0, edges: int = 0
     ) -> None:
         super().__init__()
         directions = F.normalize(torch.randn(WAVES, dim))
-        self.register_buffer("waves", directions * torch.logspace(0, 2, WAVES, base=2)[:, None])
+        self.waves = nn.Buffer(directions * torch.logspace(0, 2, WAVES, base=2)[:, None])
         self.steps = BlurredSteps(dim, edges) if edges else None
         self.embedding = NoiseEmbedding(EMBEDDED, context)
         self.first = nn.Linear(dim + 2 * (WAVES + edges) + context, hidden[0])
@@ -135,10 +132,12 @@ class NoiseMLP(nn.Module):
             low, high = LOG_SIGMA
             sigma = (low + (high - low) * t[:, None]).exp()
             inputs.append(self.steps(z * (1 + sigma.square()).sqrt(), sigma))
-        h = self.first(with_context(torch.cat(inputs, 1), context))
-        for i, (modulation, layer) in enumerate(zip(self.modulations, self.layers, strict=True)):
+
+        def modulated(modulation: nn.Module, layer: nn.Module, h: Tensor) -> Tensor:
             scale, shift = modulation(e).chunk(2, 1)
-            update = layer(F.silu(h + scale * h + shift))
-            inner = i < len(self.layers) - 1
-            h = h + update if inner and update.shape == h.shape else update
-        return h
+            return layer(F.silu(h + scale * h + shift))
+
+        pairs = zip(self.modulations, self.layers, strict=True)
+        layers: list[Callable[[Tensor], Tensor]]
+        layers = [self.first, *(partial(modulated, *pair) for pair in pairs)]
+        return perceptron(with_context(torch.cat(inputs, 1), context), layers, lambda h: h)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.convolutional import Shape
+from likely.nets.convolutional import Shape, conv
 from likely.nets.noise import NoiseEmbedding
 
 PATCHED = 16  # edges from which on a patch of 2 × 2 pixels is one pixel of more channels
@@ -42,18 +43,13 @@ class UNet(nn.Module):
         planes = shape[0] * self.patch**2
         width = 2 * channels[-1]
         self.embedding = NoiseEmbedding(width, context)
-        self.first = nn.Conv2d(planes, channels[0], 3, padding=1)
-        before = [channels[0], *channels]
-        self.down = nn.ModuleList(
-            _Block(a, b, width) for a, b in zip(before[:-1], channels, strict=True)
-        )
+        self.first = conv(planes, channels[0])
+        down, up = [channels[0], *channels], [channels[-1], *channels[::-1]]
+        self.down = nn.ModuleList(_Block(a, b, width) for a, b in pairwise(down))
         self.middle = _Block(channels[-1], channels[-1], width)
-        below = [*channels[1:], channels[-1]]
-        self.up = nn.ModuleList(
-            _Block(a + b, b, width) for a, b in reversed(list(zip(below, channels, strict=True)))
-        )
+        self.up = nn.ModuleList(_Block(a + b, b, width) for a, b in pairwise(up))
         self.norm = _group_norm(channels[0])
-        self.last = _zero(nn.Conv2d(channels[0], planes, 3, padding=1))
+        self.last = _zero(conv(channels[0], planes))
 
     def forward(
         self,
@@ -84,9 +80,9 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([_group_norm(inputs), _group_norm(outputs)])
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.first = conv(inputs, outputs)
         self.modulation = nn.Linear(embedding, 2 * outputs)
-        self.second = _zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.second = _zero(conv(outputs, outputs))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(
@@ -102,8 +98,8 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, max(1, channels // 2)), channels)
 
 
+@torch.no_grad()
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        parameter.zero_()
     return layer

@@ -18,30 +18,11 @@ from likely.targets.mixtures import eight_gaussians, gaussian_mixture, torus
 from likely.targets.shapes import banana, checkerboard, funnel, rings
 
 __all__ = [
-    "Target",
-    "banana",
-    "beta",
-    "checkerboard",
-    "double_well",
-    "eight_gaussians",
-    "enumerated",
-    "exact_target",
-    "from_distribution",
-    "funnel",
-    "gaussian",
-    "gaussian_mixture",
-    "ising",
-    "kaufman",
-    "markov_chain",
-    "names",
-    "phi4",
-    "rings",
-    "student_t",
-    "susceptibility",
-    "swendsen_wang",
-    "target",
-    "torus",
-]
+    "Target", "banana", "beta", "checkerboard", "double_well", "eight_gaussians", "enumerated",
+    "exact_target", "from_distribution", "funnel", "gaussian", "gaussian_mixture", "ising",
+    "kaufman", "markov_chain", "names", "phi4", "rings", "student_t", "susceptibility",
+    "swendsen_wang", "target", "torus",
+]  # fmt: skip
 
 _FACTORIES: tuple[Callable[..., Target], ...] = (
     banana, beta, checkerboard, double_well, eight_gaussians, funnel, gaussian, ising, markov_chain,

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, Recipe, Rows, register
 from likely.contract.inputs import chunks, context_features
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
-from likely.models.autoencoders.base import LatentModel
+from likely.models.autoencoders.base import Codes, LatentModel
 from likely.nets.mlp import with_context
 
 
@@ -50,13 +50,11 @@ class Autoencoder(LatentModel):
 
     density = Kind.NONE
     recipe = Recipe(batch=128, rate=1e-3, steps=10_000)
-    code_mean: Tensor
-    code_factor: Tensor
 
     def __init__(self, domain: Domain, **options: Any) -> None:
         super().__init__(domain, **options)
-        self.register_buffer("code_mean", torch.zeros(1 + self.context_size, self.latent))
-        self.register_buffer("code_factor", torch.eye(self.latent))
+        self.code_mean = nn.Buffer(torch.zeros(1 + self.context_size, self.latent))
+        self.code_factor = nn.Buffer(torch.eye(self.latent))
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p(x|e(x)) of each row."""
@@ -96,6 +94,6 @@ class Autoencoder(LatentModel):
             torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device), context
         )
 
-    def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
+    def _sample_code(self, n: int, context: Tensor | None) -> Codes:
         noise = torch.randn(n, self.latent, dtype=self.code_factor.dtype, device=self.device)
         return self._affine(context, n) @ self.code_mean + noise @ self.code_factor.mT

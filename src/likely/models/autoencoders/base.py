@@ -26,6 +26,7 @@ from likely.nets.heads import (
     simple_head,
 )
 
+Codes = Float[Tensor, "n latent"]
 Integers = Literal["auto", "categorical", "discretised-logistic"]
 
 
@@ -97,16 +98,14 @@ class LatentModel(GenerativeModel):
         with torch.no_grad():
             self.decoder.bias.copy_(self.heads.initial(batch.x, batch.weight))
 
-    def _log_prob_given(
-        self, x: Tensor, z: Float[Tensor, "n latent"], context: Tensor | None
-    ) -> Float[Tensor, " n"]:
+    def _log_prob_given(self, x: Tensor, z: Codes, context: Tensor | None) -> Float[Tensor, " n"]:
         """log p(x|z)."""
         return self.heads.log_prob(self.decoder(z, context), x).sum(1)
 
-    def _code(self, x: Tensor, context: Tensor | None) -> Float[Tensor, "n latent"]:
+    def _code(self, x: Tensor, context: Tensor | None) -> Codes:
         return self.encoder(self.features(x), context)
 
-    def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
+    def _sample_code(self, n: int, context: Tensor | None) -> Codes:
         raise NotImplementedError
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
@@ -114,7 +113,7 @@ class LatentModel(GenerativeModel):
 
     # What codes are for.
 
-    def encode(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n latent"]:
+    def encode(self, x: Rows, context: Tensor | None = None) -> Codes:
         """The code of each row (the mean of its distribution, where it has one).
 
         Raises
@@ -126,9 +125,7 @@ class LatentModel(GenerativeModel):
         _, x, features = accept(self, x, context)
         return self._code(x, features)
 
-    def decode(
-        self, z: Float[Tensor, "n latent"], context: Tensor | None = None
-    ) -> Float[Tensor, "n *shape"]:
+    def decode(self, z: Codes, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """What each code stands for, without noise.
 
         That is the mean of each entry; the median, where it is positive or bounded; the likeliest

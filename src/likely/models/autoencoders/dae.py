@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, Range, register
 from likely.contract.inputs import context_features
@@ -57,11 +57,8 @@ class DenoisingAutoencoder(Autoencoder):
         self.noise, self.transitions = noise, transitions
         sizes = torch.tensor(self.features.sizes)
         discrete = torch.tensor([domain.column(i).discrete for i in range(domain.size)])
-        self.register_buffer("entry", torch.repeat_interleave(sizes), persistent=False)
-        self.register_buffer("discrete", discrete, persistent=False)
-
-    entry: Tensor  # of each feature
-    discrete: Tensor  # entries
+        self.entry = nn.Buffer(torch.repeat_interleave(sizes), persistent=False)  # of each feature
+        self.discrete = nn.Buffer(discrete, persistent=False)  # entries
 
     def _corrupted(self, features: Tensor) -> Tensor:
         """C, on the features of a sample."""

@@ -26,7 +26,7 @@ from likely.contract import Batch, NonNegative, NonNegativeInt, Recipe, Rows, re
 from likely.contract.inputs import CHUNK, context_features, map_chunks
 from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, Likelihood, importance_bound, mean_and_error
-from likely.models.autoencoders.base import LatentModel
+from likely.models.autoencoders.base import Codes, LatentModel
 from likely.nets.heads import NARROWEST
 
 
@@ -142,7 +142,7 @@ class VAE(LatentModel):
         given = self._log_prob_given(repeated, z.flatten(0, 1), features).view(draws, -1)
         return given + ((noise.square() - z.square()) / 2 + std.log()).sum(2)
 
-    def _sample_code(self, n: int, context: Tensor | None) -> Float[Tensor, "n latent"]:
+    def _sample_code(self, n: int, context: Tensor | None) -> Codes:
         like = self.decoder.bias
         return torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
 

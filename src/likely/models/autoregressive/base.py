@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, GenerativeModel, Range, Rows, options
 from likely.contract.inputs import CHUNK, accept_partly_known, as_rows, context_features, map_chunks
@@ -49,7 +49,6 @@ class Autoregressive(GenerativeModel):
     """
 
     heads: ColumnHeads
-    orderings: Tensor
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class Autoregressive(GenerativeModel):
             raise LikelyError(f"order: it must hold each of the {domain.size} entries once")
         generator = torch.Generator().manual_seed(0)
         others = [torch.randperm(domain.size, generator=generator) for _ in range(orders - 1)]
-        self.register_buffer("orderings", torch.stack([torch.tensor(first), *others]))
+        self.orderings = nn.Buffer(torch.stack([torch.tensor(first), *others]))
 
     # What a subclass writes.
 

@@ -46,23 +46,19 @@ class SequenceModel(Autoregressive):
         self.heads = ColumnHeads(domain, head_of=lambda column: Softmax)
         self.levels = self.heads.sizes[0]
         # Where each entry stands in the ordering.
-        self.register_buffer("position", self.orderings[0].argsort(), persistent=False)
-
-    marginals: Tensor
-    position: Tensor
-    powers: Tensor
+        self.position = nn.Buffer(self.orderings[0].argsort(), persistent=False)
 
     def _read_out(self, width: int, own: bool = False) -> None:
         """Make V and b for h of this width; `own`: each entry's b_t, and D."""
         size = self.domain.size
         self.output = nn.Linear(width, self.levels, bias=False)
         self.bias = nn.Parameter(torch.zeros((size if own else 1) * self.levels))
-        self.register_buffer("marginals", torch.zeros(size, self.levels))
+        self.marginals = nn.Buffer(torch.zeros(size, self.levels))
         shape = POWERS, self.levels, width
         self.ending = nn.Parameter(torch.zeros(shape)) if own else None
         left = (self.domain.size - self.position).float()
         powers = left[:, None] ** -torch.arange(1.0, POWERS + 1)
-        self.register_buffer("powers", powers, persistent=False)
+        self.powers = nn.Buffer(powers, persistent=False)
 
     def prepare(self, batch: Batch) -> None:
         """Start at the independent marginals of the training split."""

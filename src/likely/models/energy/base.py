@@ -32,16 +32,12 @@ class GaussianBase(nn.Module):
         Which columns are angles.
     """
 
-    periodic: Tensor
-    mean: Tensor
-    factor: Tensor
-
     def __init__(self, periodic: Tensor) -> None:
         super().__init__()
         d = len(periodic)
-        self.register_buffer("periodic", periodic.clone(), persistent=False)
-        self.register_buffer("mean", torch.zeros(d))  # m
-        self.register_buffer("factor", torch.eye(d))  # L
+        self.periodic = nn.Buffer(periodic.clone(), persistent=False)
+        self.mean = nn.Buffer(torch.zeros(d))  # m
+        self.factor = nn.Buffer(torch.eye(d))  # L
 
     def prepare(self, z: Float[Tensor, "n d"], weight: Tensor | None = None) -> None:
         """Take m and Σ from data: off the diagonal shrunk as if by d more rows, then widened."""

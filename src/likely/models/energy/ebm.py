@@ -44,7 +44,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, Length, NonNegative, Range, RealView, Recipe, Widths, register
 from likely.core.domain import Domain
@@ -143,7 +143,6 @@ class EBM(Unnormalised):
     dequantises = True
     methods = Method
     effort = 200, 256
-    betas: Tensor
     recipe = Recipe(batch=512, rate=3e-3, clip=10.0, steps=5000)
     validation: ClassVar[dict[str, Any]] = {"betas": 20, "chains": 200, "draws": 1}
 
@@ -178,7 +177,7 @@ class EBM(Unnormalised):
             rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)
             self.recipe = replace(self.recipe, rate=rate)
         self.derivative_in_loss = training == "denoising"
-        self.register_buffer("betas", torch.arange(replicas, 0, -1) / replicas, persistent=False)
+        self.betas = nn.Buffer(torch.arange(replicas, 0, -1) / replicas, persistent=False)
         self.rollbacks = Rollback()
         self.load_training_state({})
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Positive, Rows, register
 from likely.contract.inputs import accept_partly_known
@@ -84,7 +84,6 @@ class Hopfield(AssociativeMemory, BoltzmannMachine):
     """
 
     accepts = frozenset({Binary, Spin})
-    factor: Tensor
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class Hopfield(AssociativeMemory, BoltzmannMachine):
         super().__init__(domain, **options)
         self.storage, self.temperature = storage, temperature
         self.room = max(1, domain.size // 10) if patterns is None else patterns
-        self.register_buffer("factor", torch.zeros(self.room, domain.size))  # A
+        self.factor = nn.Buffer(torch.zeros(self.room, domain.size))  # A
 
     # Storage and recall.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import LOG_TWO_PI, Positive, RealModel, RealView, Rows, log_mass, register
 from likely.contract.inputs import accept_partly_known
@@ -57,16 +57,14 @@ class ModernHopfield(AssociativeMemory, RealModel):
 
     accepts = RealView.accepts - {Periodic}
     takes_context = False
-    patterns: Tensor
-    stored: Tensor
 
     def __init__(
         self, domain: Domain, *, patterns: int = 512, beta: Positive = 2.0, **options: Any
     ) -> None:
         super().__init__(domain, **options)
         self.beta, self.room = beta, patterns
-        self.register_buffer("patterns", torch.zeros(patterns, self.view.dim))
-        self.register_buffer("stored", torch.tensor(1))  # how many are in use: first of all, 0
+        self.patterns = nn.Buffer(torch.zeros(patterns, self.view.dim))
+        self.stored = nn.Buffer(torch.tensor(1))  # how many are in use: first of all, 0
 
     def _store(self, x: Rows) -> None:
         z, _ = self.view(x)

@@ -37,8 +37,6 @@ class EnergyNetwork(nn.Module):
         Whether to divide the weights of each layer by their largest singular value.
     """
 
-    periodic: Tensor
-
     def __init__(
         self,
         periodic: Tensor,
@@ -48,7 +46,7 @@ class EnergyNetwork(nn.Module):
         spectral_norm: bool,
     ) -> None:
         super().__init__()
-        self.register_buffer("periodic", periodic.clone(), persistent=False)
+        self.periodic = nn.Buffer(periodic.clone(), persistent=False)
         d, angles = len(periodic), int(periodic.sum())
         if frequencies is None:
             frequencies = (1, 2, 4, 8) if image is None and d <= WAVED else ()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import GenerativeModel, Rows
 from likely.contract.inputs import accept, as_rows
@@ -35,16 +35,13 @@ class Unnormalised(GenerativeModel):
     takes_context = False
     methods: ClassVar[Any]  # ways to log Z, a Literal
     effort: ClassVar[tuple[int, int]]  # temperatures and chains by default
-    log_z_found: Tensor
-    log_z_effort: Tensor
-    log_z_owner: Tensor
 
     def __init__(self, domain: Domain, *, context: Domain | None = None) -> None:
         super().__init__(domain, context=context)
         # log Z, its standard error, and the effective number of chains.
-        self.register_buffer("log_z_found", torch.zeros(3))
-        self.register_buffer("log_z_effort", torch.zeros(2, dtype=torch.int64))  # betas, chains
-        self.register_buffer("log_z_owner", torch.zeros(32, dtype=torch.uint8))
+        self.log_z_found = nn.Buffer(torch.zeros(3))
+        self.log_z_effort = nn.Buffer(torch.zeros(2, dtype=torch.int64))  # betas, chains
+        self.log_z_owner = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
 
     @abstractmethod
     def _energy(self, x: Rows) -> Float[Tensor, " n"]:

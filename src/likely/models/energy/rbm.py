@@ -109,9 +109,6 @@ class RBM(BoltzmannMachine):
     accepts = frozenset({Binary, Spin})
     default_hidden = 128
     recipe = Recipe(batch=100, rate=0.1, clip=100.0, optimizer="sgd", steps=20_000)
-    visible_mean: Tensor
-    hidden_mean: Tensor
-    betas: Tensor
 
     def __init__(
         self,
@@ -134,10 +131,10 @@ class RBM(BoltzmannMachine):
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
         self.visible_bias = nn.Parameter(torch.zeros(visible))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
-        self.register_buffer("visible_mean", torch.full((visible,), 0.5))  # μ, and the base's mean
-        self.register_buffer("hidden_mean", torch.full((hidden,), 0.5))  # λ
+        self.visible_mean = nn.Buffer(torch.full((visible,), 0.5))  # μ, and the base's mean
+        self.hidden_mean = nn.Buffer(torch.full((hidden,), 0.5))  # λ
         replicas = temperatures if negatives == "tempered" else 1
-        self.register_buffer("betas", torch.linspace(1, 0, max(2, replicas))[:replicas], False)
+        self.betas = nn.Buffer(torch.linspace(1, 0, max(2, replicas))[:replicas], persistent=False)
         self._chains: Tensor | None = None  # states of the hidden units, a block for each β
 
     # Visible units: zeros and ones.

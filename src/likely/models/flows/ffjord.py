@@ -54,13 +54,11 @@ class Field(nn.Module):
         Number of context features.
     """
 
-    frequencies: Tensor
-
     def __init__(self, dim: int, hidden: Sequence[int], context: int) -> None:
         super().__init__()
         self.dim = dim
         frequencies = math.pi * torch.arange(1.0, FREQUENCIES + 1)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.frequencies = nn.Buffer(frequencies, persistent=False)
         first, second = hidden
         self.first = nn.Linear(dim + 2 * FREQUENCIES + context, first)
         self.second = nn.Linear(first, second)

@@ -111,10 +111,6 @@ class ImageCoupling(Coupling):
         Number of context features.
     """
 
-    entries: Tensor
-    moves: Tensor
-    pixels: Tensor  # numbers of those that move
-
     def __init__(
         self,
         entries: Int[Tensor, "channels height width"],
@@ -124,9 +120,10 @@ class ImageCoupling(Coupling):
         context: int,
     ) -> None:
         super().__init__(Affine(torch.zeros(int(moves.sum()), dtype=torch.bool)), entries[moves])
-        self.register_buffer("entries", entries, persistent=False)
-        self.register_buffer("moves", moves, persistent=False)
-        self.register_buffer("pixels", moves.flatten().nonzero()[:, 0], persistent=False)
+        self.entries = nn.Buffer(entries, persistent=False)
+        self.moves = nn.Buffer(moves, persistent=False)
+        # Numbers of the pixels that move.
+        self.pixels = nn.Buffer(moves.flatten().nonzero()[:, 0], persistent=False)
         outputs = self.bijection.size * len(entries)
         self.net = ResidualConvolutions(len(entries), outputs, channels, blocks, context)
         start_at_identity(self.net.last)

@@ -70,10 +70,8 @@ class RationalQuadraticSpline(nn.Module):
         Number of parameters of an entry.
     """
 
-    periodic: Tensor
     min_slope = MIN_SLOPE
-    numbers: Tensor  # of the knots between the first and the last
-    sides: Tensor  # knots of a bin, from the left one on
+    periodic: Tensor
 
     def __init__(
         self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0
@@ -83,9 +81,10 @@ class RationalQuadraticSpline(nn.Module):
             raise ValueError(f"a spline needs bins ≥ 1 and bound > 0, not {bins} and {bound}")
         self.bins, self.bound = bins, bound
         self.rest = 2 * HALF - bins  # what the bins share by their fractions, beside 1 for each
-        self.register_buffer("periodic", periodic, persistent=False)
-        self.register_buffer("numbers", torch.arange(1.0, bins)[:, None], persistent=False)
-        self.register_buffer("sides", torch.tensor([[0.0], [1.0]]), persistent=False)
+        self.periodic = nn.Buffer(periodic, persistent=False)
+        # Of the knots between the first and the last, and of those of a bin, from the left one on.
+        self.numbers = nn.Buffer(torch.arange(1.0, bins)[:, None], persistent=False)
+        self.sides = nn.Buffer(torch.tensor([[0.0], [1.0]]), persistent=False)
         self.circles = bool(periodic.any())
         # On the line the slopes at the two ends are 1; on a circle they are equal, and there is a rotation.
         self.size = 3 * bins + 1 if self.circles else 3 * bins - 1

@@ -175,12 +175,10 @@ class Coupling(nn.Module):
         Which entries move.
     """
 
-    moving: Tensor
-
     def __init__(self, bijection: Bijection, moving: Int[Tensor, " m"]) -> None:
         super().__init__()
         self.bijection = bijection
-        self.register_buffer("moving", moving, persistent=False)
+        self.moving = nn.Buffer(moving, persistent=False)
 
     def parameters_of(
         self, x: Float[Tensor, "entries n"], context: Tensor | None
@@ -220,8 +218,6 @@ class VectorCoupling(Coupling):
         Number of context features.
     """
 
-    staying: Tensor
-
     def __init__(
         self,
         bijection: Bijection,
@@ -231,7 +227,7 @@ class VectorCoupling(Coupling):
         context: int,
     ) -> None:
         super().__init__(bijection, moves.nonzero()[:, 0])
-        self.register_buffer("staying", (~moves).nonzero()[:, 0], persistent=False)
+        self.staying = nn.Buffer((~moves).nonzero()[:, 0], persistent=False)
         self.periodic = periodic[~moves].tolist()
         inputs = len(self.periodic) + sum(self.periodic) + context
         self.net = MLP(inputs, int(moves.sum()) * bijection.size, hidden)

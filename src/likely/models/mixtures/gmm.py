@@ -83,8 +83,6 @@ class GaussianMixture(RealModel):
     accepts = RealView.accepts - {Periodic}
     takes_context = False
     recipe = Recipe(batch=1 << 14)
-    rows: Tensor
-    columns: Tensor
 
     def __init__(
         self,
@@ -104,8 +102,8 @@ class GaussianMixture(RealModel):
         d = self.view.dim
         diagonal = torch.arange(d).expand(2, d)
         rows, columns = diagonal if covariance == "diagonal" else torch.tril_indices(d, d)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        self.rows = nn.Buffer(rows, persistent=False)
+        self.columns = nn.Buffer(columns, persistent=False)
         self.logits = nn.Parameter(torch.zeros(components))  # log π
         self.means = nn.Parameter(torch.zeros(components, d))
         self.factor = nn.Parameter(  # the entries of W at (rows, columns)

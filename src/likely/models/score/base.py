@@ -39,6 +39,7 @@ from likely.nets.noise import LOG_SIGMA, NoiseMLP
 from likely.nets.unet import UNet
 
 ScoreNetwork = Literal["auto", "mlp", "unet"]
+Columns = Float[Tensor, "n dim"]  # of the view
 
 POOLED = 256  # rows that are compared with all others at a time
 MIN_IMAGE = 8  # pixels along an edge above which "auto" uses a U-Net
@@ -95,8 +96,8 @@ class ScoreModel(ViewedModel):
         return NoiseMLP(self.dim, hidden, self.context_size)
 
     def noise_prediction(
-        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"], context: Tensor | None
-    ) -> Float[Tensor, "n dim"]:
+        self, z: Columns, sigma: Float[Tensor, " n"], context: Tensor | None
+    ) -> Columns:
         """ε̂ of rows z = z₀ + σ ε, each with a σ of its own or all with one; the context as features."""
         alpha = (1 + sigma.square()).rsqrt()[:, None]
         u, s = alpha * z, alpha * sigma[:, None]
@@ -104,16 +105,14 @@ class ScoreModel(ViewedModel):
         return s * u + alpha * self.net(u, (sigma.log() - low) / (high - low), context)
 
     def denoising_error(
-        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"], context: Tensor | None
+        self, z: Columns, sigma: Float[Tensor, " n"], context: Tensor | None
     ) -> Float[Tensor, " n"]:
         """‖ε̂ − ε‖² of clean rows z to which one draw of noise σ ε is added."""
         noise = torch.randn_like(z)
         predicted = self.noise_prediction(z + sigma[:, None] * noise, sigma, context)
         return (predicted - noise).square().sum(1)
 
-    def pooled_error(
-        self, z: Float[Tensor, "n dim"], sigma: Float[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
+    def pooled_error(self, z: Columns, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """‖ε̂ − E[ε|y, rows]‖² of noisy rows y = z ± σ ε, the mean over both signs.
 
         Any of the rows may have become y, in proportion to the density of the noise that it takes. The
@@ -131,9 +130,7 @@ class ScoreModel(ViewedModel):
         error = (self.noise_prediction(y, sigma, None) - target).square().sum(1)
         return error.view(2, -1).mean(0)
 
-    def score(
-        self, z: Float[Tensor, "n dim"], sigma: float, context: Tensor | None = None
-    ) -> Float[Tensor, "n dim"]:
+    def score(self, z: Columns, sigma: float, context: Tensor | None = None) -> Columns:
         """∇_z log p_σ(z), where p_σ is the density of rows with noise of standard deviation σ.
 
         Parameters
@@ -161,9 +158,7 @@ class ScoreModel(ViewedModel):
         return -self.noise_prediction(z, level, accept_context(self, context, len(z))) / sigma
 
 
-def pooled_origin(
-    y: Float[Tensor, "m dim"], z: Float[Tensor, "n dim"], sigma: Float[Tensor, " m"]
-) -> Float[Tensor, "m dim"]:
+def pooled_origin(y: Columns, z: Columns, sigma: Float[Tensor, " m"]) -> Columns:
     """The mean of the rows z, in proportion to how often noise of σ makes y of them.
 
     Neither distances nor means are products of matrices: σ may be far below their rounding.

@@ -32,14 +32,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import LOG_TWO_PI, Batch, Range, Recipe, log_mass, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, mean_and_error
-from likely.models.score.base import ScoreModel
+from likely.models.score.base import Columns, ScoreModel
 
 Schedule = Literal["cosine", "linear"]
 Weighting = Literal["simple", "bound"]
@@ -85,7 +85,6 @@ class DDPM(ScoreModel):
     dequantises = False  # the decoder gives the probability of a level
     recipe = Recipe(batch=256, rate=3e-3)
     validation: ClassVar[dict[str, Any]] = {"draws": 1, "terms": 16}
-    error: Tensor
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class DDPM(ScoreModel):
         self.sigma = noise_levels(levels, schedule)  # no buffer: its type must not change
         error = torch.where(self.view.discrete, 0.0, 1 / (1 + self.sigma[1:, None].square()))
         error[0] = 1.0
-        self.register_buffer("error", error.to(self.view.scale))  # e_t of each column
+        self.error = nn.Buffer(error.to(self.view.scale))  # e_t of each column
 
     # Training.
 
@@ -115,9 +114,7 @@ class DDPM(ScoreModel):
             square = square * self.levels / 2 / (1 / self._gain(t).to(z) + self.error[t - 1])
         return square.mean(1)
 
-    def _missed(
-        self, z: Float[Tensor, "n dim"], t: Int[Tensor, " n"], context: Tensor | None
-    ) -> Float[Tensor, "n dim"]:
+    def _missed(self, z: Columns, t: Int[Tensor, " n"], context: Tensor | None) -> Columns:
         """ε̂ − ε of rows z at the levels t, or at one level for all."""
         noise = torch.randn_like(z)
         sigma = self.sigma[t.cpu()].to(z)
@@ -183,7 +180,7 @@ class DDPM(ScoreModel):
             yield 2 + ((k + u) * (inner / terms)).long().clamp_max(inner - 1), inner / terms
 
     def _divergence(
-        self, z: Float[Tensor, "n dim"], t: Int[Tensor, " n"], context: Tensor | None
+        self, z: Columns, t: Int[Tensor, " n"], context: Tensor | None
     ) -> Float[Tensor, " n"]:
         """L_{t−1} of each row, with one draw of y_t."""
         gain, error = self._gain(t).to(z), self.error[t - 1]
@@ -191,11 +188,7 @@ class DDPM(ScoreModel):
         return ((gain * error).log1p() + excess).sum(1) / 2
 
     def _log_decoder(
-        self,
-        z: Float[Tensor, "n dim"],
-        below: Float[Tensor, "n dim"],
-        above: Float[Tensor, "n dim"],
-        context: Tensor | None,
+        self, z: Columns, below: Columns, above: Columns, context: Tensor | None
     ) -> Float[Tensor, " n"]:
         """log p(x₀|x₁) of each row, whose cells reach from z + below to z + above, with one draw of y₁."""
         std = self.sigma[1].to(z) * self.error[0].sqrt()
@@ -237,9 +230,7 @@ class DDPM(ScoreModel):
         path = torch.linspace(self.levels, 0, steps + 1).round().long().tolist()
         return self.view.inverse(self._back(path, eta, n, context))
 
-    def _back(
-        self, path: list[int], eta: float, n: int, context: Tensor | None
-    ) -> Float[Tensor, "n dim"]:
+    def _back(self, path: list[int], eta: float, n: int, context: Tensor | None) -> Columns:
         """y₀ from y_T over the levels of a path."""
         y = torch.randn(n, self.dim, dtype=self.error.dtype, device=self.device)
         y = y * math.sqrt(1 + self.sigma[-1].item() ** 2)

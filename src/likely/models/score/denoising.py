@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, Positive, Recipe, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
-from likely.models.score.base import ScoreModel
+from likely.models.score.base import Columns, ScoreModel
 
 STEP = 0.2  # η; a variance σ² comes out larger by 1/(1 − η/2)
 
@@ -70,7 +70,6 @@ class DenoisingScore(ScoreModel):
     density = Kind.NONE
     recipe = Recipe(batch=256, rate=3e-3, steps=10_000)
     predictor = True  # whether noise is taken off between levels, where there are several
-    sigmas: Tensor
 
     def __init__(
         self,
@@ -83,7 +82,7 @@ class DenoisingScore(ScoreModel):
     ) -> None:
         super().__init__(domain, **options)
         self.steps, self.denoise = steps, denoise
-        self.register_buffer("sigmas", torch.tensor([float(sigma)]))
+        self.sigmas = nn.Buffer(torch.tensor([float(sigma)]))
 
     @property
     def eta(self) -> float:
@@ -97,7 +96,7 @@ class DenoisingScore(ScoreModel):
         context = context_features(self, batch.context, len(z))
         return self.denoising_error(z, self.sigmas[level], context) / self.dim
 
-    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+    def _sample_real(self, n: int, context: Tensor | None) -> Columns:
         """Langevin dynamics at each level, from the largest down; between two, noise is taken off."""
         start = torch.randn(n, self.dim, dtype=self.sigmas.dtype, device=self.device)
         z = (1 + self.sigmas[0].square()).sqrt() * start

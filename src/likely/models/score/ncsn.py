@@ -35,7 +35,7 @@ import math
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import Batch, Positive, Range, register
 from likely.core.domain import Domain
@@ -101,7 +101,7 @@ class NCSN(DenoisingScore):
         largest = max(2 * math.sqrt(2 * self.dim), 2 * sigma)
         if levels is None:
             levels = 2 + int(math.log(largest / sigma) / math.log(overlapping_ratio(self.dim)))
-        self.sigmas = geometric(largest, sigma, levels)
+        self.sigmas = nn.Buffer(geometric(largest, sigma, levels))
 
     def prepare(self, batch: Batch) -> None:
         super().prepare(batch)

@@ -40,7 +40,7 @@ from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, importance_bound, mean_and_error
-from likely.models.score.base import ScoreModel
+from likely.models.score.base import Columns, ScoreModel
 from likely.nets.noise import NoiseMLP
 from likely.nets.unet import UNet
 from likely.numerics.ode import check_tolerance, solve
@@ -240,7 +240,7 @@ class ScoreSDE(ScoreModel):
         return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
 
     def _bound(
-        self, z: Float[Tensor, "n dim"], context: Tensor | None, sigma: Float[Tensor, " n"]
+        self, z: Columns, context: Tensor | None, sigma: Float[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
         """A bound in expectation over log σ, uniform between its ends, and the noise, of log p(z) with
         noise of σ(0) in z.
@@ -260,7 +260,7 @@ class ScoreSDE(ScoreModel):
         return (high - low) * gain - (square + self.dim * (LOG_TWO_PI + math.log(variance))) / 2
 
     def _log_density(
-        self, z: Float[Tensor, "n dim"], context: Tensor | None, exact: bool, tolerance: float
+        self, z: Columns, context: Tensor | None, exact: bool, tolerance: float
     ) -> Float[Tensor, " n"]:
         """log p(z) of the probability-flow ODE."""
         probe = None if exact else torch.randint_like(z, 2) * 2 - 1
@@ -279,9 +279,7 @@ class ScoreSDE(ScoreModel):
         u, trace = end[:, :-1], end[:, -1]
         return trace - (u.square() + LOG_TWO_PI).sum(1) / 2 + self.dim * shrunk
 
-    def _drift(
-        self, log_sigma: Float[Tensor, ""], u: Float[Tensor, "n dim"], context: Tensor | None
-    ) -> Float[Tensor, "n dim"]:
+    def _drift(self, log_sigma: Float[Tensor, ""], u: Columns, context: Tensor | None) -> Columns:
         """du/d log σ of the probability-flow ODE, with the same σ for all rows."""
         sigma = log_sigma.exp()
         alpha = (1 + sigma.square()).rsqrt()
@@ -302,9 +300,7 @@ class ScoreSDE(ScoreModel):
         by = self.sampler if sampler is None else sampler
         return self.view.inverse(self._at_data(n, context, by, steps or self.steps))
 
-    def _at_data(
-        self, n: int, context: Tensor | None, sampler: Sampler, steps: int
-    ) -> Float[Tensor, "n dim"]:
+    def _at_data(self, n: int, context: Tensor | None, sampler: Sampler, steps: int) -> Columns:
         low, high = self.log_sigma
         scale = self.view.scale
         u = torch.randn(n, self.dim, dtype=scale.dtype, device=scale.device)
@@ -318,13 +314,8 @@ class ScoreSDE(ScoreModel):
         return y
 
     def _step(
-        self,
-        y: Float[Tensor, "n dim"],
-        sigma: float,
-        lower: float,
-        context: Tensor | None,
-        sampler: Sampler,
-    ) -> Float[Tensor, "n dim"]:
+        self, y: Columns, sigma: float, lower: float, context: Tensor | None, sampler: Sampler
+    ) -> Columns:
         """From σ to a lower one."""
 
         def predicted(y: Tensor, sigma: float) -> Tensor:
@@ -343,9 +334,7 @@ class ScoreSDE(ScoreModel):
         return y - kick**2 / (2 * lower) * predicted(y, lower) + kick * torch.randn_like(y)
 
 
-def divergence_of(
-    field: Float[Tensor, "n dim"], u: Float[Tensor, "n dim"], probe: Float[Tensor, "n dim"] | None
-) -> Float[Tensor, " n"]:
+def divergence_of(field: Columns, u: Columns, probe: Columns | None) -> Float[Tensor, " n"]:
     """Σ_i ∂field_i/∂u_i of each row, or its estimate vᵀ(∂field/∂u)v along a probe v."""
     if probe is not None:
         return (torch.autograd.grad(field, u, probe)[0] * probe).sum(1)

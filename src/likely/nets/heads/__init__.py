@@ -25,14 +25,6 @@ from likely.nets.heads.discrete import OrderedSoftmax, Softmax
 from likely.nets.heads.line import DiscretisedLogistics, Gaussian
 
 __all__ = [
-    "NARROWEST",
-    "ColumnHeads",
-    "DiscretisedLogistics",
-    "Gaussian",
-    "Head",
-    "OrderedSoftmax",
-    "Softmax",
-    "choose",
-    "mixture_head",
-    "simple_head",
-]
+    "NARROWEST", "ColumnHeads", "DiscretisedLogistics", "Gaussian", "Head", "OrderedSoftmax", "Softmax",
+    "choose", "mixture_head", "simple_head",
+]  # fmt: skip

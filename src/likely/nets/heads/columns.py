@@ -90,11 +90,11 @@ class ColumnHeads(nn.Module):
             for j, i in enumerate(entries):
                 self.sizes[i] = head.size
                 self._place[i] = h, slice(j, j + 1)
-            head.register_buffer("entries", torch.tensor(entries), persistent=False)
+            head.entries = nn.Buffer(torch.tensor(entries), persistent=False)
         starts = torch.tensor([0, *accumulate(self.sizes)])
         for head in self.heads:
             slots = starts[head.entries][:, None] + torch.arange(head.size)
-            head.register_buffer("slots", slots, persistent=False)
+            head.slots = nn.Buffer(slots, persistent=False)
         self.uniform = len(members) == 1 and 0 not in self.sizes  # one head for all entries
 
     def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
@@ -138,19 +138,21 @@ class ColumnHeads(nn.Module):
 
     def sample(self, outputs: Float[Tensor, "n outputs"]) -> Rows:
         """A draw of all entries, independent given the outputs, in the type `type_of_draws`."""
-        dtype = self.type_of_draws(outputs.dtype)
-        x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
-        for head in self.heads:
-            x[:, head.entries] = head.sample(outputs[:, head.slots]).to(dtype)
-        return x.reshape(len(x), *self.domain.shape)
+        parts = [head.sample(outputs[:, head.slots]) for head in self.heads]
+        return self._rows(parts, self.type_of_draws(outputs.dtype))
 
     def mean(self, outputs: Float[Tensor, "n outputs"]) -> Float[Tensor, "n *shape"]:
         """What to show without noise, as in `Head.mean`; in float64 where draws are."""
         dtype = outputs.dtype if self.domain.discrete else self.type_of_draws(outputs.dtype)
-        x = torch.tensor(self._anchor, dtype=dtype, device=outputs.device).repeat(len(outputs), 1)
-        for head in self.heads:
-            x[:, head.entries] = head.mean(outputs[:, head.slots]).to(dtype)
-        return x.reshape(len(x), *self.domain.shape)
+        return self._rows([head.mean(outputs[:, head.slots]) for head in self.heads], dtype)
+
+    def _rows(self, parts: Sequence[Tensor], dtype: torch.dtype) -> Rows:
+        """Rows from the entries of each head."""
+        n, device = len(parts[0]), parts[0].device
+        x = torch.tensor(self._anchor, dtype=dtype, device=device).repeat(n, 1)
+        for head, part in zip(self.heads, parts, strict=True):
+            x[:, head.entries] = part.to(dtype)
+        return x.reshape(n, *self.domain.shape)
 
     def type_of_draws(self, dtype: torch.dtype) -> torch.dtype:
         """int64 on a discrete domain; otherwise `dtype`, or float64 where some entry needs it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract.views import cosine_basis
@@ -18,15 +18,12 @@ PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
 class Bernoulli(Head):
     """Two values; the output is the logit of the upper one."""
 
-    low: Tensor
-    step: Tensor
-
     def __init__(self, columns: Sequence[Binary], components: int) -> None:
         super().__init__()
         self.size = 1
         low, step = [float(c.low) for c in columns], [float(c.step) for c in columns]
-        self.register_buffer("low", torch.tensor(low), persistent=False)
-        self.register_buffer("step", torch.tensor(step), persistent=False)
+        self.low = nn.Buffer(torch.tensor(low), persistent=False)
+        self.step = nn.Buffer(torch.tensor(step), persistent=False)
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         upper = weight @ (x > self.low).to(weight)
@@ -84,12 +81,10 @@ class Softmax(Head):
 class OrderedSoftmax(Softmax):
     """The same for ordered levels; the outputs are the logits' coefficients in `cosine_basis`."""
 
-    basis: Tensor
-
     def __init__(self, columns: Sequence[Discrete], components: int) -> None:
         super().__init__(columns, components)
         self.size = self.levels - 1
-        self.register_buffer("basis", cosine_basis(self.levels), persistent=False)
+        self.basis = nn.Buffer(cosine_basis(self.levels), persistent=False)
 
     def logits(self, outputs: Tensor) -> Tensor:
         return outputs @ self.basis.T

@@ -98,14 +98,11 @@ class Line(Head):
     log p(x) = log p(z) + log g'(x) − log scale
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__()
         self.bijection = bijection(columns[0])(columns)
-        self.register_buffer("shift", torch.zeros(len(columns)))
-        self.register_buffer("scale", torch.ones(len(columns)))
+        self.shift = nn.Buffer(torch.zeros(len(columns)))
+        self.scale = nn.Buffer(torch.ones(len(columns)))
 
     @staticmethod
     def shared(column: Column) -> type[Identity]:
@@ -216,11 +213,9 @@ class DiscretisedLogistics(Logistics):
     σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}).
     """
 
-    top: Tensor
-
     def __init__(self, columns: Sequence[Discrete], components: int) -> None:
         super().__init__(columns, components)
-        self.register_buffer("top", torch.tensor([c.top for c in columns]), persistent=False)
+        self.top = nn.Buffer(torch.tensor([c.top for c in columns]), persistent=False)
 
     def prepare(self, x: Tensor, weight: Tensor) -> None:
         super().prepare(_spread(x), weight)
