@@ -12,6 +12,7 @@ from likely.contract import options
 from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
+from likely.core.likelihood import Kind
 from likely.core.random import seeded
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _entries: dict[str, Entry] = {}
 
 
 def register(
-    name: str, *, title: str, density: str, constraint: str, paper: str = "", **presets: Any
+    name: str, *, title: str, constraint: str, density: str = "", paper: str = "", **presets: Any
 ) -> Callable[[M], M]:
     """Class decorator: give a model (with some hyperparameters preset) its name.
 
@@ -78,10 +79,10 @@ def register(
         Lower case, unique.
     title : str
         The model's full name.
-    density : str
-        What kind of likelihood it has, in words.
     constraint : str
         What the method asks of the network or of the data.
+    density : str
+        What kind of likelihood it has, in words, where that is not what `density` of the class says.
     paper : str
         Where it was published.
     **presets
@@ -90,7 +91,8 @@ def register(
 
     def add(cls: M) -> M:
         assert name not in _entries, name
-        _entries[name] = Entry(name, cls, title, density, constraint, paper, presets)
+        kind = str(cls.density) if isinstance(cls.density, Kind) else str(Kind.EXACT)
+        _entries[name] = Entry(name, cls, title, density or kind, constraint, paper, presets)
         return cls
 
     return add

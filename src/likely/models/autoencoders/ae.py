@@ -26,7 +26,6 @@ from likely.nets.mlp import with_context
 @register(
     "ae",
     title="autoencoder",
-    density="none",
     constraint="data near a surface of `latent` dimensions; samples from a Gaussian of the codes",
     paper="Hinton & Salakhutdinov 2006, Science 313, 504",
 )

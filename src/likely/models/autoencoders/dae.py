@@ -27,7 +27,6 @@ from likely.models.autoencoders.ae import Autoencoder
 @register(
     "dae",
     title="denoising autoencoder",
-    density="none",
     constraint="sampled by a Markov chain that corrupts and repairs",
     paper="Vincent et al. 2008; Bengio et al. 2013, arXiv:1305.6663",
 )

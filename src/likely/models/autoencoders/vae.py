@@ -33,7 +33,6 @@ from likely.nets.heads import NARROWEST
 @register(
     "vae",
     title="variational autoencoder",
-    density="lower bound",
     constraint="entries independent given `latent` Gaussian variables",
     paper="Kingma & Welling 2014, arXiv:1312.6114",
 )

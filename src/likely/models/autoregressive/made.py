@@ -27,7 +27,6 @@ from likely.nets.masked import MaskedMLP
 @register(
     "made",
     title="masked autoencoder (MADE)",
-    density="exact",
     constraint="autoregressive: an ordering of the entries, sampled one after the other",
     paper="Germain et al. 2015, arXiv:1502.03509",
 )

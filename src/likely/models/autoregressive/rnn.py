@@ -31,7 +31,6 @@ State = Tensor | tuple[Tensor, ...]  # of each layer; an LSTM has two
 @register(
     "rnn",
     title="recurrent network",
-    density="exact",
     constraint="autoregressive: an ordering of the symbols, sampled one after the other",
     paper="Cho et al. 2014, arXiv:1406.1078",
 )

@@ -31,7 +31,6 @@ BATCH_SYMBOLS = 1 << 12  # of all rows of a batch
 @register(
     "transformer",
     title="transformer decoder",
-    density="exact",
     constraint="autoregressive: an ordering of the symbols, sampled one after the other",
     paper="Vaswani et al. 2017, arXiv:1706.03762",
 )

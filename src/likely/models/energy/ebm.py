@@ -76,7 +76,6 @@ STEEPEST = 1e4  # … inverse square root of the chains' step, above which train
 @register(
     "ebm",
     title="energy-based model",
-    density="estimate",
     constraint="none on the network, but that it falls at most linearly; samples come from Markov chains",
     paper="Younes 1999; Du & Mordatch 2019, arXiv:1903.08689; Vincent 2011",
 )

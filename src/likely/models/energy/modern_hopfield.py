@@ -25,7 +25,6 @@ from likely.models.energy.patterns import AssociativeMemory
 @register(
     "modern-hopfield",
     title="continuous Hopfield network",
-    density="exact",
     constraint="keeps rows of the data; one width for all",
     paper="Ramsauer et al. 2020, arXiv:2008.02217",
 )

@@ -92,7 +92,6 @@ class Critic(nn.Module):
 @register(
     "gan-gp",
     title="GAN with a gradient penalty on data",
-    density="none",
     constraint="none on the generator; the critic's slope on data is penalised",
     paper="Mescheder et al. 2018, arXiv:1801.04406",
     penalty=1.0,
@@ -100,7 +99,6 @@ class Critic(nn.Module):
 @register(
     "gan",
     title="generative adversarial network",
-    density="none",
     constraint="none on the generator; a critic next to it",
     paper=PAPER,
 )

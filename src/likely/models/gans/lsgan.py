@@ -15,7 +15,6 @@ from likely.models.gans.gan import GAN
 @register(
     "lsgan",
     title="least-squares GAN",
-    density="none",
     constraint="none on the generator; a critic next to it",
     paper="Mao et al. 2017, arXiv:1611.04076",
 )

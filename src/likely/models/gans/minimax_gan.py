@@ -12,7 +12,6 @@ from likely.models.gans.gan import GAN, PAPER
 @register(
     "gan-minimax",
     title="generative adversarial network, minimax",
-    density="none",
     constraint="none on the generator, which hardly learns while the critic wins",
     paper=PAPER,
 )

@@ -28,7 +28,6 @@ from likely.models.gans.penalties import distance_from_unit_slope
 @register(
     "wgan-gp",
     title="Wasserstein GAN with a gradient penalty",
-    density="none",
     constraint="none on the generator; the critic's slope is drawn to 1",
     paper="Gulrajani et al. 2017, arXiv:1704.00028",
     bound=None,
@@ -36,7 +35,6 @@ from likely.models.gans.penalties import distance_from_unit_slope
 @register(
     "wgan",
     title="Wasserstein GAN with clipped weights",
-    density="none",
     constraint="none on the generator; the critic's weights are bounded",
     paper="Arjovsky et al. 2017, arXiv:1701.07875",
 )

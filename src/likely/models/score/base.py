@@ -40,6 +40,7 @@ from likely.nets.unet import UNet
 
 ScoreNetwork = Literal["auto", "mlp", "unet"]
 Columns = Float[Tensor, "n dim"]  # of the view
+PerRow = Float[Tensor, " n"]
 
 POOLED = 256  # rows that are compared with all others at a time
 MIN_IMAGE = 8  # pixels along an edge above which "auto" uses a U-Net
@@ -95,24 +96,20 @@ class ScoreModel(ViewedModel):
     def _perceptron(self, hidden: Sequence[int]) -> NoiseMLP:
         return NoiseMLP(self.dim, hidden, self.context_size)
 
-    def noise_prediction(
-        self, z: Columns, sigma: Float[Tensor, " n"], context: Tensor | None
-    ) -> Columns:
+    def noise_prediction(self, z: Columns, sigma: PerRow, context: Tensor | None) -> Columns:
         """ε̂ of rows z = z₀ + σ ε, each with a σ of its own or all with one; the context as features."""
         alpha = (1 + sigma.square()).rsqrt()[:, None]
         u, s = alpha * z, alpha * sigma[:, None]
         low, high = LOG_SIGMA
         return s * u + alpha * self.net(u, (sigma.log() - low) / (high - low), context)
 
-    def denoising_error(
-        self, z: Columns, sigma: Float[Tensor, " n"], context: Tensor | None
-    ) -> Float[Tensor, " n"]:
+    def denoising_error(self, z: Columns, sigma: PerRow, context: Tensor | None) -> PerRow:
         """‖ε̂ − ε‖² of clean rows z to which one draw of noise σ ε is added."""
         noise = torch.randn_like(z)
         predicted = self.noise_prediction(z + sigma[:, None] * noise, sigma, context)
         return (predicted - noise).square().sum(1)
 
-    def pooled_error(self, z: Columns, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def pooled_error(self, z: Columns, sigma: PerRow) -> PerRow:
         """‖ε̂ − E[ε|y, rows]‖² of noisy rows y = z ± σ ε, the mean over both signs.
 
         Any of the rows may have become y, in proportion to the density of the noise that it takes. The

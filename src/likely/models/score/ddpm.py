@@ -31,7 +31,7 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64, Int
 from torch import Tensor, nn
 
 from likely.contract import LOG_TWO_PI, Batch, Range, Recipe, log_mass, register
@@ -39,7 +39,7 @@ from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, mean_and_error
-from likely.models.score.base import Columns, ScoreModel
+from likely.models.score.base import Columns, PerRow, ScoreModel
 
 Schedule = Literal["cosine", "linear"]
 Weighting = Literal["simple", "bound"]
@@ -51,7 +51,6 @@ LEAST = 0.05  # of e₁, so that a row that is unlike all of those does not cost
 @register(
     "ddpm",
     title="denoising diffusion probabilistic model",
-    density="lower bound",
     constraint="none on the network; sampling takes an evaluation for each level",
     paper="Ho et al. 2020, arXiv:2006.11239",
 )
@@ -104,7 +103,7 @@ class DDPM(ScoreModel):
 
     # Training.
 
-    def loss(self, batch: Batch) -> Float[Tensor, " n"]:
+    def loss(self, batch: Batch) -> PerRow:
         """Mean over columns of (ε̂ − ε)², with the weights w/2(1 + w e_t) and T for the bound."""
         z = self.view.cells(batch.x)[0][1].to(self.error)
         spread = torch.arange(len(z), device=z.device) / len(z)
@@ -179,9 +178,7 @@ class DDPM(ScoreModel):
             u = torch.rand(len(z) if terms < inner else 1, dtype=torch.float64)
             yield 2 + ((k + u) * (inner / terms)).long().clamp_max(inner - 1), inner / terms
 
-    def _divergence(
-        self, z: Columns, t: Int[Tensor, " n"], context: Tensor | None
-    ) -> Float[Tensor, " n"]:
+    def _divergence(self, z: Columns, t: Int[Tensor, " n"], context: Tensor | None) -> PerRow:
         """L_{t−1} of each row, with one draw of y_t."""
         gain, error = self._gain(t).to(z), self.error[t - 1]
         excess = gain * (self._missed(z, t, context).square() - error) / (1 + gain * error)
@@ -189,7 +186,7 @@ class DDPM(ScoreModel):
 
     def _log_decoder(
         self, z: Columns, below: Columns, above: Columns, context: Tensor | None
-    ) -> Float[Tensor, " n"]:
+    ) -> PerRow:
         """log p(x₀|x₁) of each row, whose cells reach from z + below to z + above, with one draw of y₁."""
         std = self.sigma[1].to(z) * self.error[0].sqrt()
         u = self._missed(z, torch.tensor([1]), context) / self.error[0].sqrt()  # (x₀ − mean)/std

@@ -18,14 +18,13 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.contract import Batch, Positive, Recipe, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
-from likely.models.score.base import Columns, ScoreModel
+from likely.models.score.base import Columns, PerRow, ScoreModel
 
 STEP = 0.2  # η; a variance σ² comes out larger by 1/(1 − η/2)
 
@@ -33,7 +32,6 @@ STEP = 0.2  # η; a variance σ² comes out larger by 1/(1 − η/2)
 @register(
     "denoising-score",
     title="denoising score matching",
-    density="none",
     constraint="none; modes that are much further apart than `sigma` get wrong weights",
     paper="Vincent 2011, Neural Computation 23, 1661",
 )
@@ -89,7 +87,7 @@ class DenoisingScore(ScoreModel):
         """η, the size of a Langevin step in units of σ²."""
         return STEP
 
-    def loss(self, batch: Batch) -> Float[Tensor, " n"]:
+    def loss(self, batch: Batch) -> PerRow:
         """‖ε̂ − ε‖²/d of each row, each at a level drawn uniformly."""
         z, _ = self.view(batch.x)
         level = torch.randint(len(self.sigmas), (len(z),), device=z.device)

@@ -48,7 +48,6 @@ FARTHEST = 2048  # rows, the farthest from the mean, among which the largest dis
 @register(
     "ncsn",
     title="noise-conditional score network",
-    density="none",
     constraint="none on the network; sampling takes a hundred evaluations or more",
     paper="Song & Ermon 2019, arXiv:1907.05600",
 )

@@ -40,7 +40,7 @@ from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, importance_bound, mean_and_error
-from likely.models.score.base import Columns, ScoreModel
+from likely.models.score.base import Columns, PerRow, ScoreModel
 from likely.nets.noise import NoiseMLP
 from likely.nets.unet import UNet
 from likely.numerics.ode import check_tolerance, solve
@@ -148,7 +148,7 @@ class ScoreSDE(ScoreModel):
 
     # Training.
 
-    def loss(self, batch: Batch) -> Float[Tensor, " n"]:
+    def loss(self, batch: Batch) -> PerRow:
         """‖ε̂ − ε‖² of each row, divided by the number of columns; with the likelihood weighting, times
         1 + σ². Noise levels are spread evenly over rows."""
         z, _ = self.view(batch.x)
@@ -239,9 +239,7 @@ class ScoreSDE(ScoreModel):
             return Estimator(estimate, Kind.LOWER)
         return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
 
-    def _bound(
-        self, z: Columns, context: Tensor | None, sigma: Float[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
+    def _bound(self, z: Columns, context: Tensor | None, sigma: PerRow) -> PerRow:
         """A bound in expectation over log σ, uniform between its ends, and the noise, of log p(z) with
         noise of σ(0) in z.
 
@@ -261,7 +259,7 @@ class ScoreSDE(ScoreModel):
 
     def _log_density(
         self, z: Columns, context: Tensor | None, exact: bool, tolerance: float
-    ) -> Float[Tensor, " n"]:
+    ) -> PerRow:
         """log p(z) of the probability-flow ODE."""
         probe = None if exact else torch.randint_like(z, 2) * 2 - 1
 
@@ -334,7 +332,7 @@ class ScoreSDE(ScoreModel):
         return y - kick**2 / (2 * lower) * predicted(y, lower) + kick * torch.randn_like(y)
 
 
-def divergence_of(field: Columns, u: Columns, probe: Columns | None) -> Float[Tensor, " n"]:
+def divergence_of(field: Columns, u: Columns, probe: Columns | None) -> PerRow:
     """Σ_i ∂field_i/∂u_i of each row, or its estimate vᵀ(∂field/∂u)v along a probe v."""
     if probe is not None:
         return (torch.autograd.grad(field, u, probe)[0] * probe).sum(1)
