@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from numbers import Integral, Real
@@ -52,8 +53,11 @@ class Length:
     least: int
     exact: bool = False
 
+    def __contains__(self, length: int) -> bool:
+        return length == self.least if self.exact else length >= self.least
+
     def __str__(self) -> str:
-        return f"{'' if self.exact else 'at least '}{self.least}"
+        return f", {'' if self.exact else 'at least '}{self.least} of them" if self.least else ""
 
 
 NonNegative = Annotated[float, Range(0)]
@@ -64,28 +68,25 @@ Widths = Annotated[Sequence[int], Length(1)]
 
 def signature(cls: type) -> Signature:
     """The signature of a constructor, with the options that it passes on to the classes above."""
-    merged: dict[str, Parameter] = {}
-    for init in _constructors(cls):
-        found = inspect.signature(init).parameters
-        merged = {**found, **merged}
+    merged = ChainMap(*(dict(inspect.signature(init).parameters) for init in _constructors(cls)))
     kinds = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
     kept = [p for name, p in merged.items() if name != "self" and p.kind not in kinds]
     return Signature(sorted(kept, key=lambda p: p.kind))
 
 
-def _constructors(cls: type) -> list[Callable[..., None]]:
+def _constructors(cls: type) -> Iterator[Callable[..., None]]:
     """Constructors from a class upwards, as far as options are passed on."""
-    found = []
-    for base in cls.__mro__:
-        init = base.__dict__.get("__init__")
-        if init is None or base is object:
-            continue
-        found.append(init)
-        if all(
-            p.kind != Parameter.VAR_KEYWORD for p in inspect.signature(init).parameters.values()
-        ):
-            break
-    return found
+    for base in cls.__mro__[:-1]:
+        if init := base.__dict__.get("__init__"):
+            yield init
+            if not _passes_on(init):
+                return
+
+
+def _passes_on(function: Callable[..., Any]) -> bool:
+    """Whether it takes `**options`."""
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    return Parameter.VAR_KEYWORD in kinds
 
 
 @functools.cache
@@ -127,13 +128,12 @@ def check(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -
     """
     if not values:
         return
-    parameters = inspect.signature(function).parameters
     known = {
         name: p.default
-        for name, p in parameters.items()
+        for name, p in inspect.signature(function).parameters.items()
         if p.kind == Parameter.KEYWORD_ONLY and name not in NOT_OPTIONS
     }
-    if all(p.kind != Parameter.VAR_KEYWORD for p in parameters.values()):  # else it checks itself
+    if not _passes_on(function):  # else it checks itself
         check_names(owner, values, known)
     check_values(owner, values, _hints(getattr(function, "__func__", function)), known)
 
@@ -142,9 +142,8 @@ def check_names(owner: str, values: Iterable[str], known: Collection[str]) -> No
     """Raise a `LikelyError` for an option that is not known."""
     for option in values:
         if option not in known:
-            raise LikelyError(
-                f"{owner} has no option {option!r}; it has: {', '.join(known) or 'none'}"
-            )
+            has = ", ".join(known) or "none"
+            raise LikelyError(f"{owner} has no option {option!r}; it has: {has}")
 
 
 def check_values(
@@ -152,12 +151,10 @@ def check_values(
 ) -> None:
     """Raise a `LikelyError` for a value that its annotation does not allow."""
     for option, value in values.items():
-        wanted = _unmet(value, hints.get(option), ())
-        if wanted is None:
-            continue
-        default = defaults.get(option)
-        example = "" if default in (None, Parameter.empty) else f", such as {default!r}"
-        raise LikelyError(f"{owner}: {option}={value!r}: give {wanted}{example}")
+        if wanted := _unmet(value, hints.get(option), ()):
+            default = defaults.get(option)
+            example = "" if default in (None, Parameter.empty) else f", such as {default!r}"
+            raise LikelyError(f"{owner}: {option}={value!r}: give {wanted}{example}")
 
 
 def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
@@ -177,14 +174,10 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
         return None if _is_number(value, kind, limits) else f"a {_numbers(kind, limits)}"
     if kind is Sequence and inner[0] in (int, float):
         length = next((limit for limit in limits if isinstance(limit, Length)), Length(0))
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            fits = len(value) == length.least if length.exact else len(value) >= length.least
-            if fits and all(_is_number(number, inner[0], limits) for number in value):
-                return None
-        if length.least == 1 and not length.exact:
-            return f"a sequence of at least one {_numbers(inner[0], limits)}"
-        many = f"{length} " if length.least else ""
-        return f"a sequence of {many}{_numbers(inner[0], limits)}".replace("number", "numbers")
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        if listed and len(value) in length and all(_is_number(v, inner[0], limits) for v in value):
+            return None
+        return f"a sequence of {_numbers(inner[0], limits)}{length}".replace("number", "numbers")
     if kind is Literal:
         return None if value in inner else f"one of {', '.join(map(repr, inner))}"
     if isinstance(kind, type) and issubclass(kind, nn.Module):

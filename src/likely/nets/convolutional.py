@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.nets.mlp import with_context
+from likely.nets.mlp import Context, with_context
 
 Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
@@ -88,7 +88,7 @@ class ImageEncoder(nn.Module):
         self.last = nn.Linear(channels[-1] * height * width + context, outputs)
 
     def forward(
-        self, x: Float[Tensor, "n pixels"], context: Float[Tensor, "n features"] | None = None
+        self, x: Float[Tensor, "n pixels"], context: Context = None
     ) -> Float[Tensor, "n outputs"]:
         h = x.unflatten(1, self.shape)
         for layer in self.layers:
@@ -153,9 +153,7 @@ class ResidualConvolutions(nn.Module):
         self.last = conv(channels, outputs)
 
     def forward(
-        self,
-        x: Float[Tensor, "n inputs height width"],
-        context: Float[Tensor, "n features"] | None = None,
+        self, x: Float[Tensor, "n inputs height width"], context: Context = None
     ) -> Float[Tensor, "n outputs height width"]:
         h = self.first(x)
         if self.context is not None and context is not None:

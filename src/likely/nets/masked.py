@@ -19,7 +19,9 @@ from torch.nn import functional as F
 
 from likely.core.errors import LikelyError
 from likely.nets.fast import columns
-from likely.nets.mlp import perceptron
+from likely.nets.mlp import Context, perceptron
+
+Masks = tuple[Tensor, Tensor]  # of the first and of the last layer
 
 
 class MaskedMLP(nn.Module):
@@ -76,7 +78,7 @@ class MaskedMLP(nn.Module):
         self.mask_in = nn.Buffer(mask_in, persistent=False)
         self.mask_out = nn.Buffer(mask_out, persistent=False)
 
-    def masks(self, order: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def masks(self, order: Sequence[int]) -> Masks:
         """Masks of the first and the last layer for an ordering of the entries."""
         position = torch.argsort(torch.tensor(order))
         of_input = position.repeat_interleave(torch.tensor(self.inputs))
@@ -89,18 +91,13 @@ class MaskedMLP(nn.Module):
         return mask_in.to(weight), mask_out.to(weight)
 
     def forward(
-        self,
-        x: Float[Tensor, "n features"],
-        context: Float[Tensor, "n context"] | None = None,
-        masks: tuple[Tensor, Tensor] | None = None,
+        self, x: Float[Tensor, "n features"], context: Context = None, masks: Masks | None = None
     ) -> Float[Tensor, "n outputs"]:
         """Outputs of all entries; `masks` from another ordering may replace this network's own."""
         shift = None if self.context is None else self.context(context).T
         return columns(self.layers, x.T, self._masks_of_layers(masks), shift).T
 
-    def plain(
-        self, x: Tensor, context: Tensor | None = None, masks: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def plain(self, x: Tensor, context: Context = None, masks: Masks | None = None) -> Tensor:
         """The same with the rows first, as the formula has it."""
         first, *others = [
             partial(F.linear, weight=layer.weight * mask, bias=layer.bias)
@@ -110,17 +107,14 @@ class MaskedMLP(nn.Module):
         h = x if x.shape[1] else x.new_zeros(len(x), 1)
         return perceptron(h, [lambda h: first(h) + shift, *others])
 
-    def _masks_of_layers(self, outer: tuple[Tensor, Tensor] | None) -> list[Tensor]:
+    def _masks_of_layers(self, outer: Masks | None) -> list[Tensor]:
         """The masks of all layers."""
         first, last = (self.mask_in, self.mask_out) if outer is None else outer
         return [first, *(getattr(self, f"mask{i}") for i in range(1, len(self.degrees))), last]
 
     @torch.no_grad()
     def incremental(
-        self,
-        n: int,
-        context: Float[Tensor, "n context"] | None = None,
-        order: Sequence[int] | None = None,
+        self, n: int, context: Context = None, order: Sequence[int] | None = None
     ) -> Incremental:
         """A pass through the network that takes one entry after the other; see `Incremental`."""
         return Incremental(self, n, context, self.order if order is None else order)

@@ -10,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Context = Float[Tensor, "n features"] | None  # what a network sees beside a row
+Function = Callable[[Tensor], Tensor]
+
 
 class MLP(nn.Module):
     """h₁ = W₁ x + b₁,   h_{l+1} = [h_l +] W_{l+1} σ(h_l) + b_{l+1},   y = V σ(h_L) + b.
@@ -30,7 +33,7 @@ class MLP(nn.Module):
         inputs: int,
         outputs: int,
         hidden: Sequence[int] = (128, 128),
-        activation: Callable[[Tensor], Tensor] = F.relu,
+        activation: Function = F.relu,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -44,11 +47,7 @@ class MLP(nn.Module):
         return perceptron(h, self.layers, self.activation)
 
 
-def perceptron(
-    h: Tensor,
-    layers: Sequence[Callable[[Tensor], Tensor]],
-    activation: Callable[[Tensor], Tensor] = F.relu,
-) -> Tensor:
+def perceptron(h: Tensor, layers: Sequence[Function], activation: Function = F.relu) -> Tensor:
     """The layers one after the other, with residual connections between inner ones of equal width."""
     for i, layer in enumerate(layers):
         update = layer(activation(h) if i else h)
@@ -57,6 +56,6 @@ def perceptron(
     return h
 
 
-def with_context(h: Tensor, context: Tensor | None) -> Tensor:
+def with_context(h: Tensor, context: Context) -> Tensor:
     """The columns of h, then those of the context where there is one: what a network sees."""
     return h if context is None else torch.cat([h, context], 1)

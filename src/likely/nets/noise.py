@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.mlp import perceptron, with_context
+from likely.nets.mlp import Context, perceptron, with_context
 
 LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
@@ -41,7 +41,7 @@ class NoiseEmbedding(nn.Module):
         self.second = nn.Linear(outputs, outputs)
 
     def forward(
-        self, t: Float[Tensor, " n"], context: Float[Tensor, "n features"] | None = None
+        self, t: Float[Tensor, " n"], context: Context = None
     ) -> Float[Tensor, "n outputs"]:
         angle = t[:, None] * self.frequencies
         if context is not None:
@@ -120,10 +120,7 @@ class NoiseMLP(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
 
     def forward(
-        self,
-        z: Float[Tensor, "n dim"],
-        t: Float[Tensor, " n"],
-        context: Float[Tensor, "n features"] | None = None,
+        self, z: Float[Tensor, "n dim"], t: Float[Tensor, " n"], context: Context = None
     ) -> Float[Tensor, "n dim"]:
         e = self.embedding(t, context)
         phase = F.linear(z, self.waves)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.nets.convolutional import Shape, conv
+from likely.nets.mlp import Context
 from likely.nets.noise import NoiseEmbedding
 
 PATCHED = 16  # edges from which on a patch of 2 × 2 pixels is one pixel of more channels
@@ -52,10 +53,7 @@ class UNet(nn.Module):
         self.last = _zero(conv(channels[0], planes))
 
     def forward(
-        self,
-        z: Float[Tensor, "n pixels"],
-        t: Float[Tensor, " n"],
-        context: Float[Tensor, "n features"] | None = None,
+        self, z: Float[Tensor, "n pixels"], t: Float[Tensor, " n"], context: Context = None
     ) -> Float[Tensor, "n pixels"]:
         e = self.embedding(t, context)
         _, height, width = self.shape

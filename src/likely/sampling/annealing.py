@@ -29,11 +29,7 @@ class Annealing:
     """
 
     def __init__(
-        self,
-        energy: Energy,
-        base: Density,
-        kernel: Sampler | Kernel,
-        path: EnergyPath | None = None,
+        self, energy: Energy, base: Density, kernel: Sampler | Kernel, path: EnergyPath | None
     ) -> None:
         self.energy, self.base, self.kernel, self.path = energy, base, kernel, path
         if isinstance(kernel, Sampler) and not kernel.invariant:
@@ -50,17 +46,11 @@ class Annealing:
 
     def energy_at(self, beta: float) -> Energy:
         """−log f_β."""
-        path = self.path
-        if path is not None:
-            return lambda x: path(x, beta)
-        if beta == 1:
-            return self.energy
+        return lambda x: (self.path or self._geometric)(x, beta)
 
-        def geometric(x: Tensor) -> Tensor:
-            e = self.energy(x)
-            return beta * e - (1 - beta) * self.base.log_prob(x).to(e)
-
-        return geometric
+    def _geometric(self, x: Tensor, beta: float) -> Tensor:
+        e = self.energy(x)
+        return e if beta == 1 else beta * e - (1 - beta) * self.base.log_prob(x).to(e)
 
     def weighing(self, x: Tensor, beta: float) -> Callable[[float], Float[Tensor, " n"]]:
         """The log-weights log f_β'(x) − log f_β(x) as a function of β'."""

@@ -63,7 +63,7 @@ class SMC(Sampler):
         return self.kernel.domain
 
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
-        annealing = Annealing(energy, self.base, self.kernel)
+        annealing = Annealing(energy, self.base, self.kernel, None)
         if len(x) < 2:
             raise LikelyError("SMC: at least two particles are needed")
         if (x == x[:1]).all():

@@ -406,8 +406,8 @@ def test_digits_from_long_chains_look_like_digits():
         ({"training": "magic"}, "'likelihood', 'denoising'"),
         ({"energy_l2": -1.0}, "0 or more"),
         ({"frequencies": (0,)}, "frequencies"),
-        ({"noise": ()}, "at least one finite number above 0"),
-        ({"noise": (0.1, 0.0)}, "at least one finite number above 0"),
+        ({"noise": ()}, "finite numbers above 0, at least 1"),
+        ({"noise": (0.1, 0.0)}, "finite numbers above 0, at least 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

@@ -155,8 +155,8 @@ def test_eight_gaussians():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": (8,)}, "a sequence of 2 whole numbers"),
-        ({"hidden": (8, 0)}, "a sequence of 2 whole numbers"),
+        ({"hidden": (8,)}, "whole numbers above 0, 2 of them"),
+        ({"hidden": (8, 0)}, "whole numbers above 0, 2 of them"),
         ({"steps": 0}, "steps=0: give a whole number"),
         ({"kinetic": -1.0}, "0 or more"),
         ({"tolerance": 0.0}, "tolerance=0"),
