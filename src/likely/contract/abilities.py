@@ -1,7 +1,5 @@
 """What only some models can, as protocols: `isinstance(model, Completes)` says whether one can."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 

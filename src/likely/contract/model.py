@@ -1,7 +1,5 @@
 """GenerativeModel: the contract that every family keeps."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, ClassVar, Self
 

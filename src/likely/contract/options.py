@@ -5,8 +5,6 @@ above belong to it, too. `Annotated[float, Range(0, 1)]` bounds a number, and ea
 whole numbers are above 0 unless it says otherwise.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

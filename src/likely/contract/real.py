@@ -1,7 +1,5 @@
 """Models of real columns, among them RealModel: a density on R^d, in the data's own units."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, Literal
 

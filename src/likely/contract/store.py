@@ -1,7 +1,5 @@
 """Models as files: `save` and `load`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,10 +1,8 @@
 """What `fit` and a model exchange: batches, objectives, stages, recipes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +38,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """This batch on a device."""
         context = None if self.context is None else self.context.to(device)
         weight = None if self.weight is None else self.weight.to(device)
-        return Batch(self.x.to(device), context, weight, self.step, self.progress)
+        return replace(self, x=self.x.to(device), context=context, weight=weight)
 
 
 @dataclass

@@ -6,8 +6,6 @@ not be invertible. Both use the charts of the columns, and learn scales from the
 `prepare`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence, Sized
 from itertools import accumulate

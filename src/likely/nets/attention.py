@@ -4,8 +4,6 @@ Vaswani et al. 2017, arXiv:1706.03762; Su et al., RoFormer (2021), arXiv:2104.09
 of a block is that of Radford et al., GPT-2 (2019).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

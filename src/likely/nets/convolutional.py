@@ -3,8 +3,6 @@
 The first two take and give flat rows, as `MLP` does, so that a family can take either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise

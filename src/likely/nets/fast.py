@@ -11,8 +11,6 @@ twin                   plain form
 =====================  ====================================================================
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

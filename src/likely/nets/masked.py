@@ -6,8 +6,6 @@ of degree at most p (positions count from 0). Hidden units are sorted by degree,
 layer block-triangular, so that sampling evaluates each unit once, as its inputs become known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, pairwise
@@ -115,7 +113,7 @@ class MaskedMLP(nn.Module):
     @torch.no_grad()
     def incremental(
         self, n: int, context: Context = None, order: Sequence[int] | None = None
-    ) -> Incremental:
+    ) -> "Incremental":
         """A pass through the network that takes one entry after the other; see `Incremental`."""
         return Incremental(self, n, context, self.order if order is None else order)
 

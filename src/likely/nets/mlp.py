@@ -1,7 +1,5 @@
 """The multilayer perceptron, with residual connections between layers of equal width."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 

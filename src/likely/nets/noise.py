@@ -1,7 +1,5 @@
 """Networks that see a noise level: its embedding, and a perceptron for vectors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

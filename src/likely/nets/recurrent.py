@@ -1,7 +1,5 @@
 """A recurrent cell whose matrices are each symbol's own."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@
 & Abbeel 2020, arXiv:2006.11239.)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

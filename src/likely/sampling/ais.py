@@ -14,8 +14,6 @@ Neal 2001, Statistics and Computing 11, 125. Grosse, Ghahramani & Adams 2015, ar
 reverse bound). Burda, Grosse & Salakhutdinov 2015, arXiv:1412.8566 (from approximate samples).
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

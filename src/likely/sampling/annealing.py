@@ -1,7 +1,5 @@
 """The path from a base to a target, of sequential Monte Carlo and annealed importance sampling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 

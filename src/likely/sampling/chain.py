@@ -1,7 +1,5 @@
 """Chain: what a sampler's run returns, and the convergence diagnostics of its draws."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ References
 Geman & Geman 1984, IEEE PAMI 6, 721.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A momentum p ~ N(0, M) is drawn, Hamilton's equations of E(x) + pᵀM⁻¹p/2 ar
 steps of length ε, and the end is accepted with probability min(1, exp(−ΔH)).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator

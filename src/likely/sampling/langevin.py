@@ -10,8 +10,6 @@ References
 Roberts & Tweedie 1996, Bernoulli 2, 341.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -9,8 +9,6 @@ References
 Tierney 1994, Annals of Statistics 22, 1701 (Section 2.3.3).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What all samplers share: the run, the check of an energy, gradients, acceptance, step sizes."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -157,8 +155,8 @@ def check_energy(
         domain.check(x, "init")
     e = energy(x)
     if not isinstance(e, Tensor) or e.shape != x.shape[:1] or not e.is_floating_point():
-        got = f"{e.dtype} of shape {(*e.shape,)}" if isinstance(e, Tensor) else type(e).__name__
-        raise LikelyError(f"the energy of n states must be floating, of shape (n,), not {got}")
+        got = f"a {e.dtype} of shape {(*e.shape,)}" if isinstance(e, Tensor) else type(e).__name__
+        raise LikelyError(f"the energy must be floating-point, of shape ({len(x)},), not {got}")
     good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
     bad = good.logical_not().nonzero()
     for row in bad[:1, 0].tolist():

@@ -4,8 +4,6 @@ Along p_β ∝ q^(1−β) e^(−βE), each next β is as large as the effective 
 w = e^(−Δβ (E + log q)) allows; the product of their means estimates Z.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

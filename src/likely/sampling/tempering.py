@@ -4,8 +4,6 @@ Replica k samples exp(−E/T_k), and neighbours k and k + 1 swap with probabilit
 min(1, exp[(1/T_k − 1/T_{k+1}) (E_k − E_{k+1})]), even and odd pairs in turn.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

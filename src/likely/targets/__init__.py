@@ -3,8 +3,6 @@
 Each factory returns a `likely.core.target.Target`; `target(name)` gives its default instance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from likely.core.errors import LikelyError

@@ -1,7 +1,5 @@
 """The textbook distributions."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

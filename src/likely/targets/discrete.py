@@ -1,7 +1,5 @@
 """Discrete targets: a Markov chain over symbols."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """How a target is put together: seeded draws, rounding to float32, and −inf outside the support."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The Ising model: by enumeration on small lattices, by Kaufman's solution on all without a field."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Energies for samplers: a double well with its exact weights, and the φ⁴ field on a lattice."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mixtures: of Gaussians in any dimension, and of von Mises distributions on the torus."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

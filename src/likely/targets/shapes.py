@@ -1,7 +1,5 @@
 """Shapes in the plane, and Neal's funnel: what simple densities fail to follow."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

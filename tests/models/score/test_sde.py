@@ -298,7 +298,7 @@ def test_the_size_of_a_batch_does_not_matter(exact):
         ({"sde": "sub-vp"}, "sde='sub-vp'"),
         ({"sampler": "euler"}, "sampler='euler'"),
         ({"weighting": "none"}, "weighting='none'"),
-        ({"network": "unet"}, "it takes images"),
+        ({"network": "unet"}, "takes images"),
         ({"network": "cnn"}, "network='cnn'"),
         ({"hidden": ()}, "at least one whole number above 0"),
         ({"edges": -1}, "edges=-1"),

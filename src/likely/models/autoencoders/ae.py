@@ -7,8 +7,6 @@ around its reconstruction (Hinton & Salakhutdinov 2006, Science 313, 504). With 
 width the loss is the squared error. It has no likelihood: log p(x|z) leaves out how rare a code is.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What models with a latent code share: an encoder, a decoder, and what they are for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 

@@ -11,8 +11,6 @@ is a Markov chain whose stationary distribution estimates that of the data (Beng
 2013, arXiv:1305.6663, theorem 1).
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import torch

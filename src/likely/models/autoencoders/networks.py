@@ -1,7 +1,5 @@
 """Encoder and decoder: perceptrons, or convolutional networks where samples are images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -11,8 +11,6 @@ bound is the ELBO at K = 1 and rises with K to log p(x) (Burda, Grosse & Salakhu
 arXiv:1509.00519, theorem 1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

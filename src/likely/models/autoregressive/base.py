@@ -3,8 +3,6 @@
 p(x) = Π_i p(x_{o(i)} | x_{o(1)}, …, x_{o(i−1)})   for an ordering o of the entries
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol

@@ -3,8 +3,6 @@
 The baseline that says how much of a likelihood is owed to dependence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

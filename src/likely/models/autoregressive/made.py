@@ -9,8 +9,6 @@ its connections masked so that the outputs of an entry see only the entries befo
 ordering o. Here with distributions for all kinds of columns (`likely.nets.heads`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ Comput. 9, 1735), or a GRU in which the symbol selects the matrices (`TensorGRU`
 measurements: Carrasquilla, Torlai, Melko & Aolita (2019), Nat. Mach. Intell. 1, 155, arXiv:1810.10584.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import torch
@@ -112,7 +110,7 @@ class RNN(SequenceModel):
     ) -> Float[Tensor, "n t width"]:
         return self._run(inputs, context)[0]
 
-    def _walk(self, k: int, n: int, context: Tensor | None) -> RecurrentWalk:
+    def _walk(self, k: int, n: int, context: Tensor | None) -> SequenceWalk:
         return RecurrentWalk(self, n, context)
 
 

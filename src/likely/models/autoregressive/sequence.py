@@ -1,7 +1,5 @@
 """What the RNN and the transformer share: symbols in, logits out, one network for all positions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -7,8 +7,6 @@ Vaswani et al. 2017, arXiv:1706.03762, with the blocks of GPT-2 (Radford et al. 
 enter by rotation of queries and keys (Su et al. 2021, arXiv:2104.09864) or as learned vectors P.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -124,7 +122,7 @@ class Transformer(SequenceModel):
             h = block(h, cache)
         return self.norm(h)
 
-    def _walk(self, k: int, n: int, context: Tensor | None) -> CachedWalk:
+    def _walk(self, k: int, n: int, context: Tensor | None) -> SequenceWalk:
         return CachedWalk(self, n, context)
 
 

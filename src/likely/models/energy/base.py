@@ -1,7 +1,5 @@
 """The Gaussian inside an energy: what makes it normalisable, and where annealing starts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ Their probability is e^(−F(x)) / Z. Annealing joins an independent base at β 
 β = 1 by densities e^(−F_β), each with a block Gibbs step that leaves it invariant.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache

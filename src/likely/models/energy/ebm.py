@@ -35,8 +35,6 @@ Younes 1999 and Tieleman 2008 (persistent chains); Du & Mordatch 2019, arXiv:190
 Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Restricted Boltzmann machine with Gaussian visible units, a mixture of exponentially many Gaussians."""
 
-from __future__ import annotations
-
 import math
 
 import torch

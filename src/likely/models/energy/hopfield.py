@@ -13,8 +13,6 @@ Both are J = AᵀA. With one Gaussian unit m for each row of A the network is a 
 layers (Barra, Bernacchia, Santucci & Contucci 2012): e^(½β ‖As‖²) ∝ ∫ dm e^(−½ m² + √β mᵀA s).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -5,8 +5,6 @@ Ramsauer et al. 2020, arXiv:2008.02217, eqs. 2 and 3, for patterns x_μ, the row
     E(ξ) = −1/β log Σ_μ e^(β x_μ·ξ) + ½ ξ·ξ,      ξ ← Xᵀ softmax(β X ξ)
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

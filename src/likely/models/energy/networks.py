@@ -1,7 +1,5 @@
 """Networks whose one output is a part of an energy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

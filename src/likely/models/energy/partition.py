@@ -1,7 +1,5 @@
 """What models that know their density up to log Z share: an estimate of it, kept with its parameters."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """What associative memories share: rows of the data as patterns."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable
 

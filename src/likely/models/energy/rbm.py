@@ -20,8 +20,6 @@ states (Desjardins et al. 2010). The centred gradient (Montavon & Müller 2012; 
 and so does not depend on which value of a unit is called 1.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Any, Literal
 

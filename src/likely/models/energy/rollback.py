@@ -1,7 +1,5 @@
 """Rollback: what takes the training of an energy back when it has diverged."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Additive: y = x + t (Dinh, Krueger & Bengio 2014, arXiv:1410.8516, sec. 3.2).
 Affine: y = eˢ x + t (Dinh, Sohl-Dickstein & Bengio 2017, arXiv:1605.08803, eq. 7).
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool
 from torch import Tensor

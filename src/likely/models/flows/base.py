@@ -5,8 +5,6 @@
 (Rezende & Mohamed 2015, arXiv:1505.05770; Papamakarios et al. 2021, arXiv:1912.02762, eq. 3).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -19,8 +19,6 @@ added to it, which makes paths straight, and so these steps accurate (Finlay et 
 eq. 7). What is reported comes from an adaptive solver, to a stated tolerance.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Inverse autoregressive flow: a masked autoregressive flow, the other way round."""
 
-from __future__ import annotations
-
 from likely.contract import register
 from likely.models.flows.maf import MAF
 

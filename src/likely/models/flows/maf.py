@@ -11,8 +11,6 @@ is the inverse autoregressive flow (Kingma et al. 2016, arXiv:1606.04934): a sam
 and the density of given data is solved for entry by entry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -7,8 +7,6 @@ for each component at the end,
     z = eˢ ⊙ y,   log |det ∂z/∂x| = Σ_i s_i                                 (sec. 3.3).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

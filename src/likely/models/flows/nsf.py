@@ -5,8 +5,6 @@ parameters from the entries before (autoregressive: sampled entry by entry) or f
 (coupling: one pass in both directions); circular ones for periodic columns (arXiv:2002.02428).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -14,8 +14,6 @@ after them act on. So the squeeze may as well come first: the networks of checke
 too, see the squeezed image, for a quarter of the operations.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

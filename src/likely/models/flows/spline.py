@@ -16,8 +16,6 @@ them: only the bin that holds the value is worked out, its derivatives are writt
 of the least bin, in which all intervals are [−HALF, HALF].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -51,6 +49,22 @@ class Bins(NamedTuple):
     knots: Int[Tensor, "entries 2 n"]  # numbers of the left and the right one; the last counts as 0
     free: Float[Tensor, "entries 2 n"]  # 0 for those whose slope is fixed: the ends of a line
     slopes: Float[Tensor, "entries 2 n"]  # there
+
+
+class Curve(NamedTuple):
+    """The terms of eqs. 4 and 5, of shape (entries, n)."""
+
+    s: Tensor
+    xi: Tensor
+    eta: Tensor  # 1 − ξ
+    xi2: Tensor  # squares
+    eta2: Tensor
+    product: Tensor  # ξη
+    bend: Tensor  # d_k + d_{k+1} − 2s
+    beta: Tensor
+    top: Tensor  # of eq. 5, over s²
+    rise: Tensor  # (y − y_k)/h
+    slope: Tensor
 
 
 class RationalQuadraticSpline(nn.Module):
@@ -163,22 +177,6 @@ class RationalQuadraticSpline(nn.Module):
         raw = theta[:, self.first_slope :][:, :K].gather(1, knots)
         slopes = F.softplus(raw * free + IDENTITY) + MIN_SLOPE
         return Bins(fractions, passed, fraction, before, left, width, knots, free, slopes)
-
-
-class Curve(NamedTuple):
-    """The terms of eqs. 4 and 5, of shape (entries, n)."""
-
-    s: Tensor
-    xi: Tensor
-    eta: Tensor  # 1 − ξ
-    xi2: Tensor  # squares
-    eta2: Tensor
-    product: Tensor  # ξη
-    bend: Tensor  # d_k + d_{k+1} − 2s
-    beta: Tensor
-    top: Tensor  # of eq. 5, over s²
-    rise: Tensor  # (y − y_k)/h
-    slope: Tensor
 
 
 def _curve(x: Tensor, bins: Bins) -> Curve:

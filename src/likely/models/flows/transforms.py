@@ -5,8 +5,6 @@ entries before, in an autoregressive transform, or of the other half, in a coupl
 the network as (cos, sin), so that nothing jumps at the seam.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -15,8 +15,6 @@ penalty on data, R₁ = γ/2 E_data ‖∇f(x)‖² (Mescheder, Geiger & Nowozin
 the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

@@ -4,8 +4,6 @@ Mao et al. 2017, arXiv:1611.04076, eq. 9: real rows are pulled to 1, samples to 
 pulls its samples to 1, so that those far on the right side of the critic's boundary still learn.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from likely.contract import register

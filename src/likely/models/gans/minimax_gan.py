@@ -1,7 +1,5 @@
 """The GAN as a zero-sum game (Goodfellow et al. 2014, arXiv:1406.2661, eq. 1)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 

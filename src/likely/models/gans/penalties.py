@@ -4,8 +4,6 @@ Both are differentiable in the critic's parameters, one number for each row, and
 columns of a view as coordinates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

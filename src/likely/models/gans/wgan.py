@@ -12,8 +12,6 @@ which falls smoothly as the model comes nearer, even where supports do not meet.
 draws it to 1, which it is along optimal transport (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -16,8 +16,6 @@ however narrow a component is and however far from the origin.
 Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any, Literal

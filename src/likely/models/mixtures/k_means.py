@@ -3,8 +3,6 @@
 Arthur & Vassilvitskii 2007, "k-means++: the advantages of careful seeding".
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -19,8 +19,6 @@ variance). A process that shrinks its rows, z_t = α_t z₀ + s_t ε with whatev
 z_t/α_t and σ = s_t/α_t.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal

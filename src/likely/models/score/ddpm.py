@@ -23,8 +23,6 @@ arXiv:2201.06503, eq. 7). Steps from t to any s < t, with ν times η², are tho
 Ermon 2021, arXiv:2010.02502, eq. 12 and 16).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

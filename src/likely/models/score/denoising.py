@@ -12,8 +12,6 @@ Rows z₀ get noise of one standard deviation σ, z = z₀ + σ ε, and the netw
 and z − σ ε̂(z), the mean of z₀ given z, takes the noise off (Tweedie's formula).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

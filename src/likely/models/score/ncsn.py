@@ -29,8 +29,6 @@ and from σ_L to zero the same step takes the noise off, as in the second paper.
 default, with a fixed η; without it, η is the fourth technique's.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Any
 

@@ -24,8 +24,6 @@ arXiv:2101.09258, theorem 1, with the likelihood weighting λ = g²). In its sec
 the network's own error: no time is lost where there is nothing left but noise.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

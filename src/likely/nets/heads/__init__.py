@@ -17,8 +17,6 @@ hidden causes rather than the entries before (variational autoencoders) take sim
 `simple_head`.
 """
 
-from __future__ import annotations
-
 from likely.nets.heads.base import NARROWEST, Head, choose
 from likely.nets.heads.columns import ColumnHeads, mixture_head, simple_head
 from likely.nets.heads.discrete import OrderedSoftmax, Softmax

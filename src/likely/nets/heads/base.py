@@ -1,7 +1,5 @@
 """What heads have in common, and mixtures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

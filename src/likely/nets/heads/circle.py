@@ -1,7 +1,5 @@
 """The head of angles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """A head for each column of a domain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any

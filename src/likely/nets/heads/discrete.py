@@ -1,7 +1,5 @@
 """Heads of columns of few values: a Bernoulli distribution, and softmax."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

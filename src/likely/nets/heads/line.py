@@ -1,7 +1,5 @@
 """Heads of columns on a line: densities on it, and bijections to it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
