@@ -300,7 +300,7 @@ def test_the_size_of_a_batch_does_not_matter(exact):
         ({"weighting": "none"}, "weighting='none'"),
         ({"network": "unet"}, "takes images"),
         ({"network": "cnn"}, "network='cnn'"),
-        ({"hidden": ()}, "at least one whole number above 0"),
+        ({"hidden": ()}, "whole numbers above 0, at least 1"),
         ({"edges": -1}, "edges=-1"),
         ({"steps": 0}, "steps=0"),
         ({"tolerance": 0.0}, "tolerance=0.0"),
