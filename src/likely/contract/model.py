@@ -98,12 +98,8 @@ class GenerativeModel(nn.Module):
     def obstacle(cls, domain: Domain) -> str | None:
         """Which of a domain's columns this family does not take, in words; None if it takes them."""
         if unknown := sorted(kind.__name__.lower() for kind in domain.kinds - cls.accepts):
-            names = [
-                domain.name(i)
-                for i in range(domain.size)
-                if type(domain.column(i)) not in cls.accepts
-            ]
-            which = f" ({', '.join(names[:5])})" if domain.names else ""
+            entries = [i for i in range(domain.size) if type(domain.column(i)) not in cls.accepts]
+            which = f" ({', '.join(map(domain.name, entries[:5]))})" if domain.names else ""
             return f"{', '.join(unknown)} columns{which}"
         if cls.of_one_kind and len(domain.groups) > 1:
             return "columns of different kinds or numbers of levels"
@@ -122,12 +118,13 @@ class GenerativeModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of samples: int64 on discrete domains, otherwise that of the parameters."""
-        if self.domain.discrete:
-            return torch.int64
-        return next(
-            (p.dtype for p in [*self.parameters(), *self.buffers()] if p.is_floating_point()),
-            torch.get_default_dtype(),
-        )
+        return torch.int64 if self.domain.discrete else self.parameter_dtype
+
+    @property
+    def parameter_dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
 
     @property
     def context_size(self) -> int:

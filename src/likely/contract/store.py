@@ -55,13 +55,8 @@ def save(model: GenerativeModel, path: str | Path) -> None:
     ArtifactError
         If the file cannot be written; an existing one is then untouched.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
-    description = {
-        "version": __version__,
-        "dtype": str(dtype).removeprefix("torch."),
-        "model": configuration(model),
-    }
+    dtype = str(model.parameter_dtype).removeprefix("torch.")
+    description = {"version": __version__, "dtype": dtype, "model": configuration(model)}
     write_tensors(path, model.state_dict(), description)
 
 

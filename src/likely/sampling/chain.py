@@ -131,18 +131,13 @@ class Chain:
             stayed = stayed | (alike & ((self.acceptance < 1) | (not discrete)))
         still = int(stayed.sum())
         if still == len(self.acceptance):
-            notes.append(
-                "no chain ever moved: every proposal was rejected (use a smaller step or a closer "
-                "proposal), or the steps are below rounding (is e^(−E) normalisable?)"
-            )
+            why = "every proposal was rejected (use a smaller step), or steps are below rounding"
+            notes.append(f"no chain ever moved: {why}")
         elif still:
             notes.append(f"{still} of {len(self.acceptance)} chains never moved")
         if (self.invalid > 0).any():
-            part = self.invalid.mean().item()
-            notes.append(
-                f"the energy of {part:.2%} of the proposals was NaN or −∞ (rejected): it has no value "
-                "there, or steps are so long that it overflows"
-            )
+            part = f"{self.invalid.mean():.2%} of the proposals"
+            notes.append(f"the energy of {part} was NaN or −∞ (rejected): are the steps too long?")
         if math.isnan(r_hat):
             least = "8 of a single chain" if len(self.energy) == 1 else "4 of each chain"
             notes.append(f"too few draws to tell: keep at least {least}")

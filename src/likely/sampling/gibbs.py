@@ -66,15 +66,13 @@ class Gibbs(Sampler):
 
     @property
     def _blocks(self) -> list[list[int]]:
-        if self.blocks is None:
-            return [[i] for i in range(self.domain.size)]
-        return [list(block) for block in self.blocks]
+        single = ([i] for i in range(self.domain.size))
+        return [list(block) for block in (single if self.blocks is None else self.blocks)]
 
     def _values(self, i: int) -> list[int]:
         column = self.domain.column(i)
         assert isinstance(column, Discrete)
-        assert column.levels is not None
-        return [column.low + column.step * code for code in range(column.levels)]
+        return [column.low + column.step * code for code in range(column.levels or 0)]
 
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
         return self._independent(energy, x) if self.independent else self._joint(energy, x)

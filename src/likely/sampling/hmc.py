@@ -15,15 +15,7 @@ from torch import Tensor
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.sampling.sampler import (
-    DualAveraging,
-    Energy,
-    GradientSampler,
-    Move,
-    metropolis,
-    rows,
-    value_and_gradient,
-)
+from likely.sampling.sampler import DualAveraging, Energy, GradientSampler, Move, metropolis, rows
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,7 @@ class HMC(GradientSampler):
         tuner = DualAveraging(step, self.target)
         scale = torch.ones_like(x[0])  # M^(−1/2)
         seen, widest = Spread(x), _widest(self.domain, x)
-        gradients = self._gradients(energy)
-        e, gradient = value_and_gradient(energy, x)
+        gradients, e, gradient = self._start(energy, x)
         for t in itertools.count(1):
             epsilon = rows(step * (0.8 + 0.4 * torch.rand((), device=x.device)), x) * scale
             p = torch.randn_like(x)  # in units of M^(1/2)

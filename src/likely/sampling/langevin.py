@@ -15,15 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from likely.sampling.sampler import (
-    DualAveraging,
-    Energy,
-    GradientSampler,
-    Move,
-    metropolis,
-    rows,
-    value_and_gradient,
-)
+from likely.sampling.sampler import DualAveraging, Energy, GradientSampler, Move, metropolis, rows
 
 NOISE = 1 << 16  # numbers of noise that are drawn in one call, at most: they stay in the cache
 
@@ -55,8 +47,7 @@ class Langevin(GradientSampler):
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = rows(torch.as_tensor(self.step, dtype=x.dtype, device=x.device), x)
         spread = (2 * step).sqrt()
-        gradients = self._gradients(energy)
-        _, gradient = value_and_gradient(energy, x)
+        gradients, _, gradient = self._start(energy, x)
         for noise in _noise(x):
             x = noise.mul_(spread).add_(x).addcmul_(gradient, step, value=-1)
             e, gradient = gradients(x)
@@ -82,8 +73,7 @@ class MALA(GradientSampler):
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = torch.as_tensor(self.step, dtype=x.dtype, device=x.device)
         tuner = DualAveraging(step, self.target)
-        gradients = self._gradients(energy)
-        e, gradient = value_and_gradient(energy, x)
+        gradients, e, gradient = self._start(energy, x)
         for t, noise in enumerate(_noise(x)):
             eta = rows(step, x)
             y = x - eta * gradient + (2 * eta).sqrt() * noise

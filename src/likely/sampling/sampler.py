@@ -321,9 +321,10 @@ class GradientSampler(Sampler):
             y, log_slope = _from_coordinates(curved, move.x)
             yield move._replace(x=y, energy=move.energy + log_slope)
 
-    def _gradients(self, energy: Energy) -> Gradients:
-        """x ↦ E(x), ∂E/∂x, for many calls."""
-        return compiled_gradients(energy) if self.compile else partial(value_and_gradient, energy)
+    def _start(self, energy: Energy, x: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+        """x ↦ E(x), ∂E/∂x for many calls, and both at x."""
+        plain = partial(value_and_gradient, energy)
+        return compiled_gradients(energy) if self.compile else plain, *plain(x)
 
     def with_step(self, step: float | Tensor) -> Self:
         """The same with another step."""

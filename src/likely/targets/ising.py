@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,14 +57,10 @@ def ising(rows: int = 4, columns: int = 4, temperature: float = 2.5, field: floa
     if rows * columns <= ENUMERATED:
         return enumerated("ising", domain, energy)
     log_z, mean_energy = kaufman(rows, columns, temperature)
+    draw = partial(swendsen_wang, rows, columns, temperature)
     up = torch.ones(1, rows, columns, dtype=torch.int64)
     return replace(
-        exact_target(
-            "ising",
-            domain,
-            lambda n: swendsen_wang(rows, columns, temperature, n),
-            lambda s: -energy(s) - log_z,
-        ),
+        exact_target("ising", domain, draw, lambda s: -energy(s) - log_z),
         energy=energy,
         log_z=log_z,
         entropy=log_z + mean_energy / temperature,

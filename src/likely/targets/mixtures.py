@@ -6,14 +6,7 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
-from torch import Tensor
-from torch.distributions import (
-    Categorical,
-    Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
-    VonMises,
-)
+from torch import Tensor, distributions
 
 from likely.core.columns import Periodic
 from likely.core.domain import reals, table
@@ -40,8 +33,8 @@ def gaussian_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLik
     weights = torch.as_tensor(weights, dtype=torch.float64)
     means = torch.as_tensor(means, dtype=torch.float64)
     covariances = torch.as_tensor(covariances, dtype=torch.float64)
-    components = MultivariateNormal(means, covariances)
-    mixture = MixtureSameFamily(Categorical(weights), components)
+    components = distributions.MultivariateNormal(means, covariances)
+    mixture = distributions.MixtureSameFamily(distributions.Categorical(weights), components)
     second = covariances + means[:, :, None] * means[:, None, :]
     w = (weights / weights.sum())[:, None, None]
     variance = covariances[0, 0, 0]
@@ -110,15 +103,15 @@ def torus(
     weights = torch.as_tensor(weights, dtype=torch.float64)
     locations = torch.as_tensor(locations, dtype=torch.float64)
     concentrations = torch.as_tensor(concentrations, dtype=torch.float64)
-    components = Independent(VonMises(locations, concentrations), 1)
-    mixture = MixtureSameFamily(Categorical(weights), components)
+    components = distributions.Independent(distributions.VonMises(locations, concentrations), 1)
+    mixture = distributions.MixtureSameFamily(distributions.Categorical(weights), components)
     d = locations.shape[1]
     target = from_distribution("torus", mixture, table(*[Periodic(-math.pi, math.pi)] * d))
     entropy = _torus_entropy(mixture, d) if d <= 2 else None
     return replace(target, modes=locations, entropy=entropy)
 
 
-def _torus_entropy(mixture: MixtureSameFamily, d: int) -> float:
+def _torus_entropy(mixture: distributions.MixtureSameFamily, d: int) -> float:
     circle = torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512) - math.pi
     points: Float64[Tensor, "n d"] = torch.cartesian_prod(*[circle] * d).reshape(-1, d)
     density = mixture.log_prob(points).exp()

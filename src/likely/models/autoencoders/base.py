@@ -1,6 +1,7 @@
 """What models with a latent code share: an encoder, a decoder, and what they are for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -76,7 +77,7 @@ class LatentModel(GenerativeModel):
         super().__init__(domain, context=context)
         self.latent = latent
         self.features = Features(domain)
-        self.heads = ColumnHeads(domain, components=1, head_of=_head_of(integers))
+        self.heads = ColumnHeads(domain, components=1, head_of=partial(_head_of, integers))
         for head in self.heads.heads:
             if isinstance(head, Gaussian) and scale is not None:
                 head.fix(scale)
@@ -190,10 +191,7 @@ class LatentModel(GenerativeModel):
         return -map_chunks(self, error, x, context)[0]
 
 
-def _head_of(integers: Integers) -> Callable[[Column], type[Head] | None]:
-    def head_of(column: Column) -> type[Head] | None:
-        if isinstance(column, Integer) and (column.levels or 0) > 2 and integers != "auto":
-            return OrderedSoftmax if integers == "categorical" else DiscretisedLogistics
-        return simple_head(column)
-
-    return head_of
+def _head_of(integers: Integers, column: Column) -> type[Head] | None:
+    if isinstance(column, Integer) and (column.levels or 0) > 2 and integers != "auto":
+        return OrderedSoftmax if integers == "categorical" else DiscretisedLogistics
+    return simple_head(column)

@@ -208,14 +208,10 @@ class Autoregressive(GenerativeModel):
     ) -> Tensor:
         """Rows completed in every ordering; of these, one for each row by their posterior."""
         filled = x.expand(len(self.orderings), -1, -1).clone()
-        evidence = torch.zeros(len(filled), len(x), device=x.device, dtype=self._network_type)
+        evidence = x.new_zeros(len(filled), len(x), dtype=self.parameter_dtype)
         for k in range(len(self.orderings)):
             filled[k], evidence[k] = self._fill(k, x, known, context, draw, particles)
         return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
-
-    @property
-    def _network_type(self) -> torch.dtype:
-        return next(self.parameters()).dtype
 
     def _fill(
         self,
@@ -234,9 +230,8 @@ class Autoregressive(GenerativeModel):
         order = self.orderings[k].tolist()
         walk = self._walk(k, len(x), context)
         # The sum over a row's candidates is the estimate of p_k(known so far).
-        log_weight = torch.full(
-            (n, particles), -math.log(particles), device=x.device, dtype=self._network_type
-        )
+        dtype = self.parameter_dtype
+        log_weight = x.new_full((n, particles), -math.log(particles), dtype=dtype)
         some_known, all_known = known.any(0).tolist(), known.all(0).tolist()
         for i in order:
             outputs = walk.outputs()

@@ -168,13 +168,11 @@ class GaussianMixture(RealModel):
             If a row lies outside the domain.
         """
         self.domain.check(x)
-        return map_chunks(
-            self,
-            lambda x, _: self._log_joint(self._whitened(self.view(x)[0])).softmax(0),
-            x,
-            None,
-            seed,
-        ).mT
+
+        def given(x: Tensor, _: Tensor | None) -> Tensor:
+            return self._log_joint(self._whitened(self.view(x)[0])).softmax(0)
+
+        return map_chunks(self, given, x, seed=seed).mT
 
     # Expectation–maximisation.
 

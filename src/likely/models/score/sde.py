@@ -212,12 +212,10 @@ class ScoreSDE(ScoreModel):
         check_tolerance(tolerance, self.view.scale.dtype)
         cheap = self.dim <= EXACT_DIMENSIONS and not isinstance(self.net, UNet)
         exact = divergence == "exact" or (divergence == "auto" and cheap)
-        if method == "bound":
-            draws = draws or 64
-        elif exact and self.view.exact:
+        draws = draws or (64 if method == "bound" else 4)
+        if method == "ode" and exact and self.view.exact:
             draws = 1
-        else:
-            draws = draws or 4
+        reduce = importance_bound if method == "ode" and exact else mean_and_error
 
         def estimate(x: Tensor, context: Tensor | None) -> Tensor:
             terms = []
@@ -229,9 +227,7 @@ class ScoreSDE(ScoreModel):
                 else:
                     value = self._log_density(z, context, exact, tolerance)
                 terms.append(value + log_det)
-            if method == "ode" and exact:
-                return importance_bound(torch.stack(terms))
-            return mean_and_error(torch.stack(terms))
+            return reduce(torch.stack(terms))
 
         if method == "bound":
             return Estimator(estimate, Kind.LOWER)
@@ -293,21 +289,18 @@ class ScoreSDE(ScoreModel):
         steps: int | None = None,
     ) -> Tensor:
         """Draws by a sampler in `steps` steps; by default those of the constructor."""
-        by = self.sampler if sampler is None else sampler
-        return self.view.inverse(self._at_data(n, context, by, steps or self.steps))
-
-    def _at_data(self, n: int, context: Tensor | None, sampler: Sampler, steps: int) -> Columns:
+        sampler, steps = sampler or self.sampler, steps or self.steps
         low, high = self.log_sigma
         scale = self.view.scale
         u = torch.randn(n, self.dim, dtype=scale.dtype, device=scale.device)
         if sampler == "ode":
             u = solve(lambda t, u: self._drift(t, u, context), u, high, low, self.tolerance)
-            return u * math.sqrt(1 + math.exp(2 * low))
+            return self.view.inverse(u * math.sqrt(1 + math.exp(2 * low)))
         y = u * math.sqrt(1 + math.exp(2 * high))
         times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         for sigma, lower in pairwise(self._sigma(times).tolist()):
             y = self._step(y, sigma, lower, context, sampler)
-        return y
+        return self.view.inverse(y)
 
     def _step(
         self, y: Columns, sigma: float, lower: float, context: Tensor | None, sampler: Sampler
