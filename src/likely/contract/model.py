@@ -275,7 +275,8 @@ class GenerativeModel(nn.Module):
             If the family has no such score.
         """
         if self.density == Kind.NONE:
-            raise DensityError("no anomaly score: use an autoencoder, or a model with a likelihood")
+            what = f"{type(self).__name__} has no anomaly score"
+            raise DensityError(f"{what}: use an autoencoder, or a model with a likelihood")
         return -self.log_likelihood(x, context, seed=seed).value
 
     # What a family writes.

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from likely.nets.fast import Dropout, Heads, fused_attention
 
+States = Float[Tensor, "n t width"]
+
 
 class Rotation(nn.Module):
     """Rotary positions: pairs of coordinates at position t are turned by the angles t θ_j.
@@ -27,8 +29,7 @@ class Rotation(nn.Module):
         theta = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
         angle = torch.arange(length, dtype=torch.float64)[:, None] * theta
         self.cos = nn.Buffer(angle.cos().float().repeat(1, 2), persistent=False)
-        signed = torch.cat([-angle.sin(), angle.sin()], 1).float()
-        self.sin = nn.Buffer(signed, persistent=False)
+        self.sin = nn.Buffer(torch.cat([-angle.sin(), angle.sin()], 1).float(), persistent=False)
 
     def forward(self, x: Heads, start: int = 0) -> Heads:
         """Turn queries or keys whose first position is `start`."""
@@ -75,13 +76,11 @@ class Block(nn.Module):
     heads : int
     dropout : float
         Of what is added to h, in training.
-    rotation : Rotation, optional
+    rotation : Rotation or None
         Of queries and keys.
     """
 
-    def __init__(
-        self, width: int, heads: int, dropout: float, rotation: Rotation | None = None
-    ) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, rotation: Rotation | None) -> None:
         super().__init__()
         self.heads, self.rotation = heads, rotation
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -96,9 +95,7 @@ class Block(nn.Module):
         weight = self.merge.weight
         return Cache(n, self.heads, length, len(weight) // self.heads, weight)
 
-    def forward(
-        self, h: Float[Tensor, "n t width"], cache: Cache | None = None
-    ) -> Float[Tensor, "n t width"]:
+    def forward(self, h: States, cache: Cache | None = None) -> States:
         """All positions at once; or, with a cache, the next one."""
         q, k, v = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).unbind(2)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))

@@ -67,9 +67,7 @@ class MaskedMLP(nn.Module):
         # Degree 0 sees the context alone; without a context such units would be constants.
         entries = len(self.inputs)
         least = 0 if context or entries == 1 else 1
-        self.degrees = [
-            least + torch.arange(width) * (entries - least) // width for width in hidden
-        ]
+        self.degrees = [least + torch.arange(w) * (entries - least) // w for w in hidden]
         for i, (a, b) in enumerate(pairwise(self.degrees), 1):
             self.register_buffer(f"mask{i}", (b[:, None] >= a).float(), persistent=False)
         mask_in, mask_out = self.masks(self.order)
@@ -127,9 +125,7 @@ class Incremental:
     Nothing is recorded for gradients.
     """
 
-    def __init__(
-        self, net: MaskedMLP, n: int, context: Tensor | None, order: Sequence[int]
-    ) -> None:
+    def __init__(self, net: MaskedMLP, n: int, context: Context, order: Sequence[int]) -> None:
         # Activations are kept units first, so that what is known is one contiguous block.
         self.order = list(order)
         self.position = 0
@@ -155,10 +151,9 @@ class Incremental:
     def _cut(self) -> None:
         """Cut the hidden layers into the units of each degree, once: a slice costs as much as a sum."""
         self.blocks = []
-        for i, (weight, h, active) in enumerate(
-            zip(self.weights, self.h, self.active, strict=True)
-        ):
-            sizes = [stop - start for start, stop in pairwise([0, *self.ends[i]])]
+        layers = zip(self.weights, self.h, self.active, self.ends, strict=True)
+        for i, (weight, h, active, ends) in enumerate(layers):
+            sizes = [stop - start for start, stop in pairwise([0, *ends])]
             residual = i > 0 and len(h) == len(self.h[i - 1])
             before = self.h[i - 1].split(sizes) if residual else [None] * len(sizes)
             parts = weight.split(sizes), h.split(sizes), active.split(sizes), before

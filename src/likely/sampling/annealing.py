@@ -103,7 +103,7 @@ class Annealing:
             if beta == 1:
                 return
         raise LikelyError(
-            f"after {STAGES} stages β is {beta:.2g}: use a wider base, or more chains"
+            f"β is {beta:.2g} after {STAGES} stages: use a wider base, or more chains"
         )
 
 

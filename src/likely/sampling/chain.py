@@ -125,10 +125,9 @@ class Chain:
         # An acceptance of 1e-5 is no movement, nor are steps below rounding.
         if self.samples.shape[1] > 1:
             alike = (self.samples == self.samples[:, :1]).flatten(1).all(1)
-            discrete = not self.samples.is_floating_point() or (
-                self.domain is not None and self.domain.discrete
-            )
-            stayed = stayed | (alike & ((self.acceptance < 1) | (not discrete)))
+            discrete = self.domain is not None and self.domain.discrete
+            real = self.samples.is_floating_point() and not discrete
+            stayed = stayed | (alike & ((self.acceptance < 1) | real))
         still = int(stayed.sum())
         if still == len(self.acceptance):
             why = "every proposal was rejected (use a smaller step), or steps are below rounding"

@@ -143,8 +143,8 @@ class Gibbs(Sampler):
                 tolerance = 1e-5 + 100 * torch.finfo(e.dtype).eps * size
                 if not ((rise - terms.sum(1)).abs() <= tolerance).all():
                     raise LikelyError(
-                        "Gibbs: independent=True, but the energy is not linear in each entry, or "
-                        f"entries of block {block[:8]} … interact: leave it out, or change the blocks"
+                        f"Gibbs: independent=True, but entries of block {block[:8]} … interact, or the "
+                        "energy is not linear in them: leave it out, or change the blocks"
                     )
 
 

@@ -99,8 +99,7 @@ class Sampler(ABC):
         whole = int(steps), int(thin), int(burn_in)
         if whole != (steps, thin, burn_in) or not steps >= thin >= 1 or burn_in < 0:
             raise LikelyError(
-                f"steps={steps}, thin={thin}, burn_in={burn_in}: give whole numbers, "
-                "steps ≥ thin ≥ 1 and burn_in ≥ 0"
+                f"{steps=}, {thin=}, {burn_in=}: give whole numbers, steps ≥ thin ≥ 1, burn_in ≥ 0"
             )
         steps, thin, burn_in = whole
         keep_freed_memory()
@@ -129,10 +128,8 @@ class Sampler(ABC):
         assert energies is not None
         broken = energies.isfinite().logical_not().any(1).nonzero()
         if len(broken):
-            raise LikelyError(
-                f"the energy is not finite after step {(int(broken[0]) + 1) * thin + burn_in}: "
-                "use a smaller step, or a Metropolis-corrected sampler"
-            )
+            after = f"after step {(int(broken[0]) + 1) * thin + burn_in}"
+            raise LikelyError(f"the energy is not finite {after}: use a smaller step, or MALA")
         rates = acceptance / steps, invalid / steps
         return Chain(samples.transpose(0, 1), energies.T, *rates, self.domain, move.info)
 
@@ -160,9 +157,7 @@ def check_energy(
     good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
     bad = good.logical_not().nonzero()
     for row in bad[:1, 0].tolist():
-        raise LikelyError(
-            f"the energy of state {row} of init is {e[row]}: start where it is finite"
-        )
+        raise LikelyError(f"the energy of state {row} is {e[row]}: start where it is finite")
 
 
 def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
@@ -177,9 +172,7 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
         x = x.detach().requires_grad_()
         e = energy(x)
         if not e.requires_grad:
-            raise LikelyError(
-                "the energy has no gradient: write it in torch operations, or use Gibbs"
-            )
+            raise LikelyError("the energy has no gradient: write it in torch, or use Gibbs")
         (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
     return e.detach(), gradient
 
@@ -293,13 +286,9 @@ class GradientSampler(Sampler):
         if not (torch.as_tensor(self.step) > 0).all():
             raise LikelyError(f"{type(self).__name__}: the step must be positive, not {self.step}")
         if not isinstance(self.domain, Domain | None):
-            raise DomainError(
-                f"domain={self.domain!r} is not a domain: for columns, use lk.table(…)"
-            )
+            raise DomainError(f"{self.domain!r} is not a domain: for columns, use lk.table(…)")
         if self.domain is not None and any(column.discrete for column in self.domain.columns):
-            raise DomainError(
-                f"{type(self).__name__} needs continuous columns: use Gibbs for others"
-            )
+            raise DomainError(f"{type(self).__name__} needs continuous columns: use Gibbs")
 
     @abstractmethod
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:

@@ -96,12 +96,10 @@ class ParallelTempering(Sampler):
         if isinstance(inner, GradientSampler):
             step = (float(inner.step) * T**inner.scaling).to(x.dtype)
             tuner = DualAveraging(step, inner.target)
-        tried, swapped = torch.zeros(2, K - 1, device=x.device)
         y = x.repeat(K, *[1] * (x.ndim - 1))
         for t in itertools.count(1):
-            if t == tune + 1:  # swaps of the burn-in say nothing about the temperatures
-                tried.zero_()
-                swapped.zero_()
+            if t in (1, tune + 1):  # swaps of the burn-in say nothing about the temperatures
+                tried, swapped = torch.zeros(2, K - 1, device=x.device)
             if isinstance(inner, GradientSampler):
                 inner = inner.with_step(step.repeat_interleave(n))
             move = next(inner.walk(tempered, y))

@@ -116,11 +116,8 @@ class Autoregressive(GenerativeModel):
         if len(self.orderings) > 1:
             raise LikelyError("conditionals: a mixture of orderings has none; take orders=1")
 
-        def terms(x: Tensor, context: Tensor | None) -> Tensor:
-            return self._terms(0, x, context).T
-
         inside = self.domain.contains(as_rows(x, self.domain, "x").to(self.device))
-        values = map_chunks(self, terms, x, context).T
+        values = map_chunks(self, lambda x, c: self._terms(0, x, c).T, x, context).T
         values = torch.where(inside[:, None], values, -math.inf)
         return values.reshape(len(values), *self.domain.shape)
 
@@ -140,7 +137,7 @@ class Autoregressive(GenerativeModel):
             rows = (of_row == k).nonzero()[:, 0]
             part = None if context is None else context[rows]
             unknown = torch.zeros_like(x[rows], dtype=torch.bool)
-            x[rows] = self._fill(k, x[rows], unknown, part, draw)[0]
+            x[rows] = self._fill(k, x[rows], unknown, part, draw, 1)[0]
         return x.reshape(n, *self.domain.shape)
 
     def complete(
@@ -214,13 +211,7 @@ class Autoregressive(GenerativeModel):
         return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
 
     def _fill(
-        self,
-        k: int,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None,
-        draw: Draw,
-        particles: int = 1,
+        self, k: int, x: Tensor, known: Tensor, context: Tensor | None, draw: Draw, particles: int
     ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"]]:
         """Rows with their open entries drawn in ordering k, and estimates of log p_k(known)."""
         n = len(x)

@@ -10,14 +10,15 @@ measurements: Carrasquilla, Torlai, Melko & Aolita (2019), Nat. Mach. Intell. 1,
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract import Range, Recipe, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk
+from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk, Symbols
+from likely.nets.attention import States
 from likely.nets.recurrent import TensorGRU
 
 MAX_LAYERS = 3
@@ -92,8 +93,8 @@ class RNN(SequenceModel):
         self._read_out(hidden, own=cell == "tensor")
 
     def _run(
-        self, inputs: Int[Tensor, "n t"], context: Tensor | None, state: State | None = None
-    ) -> tuple[Float[Tensor, "n t hidden"], State]:
+        self, inputs: Symbols, context: Tensor | None, state: State | None = None
+    ) -> tuple[States, State]:
         """h after each of the symbols, and the state to continue from."""
         if isinstance(self.net, TensorGRU):
             return self.net(inputs, context, state)
@@ -105,9 +106,7 @@ class RNN(SequenceModel):
             x = torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], -1)
         return self.net(x, state)
 
-    def _hidden(
-        self, inputs: Int[Tensor, "n t"], context: Tensor | None
-    ) -> Float[Tensor, "n t width"]:
+    def _hidden(self, inputs: Symbols, context: Tensor | None) -> States:
         return self._run(inputs, context)[0]
 
     def _walk(self, k: int, n: int, context: Tensor | None) -> SequenceWalk:

@@ -15,8 +15,10 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.random import seeded
 from likely.models.autoregressive.base import Autoregressive, Draw
+from likely.nets.attention import States
 from likely.nets.heads import ColumnHeads, Softmax
 
+Symbols = Int[Tensor, "n t"]
 POWERS = 3  # of the distance to the end of a sequence
 
 
@@ -52,8 +54,7 @@ class SequenceModel(Autoregressive):
         self.output = nn.Linear(width, self.levels, bias=False)
         self.bias = nn.Parameter(torch.zeros((size if own else 1) * self.levels))
         self.marginals = nn.Buffer(torch.zeros(size, self.levels))
-        shape = POWERS, self.levels, width
-        self.ending = nn.Parameter(torch.zeros(shape)) if own else None
+        self.ending = nn.Parameter(torch.zeros(POWERS, self.levels, width)) if own else None
         left = (self.domain.size - self.position).float()
         powers = left[:, None] ** -torch.arange(1.0, POWERS + 1)
         self.powers = nn.Buffer(powers, persistent=False)
@@ -70,9 +71,7 @@ class SequenceModel(Autoregressive):
 
     # What a subclass writes.
 
-    def _hidden(
-        self, inputs: Int[Tensor, "n t"], context: Tensor | None
-    ) -> Float[Tensor, "n t width"]:
+    def _hidden(self, inputs: Symbols, context: Tensor | None) -> States:
         """h of all positions, from the symbols before each: the first of them is `self.levels`."""
         raise NotImplementedError
 
@@ -146,8 +145,8 @@ class SequenceModel(Autoregressive):
         backwards = self.orderings.diff().ne(1).any()
         if backwards or self.context is not None or window < 2 or domain.ends:
             raise LikelyError(
-                "generate: only from windows of two symbols or more of a running sequence, in their "
-                "order and without a context; 'sample' and 'complete' draw single rows"
+                "generate: only from windows, of two symbols or more, of a running sequence, in order "
+                "and without a context; `sample` and `complete` draw single rows"
             )
         x = torch.empty(n, 0, dtype=torch.int64, device=self.device)
         if prompt is not None:

@@ -14,14 +14,14 @@ from itertools import repeat
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from likely.contract import Range, Recipe, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk
-from likely.nets.attention import Block, Cache, Dropout, Rotation
+from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk, Symbols
+from likely.nets.attention import Block, Cache, Dropout, Rotation, States
 
 BATCH_SYMBOLS = 1 << 12  # of all rows of a batch
 
@@ -106,11 +106,8 @@ class Transformer(SequenceModel):
                 nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * len(self.blocks)))
 
     def _hidden(
-        self,
-        inputs: Int[Tensor, "n t"],
-        context: Tensor | None,
-        caches: Sequence[Cache] | None = None,
-    ) -> Float[Tensor, "n t width"]:
+        self, inputs: Symbols, context: Tensor | None, caches: Sequence[Cache] | None = None
+    ) -> States:
         h = self.embedding(inputs)
         if self.positions is not None:
             start = 0 if caches is None else caches[0].length

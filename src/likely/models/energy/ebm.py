@@ -239,11 +239,10 @@ class EBM(Unnormalised):
         """Draws of the model: the chains, after they have moved."""
         if self._chains is None:
             self._chains = data.repeat(len(self.betas), 1, 1)
+        chains, step = self._chains.to(data), self._step.to(data)
         with torch.autocast(self.device.type, enabled=False), fast_products(self.device):
-            self._chains, acceptance = self._moved(
-                self._chains.to(data), self._step.to(data), self.betas, self.k
-            )
-        self._step = self._step.to(data) * (ADAPTATION * (acceptance - MALA.target)).exp()
+            self._chains, acceptance = self._moved(chains, step, self.betas, self.k)
+        self._step = step * (ADAPTATION * (acceptance - MALA.target)).exp()
         return self._chains[0]
 
     def _moved(
@@ -251,9 +250,8 @@ class EBM(Unnormalised):
     ) -> tuple[Float[Tensor, "replicas n d"], Float[Tensor, " replicas"]]:
         """Chains after Langevin steps, proposals and swaps, and the acceptance of the first."""
         replicas, n, d = u.shape
-        walk = MALA(step.repeat_interleave(n)).walk(
-            self._at(betas.repeat_interleave(n)), u.flatten(0, 1)
-        )
+        energy = self._at(betas.repeat_interleave(n))
+        walk = MALA(step.repeat_interleave(n)).walk(energy, u.flatten(0, 1))
         acceptance = torch.zeros_like(betas)
         for move in islice(walk, steps):
             assert move.acceptance is not None

@@ -101,11 +101,9 @@ class ModernHopfield(AssociativeMemory, RealModel):
         x, discrete = self._used.to(z), self.view.discrete
         dense = known & ~discrete
         near = torch.where(dense, z, 0) @ x.T - dense.to(z) @ x.square().T / 2
-        total = self.beta * near  # −½β‖z − x‖², but for ‖z‖²
+        total, root = self.beta * near, math.sqrt(self.beta)  # −½β‖z − x‖², but for ‖z‖²
         for i in (known & discrete).any(0).nonzero()[:, 0].tolist():
-            below, above = (
-                (end[:, i, None] - x[:, i]) * math.sqrt(self.beta) for end in (low, high)
-            )
+            below, above = ((end[:, i, None] - x[:, i]) * root for end in (low, high))
             total += torch.where(known[:, i, None], log_mass(below, above), 0)
         return total
 

@@ -52,11 +52,11 @@ class EnergyNetwork(nn.Module):
         inputs = d - angles + 2 * len(self.frequencies) * d
         self.net: nn.Module
         if image is None:
-            self.net = MLP(inputs, 1, (128, 128, 128) if hidden is None else hidden, F.silu)
+            self.net = MLP(inputs, 1, hidden or (128, 128, 128), F.silu)
         else:
             planes = inputs // (image[1] * image[2])
-            channels = (32, 64) if hidden is None else hidden
-            encoder = ImageEncoder((planes, *image[1:]), CODE, channels, activation=F.silu)
+            shape = planes, *image[1:]
+            encoder = ImageEncoder(shape, CODE, hidden or (32, 64), activation=F.silu)
             self.net = nn.Sequential(encoder, nn.SiLU(), nn.Linear(CODE, 1))
         if spectral_norm:
             for module in [*self.net.modules()]:

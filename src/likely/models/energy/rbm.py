@@ -38,9 +38,8 @@ from likely.sampling.tempering import replica_pairs, swap
 
 Negatives = Literal["cd", "persistent", "tempered"]
 
-softplus = partial(
-    nn.functional.softplus, threshold=40
-)  # where 20 would cost float64 half of its digits
+# A threshold of 20 would cost float64 half of its digits.
+softplus = partial(nn.functional.softplus, threshold=40)
 
 OFFSET_RATE = 0.01  # of the moving mean of the hidden units
 
@@ -226,8 +225,7 @@ class RBM(BoltzmannMachine):
         super().prepare(batch)
         v, _ = self._units(batch.x)
         weight = v.new_ones(len(v)) if batch.weight is None else batch.weight.to(v)
-        total = weight.sum()
-        self.visible_mean.copy_((weight @ v + 0.5) / (total + 1))  # never quite 0 or 1
+        self.visible_mean.copy_((weight @ v + 0.5) / (weight.sum() + 1))  # never quite 0 or 1
         self.visible_bias.copy_(self.visible_mean.logit())
 
     def training_state(self) -> dict[str, Any]:
@@ -269,12 +267,10 @@ class RBM(BoltzmannMachine):
 
     def _model_draws(self, p: Float[Tensor, "n hidden"]) -> tuple[Tensor, Tensor, Tensor]:
         """v, its field and the probabilities of h, of the chains at β = 1 after k steps."""
-        replicas, beta = len(self.betas), self._replica_betas(len(p))
-        if self.negatives == "cd" or self._chains is None:
-            h = drawn(p).repeat(replicas, 1)
-        else:
-            h = self._chains.to(p)
-            beta = self._replica_betas(len(h) // replicas)
+        replicas, chains = len(self.betas), None if self.negatives == "cd" else self._chains
+        h = drawn(p).repeat(replicas, 1) if chains is None else chains.to(p)
+        n = len(h) // replicas
+        beta = 1.0 if replicas == 1 else self.betas.repeat_interleave(n)[:, None]
         for _ in range(self.k):
             v = self._visible_given(h, beta)
             field = self._field(v)
@@ -283,11 +279,7 @@ class RBM(BoltzmannMachine):
             p = scaled(field, beta).sigmoid()
             h = drawn(p)
         self._chains = h
-        n = len(h) // replicas
         return v[:n], field[:n], p[:n]
-
-    def _replica_betas(self, n: int) -> Beta:
-        return 1.0 if len(self.betas) == 1 else self.betas.repeat_interleave(n)[:, None]
 
     def _swapped(self, v: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
         """Swap states of neighbouring replicas by Metropolis' rule: even or odd pairs, at random."""
@@ -318,8 +310,7 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
-        x = accept_inside(self, x)
-        return self._field(self._units(x)[0]).sigmoid()
+        return self._field(self._units(accept_inside(self, x))[0]).sigmoid()
 
     @torch.no_grad()
     def reconstruct(self, x: Rows) -> Float[Tensor, "n *shape"]:

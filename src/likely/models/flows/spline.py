@@ -91,8 +91,6 @@ class RationalQuadraticSpline(nn.Module):
         self, periodic: Bool[Tensor, " entries"], bins: int = 8, bound: float = 5.0
     ) -> None:
         super().__init__()
-        if bins < 1 or not bound > 0:
-            raise ValueError(f"a spline needs bins ≥ 1 and bound > 0, not {bins} and {bound}")
         self.bins, self.bound = bins, bound
         self.rest = 2 * HALF - bins  # what the bins share by their fractions, beside 1 for each
         self.periodic = nn.Buffer(periodic, persistent=False)

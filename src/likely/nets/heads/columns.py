@@ -17,6 +17,8 @@ from likely.nets.heads.circle import VonMises
 from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
 from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
 
+Choice = Callable[[Column], type[Head] | None]
+
 
 def mixture_head(column: Column) -> type[Head] | None:
     """The head of a column in the table of `likely.nets.heads`."""
@@ -63,10 +65,7 @@ class ColumnHeads(nn.Module):
     """
 
     def __init__(
-        self,
-        domain: Domain,
-        components: int = 10,
-        head_of: Callable[[Column], type[Head] | None] = mixture_head,
+        self, domain: Domain, components: int = 10, head_of: Choice = mixture_head
     ) -> None:
         super().__init__()
         if components < 1:
