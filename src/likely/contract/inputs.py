@@ -134,10 +134,10 @@ def accept_partly_known(
     return x, known, accept_context(model, context, len(x))
 
 
-def chunks(domain: Domain, n: int) -> list[tuple[int, int]]:
+def chunks(domain: Domain, n: int) -> list[slice]:
     """Where each chunk of n rows starts and stops."""
     rows = max(1, CHUNK // domain.size)
-    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
 def map_chunks(
@@ -158,9 +158,9 @@ def map_chunks(
             context = context.expand(len(x), *model.context.shape)
     parts = []
     with torch.no_grad(), seeded(seed, model.device):
-        for start, stop in chunks(model.domain, len(x)) or [(0, 0)]:
-            part_context = None if context is None else context[start:stop]
-            inside, rows, features = accept(model, x[start:stop], part_context)
+        for at in chunks(model.domain, len(x)) or [slice(0)]:
+            part_context = None if context is None else context[at]
+            inside, rows, features = accept(model, x[at], part_context)
             part = function(rows, features)
             outside = torch.zeros_like(part[:, :1])
             outside[0] = -math.inf
@@ -181,8 +181,8 @@ def draw_chunks(
     features = accept_context(model, context, n)
     with torch.no_grad(), seeded(seed, model.device):
         parts = [
-            draw(stop - start, None if features is None else features[start:stop])
-            for start, stop in chunks(model.domain, n)
+            draw(at.stop - at.start, None if features is None else features[at])
+            for at in chunks(model.domain, n)
         ]
     if not parts:
         return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)

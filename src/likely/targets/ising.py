@@ -117,10 +117,8 @@ def swendsen_wang(
     Swendsen & Wang 1987, Physical Review Letters 58, 86.
     """
     chunk = max(1, NODES // (rows * columns))
-    parts = [
-        _clusters(rows, columns, temperature, min(chunk, n - start), sweeps)
-        for start in range(0, n, chunk)
-    ]
+    sizes = (min(chunk, n - start) for start in range(0, n, chunk))
+    parts = [_clusters(rows, columns, temperature, size, sweeps) for size in sizes]
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -132,11 +130,9 @@ def _clusters(rows: int, columns: int, temperature: float, n: int, sweeps: int) 
     site = np.arange(n * rows * columns, dtype=np.int32).reshape(n, rows, columns)
     left = np.concatenate([site.ravel(), site.ravel()])
     right = np.concatenate([np.roll(site, -1, axis).ravel() for axis in (1, 2)])
-    s = np.ones(site.size, dtype=np.int64)
+    s, bond = np.ones(site.size, dtype=np.int64), -math.expm1(-2 / temperature)
     for _ in range(sweeps):
-        joined = (s[left] == s[right]) & (
-            rng.random(len(left), dtype=np.float32) < -math.expm1(-2 / temperature)
-        )
+        joined = (s[left] == s[right]) & (rng.random(len(left), dtype=np.float32) < bond)
         pairs = left[joined], right[joined]
         graph = coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), (site.size, site.size))
         count, label = connected_components(graph, directed=False)

@@ -70,12 +70,11 @@ class Autoencoder(LatentModel):
     def finish(self, batch: Batch) -> None:
         """Fit the Gaussian of the codes: z = A (1, c) + L ε, by weighted least squares."""
         context = context_features(self, batch.context, len(batch))
-        z = torch.cat(
-            [
-                self._code(batch.x[a:b], None if context is None else context[a:b])
-                for a, b in chunks(self.domain, len(batch))
-            ]
-        ).double()
+        codes = [
+            self._code(batch.x[at], None if context is None else context[at])
+            for at in chunks(self.domain, len(batch))
+        ]
+        z = torch.cat(codes).double()
         root = z.new_ones(len(z)) if batch.weight is None else batch.weight.to(z).sqrt()
         design = root[:, None] * self._affine(context, len(z)).double()
         self.code_mean.copy_(torch.linalg.pinv(design) @ (root[:, None] * z))
@@ -87,9 +86,7 @@ class Autoencoder(LatentModel):
 
     def _affine(self, context: Tensor | None, n: int) -> Float[Tensor, "n features"]:
         """The context with a leading one."""
-        return with_context(
-            torch.ones(n, 1, dtype=self.code_mean.dtype, device=self.device), context
-        )
+        return with_context(self.code_mean.new_ones(n, 1), context)
 
     def _sample_code(self, n: int, context: Tensor | None) -> Codes:
         noise = torch.randn(n, self.latent, dtype=self.code_factor.dtype, device=self.device)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -10,23 +10,13 @@ from torch import Tensor
 
 from likely.contract import Batch, Features, GenerativeModel, Range, Rows
 from likely.contract.inputs import accept, accept_context, accept_inside, as_rows, map_chunks
-from likely.core.columns import Column, Integer
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.models.autoencoders.networks import Decoder, Encoder
 from likely.nets.convolutional import Network, image_shape_for
-from likely.nets.heads import (
-    NARROWEST,
-    ColumnHeads,
-    DiscretisedLogistics,
-    Gaussian,
-    Head,
-    OrderedSoftmax,
-    simple_head,
-)
+from likely.nets.heads import NARROWEST, ColumnHeads, Gaussian, Integers, simple_head
 
 Codes = Float[Tensor, "n latent"]
-Integers = Literal["auto", "categorical", "discretised-logistic"]
 
 
 class LatentModel(GenerativeModel):
@@ -77,7 +67,8 @@ class LatentModel(GenerativeModel):
         super().__init__(domain, context=context)
         self.latent = latent
         self.features = Features(domain)
-        self.heads = ColumnHeads(domain, components=1, head_of=partial(_head_of, integers))
+        head_of = partial(simple_head, integers=integers)
+        self.heads = ColumnHeads(domain, components=1, head_of=head_of)
         for head in self.heads.heads:
             if isinstance(head, Gaussian) and scale is not None:
                 head.fix(scale)
@@ -189,9 +180,3 @@ class LatentModel(GenerativeModel):
             return self._log_prob_given(x, self._code(x, context), context)[None]
 
         return -map_chunks(self, error, x, context)[0]
-
-
-def _head_of(integers: Integers, column: Column) -> type[Head] | None:
-    if isinstance(column, Integer) and (column.levels or 0) > 2 and integers != "auto":
-        return OrderedSoftmax if integers == "categorical" else DiscretisedLogistics
-    return simple_head(column)

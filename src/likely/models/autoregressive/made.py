@@ -69,13 +69,8 @@ class MADE(Autoregressive):
         super().__init__(domain, **options)
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components)
-        self.net = MaskedMLP(
-            self.features.sizes,
-            self.heads.sizes,
-            order=self.orderings[0].tolist(),
-            hidden=hidden,
-            context=self.context_size,
-        )
+        sizes, order = (self.features.sizes, self.heads.sizes), self.orderings[0].tolist()
+        self.net = MaskedMLP(*sizes, order=order, hidden=hidden, context=self.context_size)
 
     def prepare(self, batch: Batch) -> None:
         """Take scales from the training split, and start at its independent marginals."""

@@ -77,12 +77,10 @@ class Transformer(SequenceModel):
         super().__init__(domain, **options)
         if width % (2 * heads):
             raise LikelyError(f"{width=}, {heads=}: give a width of the heads times an even number")
-        size = domain.size
+        size, given = domain.size, self.context_size
         self.recipe = dataclasses.replace(self.recipe, batch=max(16, BATCH_SYMBOLS // size))
         self.embedding = nn.Embedding(self.levels + 1, width)  # and one before the first
-        self.conditioning = (
-            nn.Linear(self.context_size, width, bias=False) if self.context_size else None
-        )
+        self.conditioning = nn.Linear(given, width, bias=False) if given else None
         rotary = positions == "rotary"
         self.positions = None if rotary else nn.Parameter(torch.empty(size, width))
         rotation = Rotation(size, width // heads) if rotary else None

@@ -55,8 +55,7 @@ class Field(nn.Module):
     def __init__(self, dim: int, hidden: Sequence[int], context: int) -> None:
         super().__init__()
         self.dim = dim
-        frequencies = math.pi * torch.arange(1.0, FREQUENCIES + 1)
-        self.frequencies = nn.Buffer(frequencies, persistent=False)
+        self.frequencies = nn.Buffer(math.pi * torch.arange(1.0, FREQUENCIES + 1), persistent=False)
         first, second = hidden
         self.first = nn.Linear(dim + 2 * FREQUENCIES + context, first)
         self.second = nn.Linear(first, second)

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from likely.contract import Recipe, register
@@ -110,12 +109,7 @@ class ImageCoupling(Coupling):
     """
 
     def __init__(
-        self,
-        entries: Int[Tensor, "channels height width"],
-        moves: Bool[Tensor, "channels height width"],
-        channels: int,
-        blocks: int,
-        context: int,
+        self, entries: Tensor, moves: Tensor, channels: int, blocks: int, context: int
     ) -> None:
         super().__init__(Affine(torch.zeros(int(moves.sum()), dtype=torch.bool)), entries[moves])
         self.entries = nn.Buffer(entries, persistent=False)

@@ -71,13 +71,9 @@ class Autoregressive(nn.Module):
         super().__init__()
         self.bijection = bijection
         self.periodic = bijection.periodic.tolist()
-        self.net = MaskedMLP(
-            [2 if circle else 1 for circle in self.periodic],
-            [bijection.size] * len(self.periodic),
-            order=order,
-            hidden=hidden,
-            context=context,
-        )
+        inputs, outputs = [1 + circle for circle in self.periodic], bijection.size
+        sizes = inputs, [outputs] * len(inputs)
+        self.net = MaskedMLP(*sizes, order=order, hidden=hidden, context=context)
         start_at_identity(self.net.layers[-1])
 
     def _bijected(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -178,9 +174,7 @@ class Coupling(nn.Module):
         self.bijection = bijection
         self.moving = nn.Buffer(moving, persistent=False)
 
-    def parameters_of(
-        self, x: Float[Tensor, "entries n"], context: Tensor | None
-    ) -> Float[Tensor, "m size n"]:
+    def parameters_of(self, x: Values, context: Tensor | None) -> Parameters:
         """θ, which must not depend on the entries that move."""
         raise NotImplementedError
 
@@ -219,8 +213,8 @@ class VectorCoupling(Coupling):
     def __init__(
         self,
         bijection: Bijection,
-        periodic: Bool[Tensor, " entries"],
-        moves: Bool[Tensor, " entries"],
+        periodic: Tensor,
+        moves: Tensor,
         hidden: Sequence[int],
         context: int,
     ) -> None:
@@ -232,9 +226,8 @@ class VectorCoupling(Coupling):
         start_at_identity(self.net.layers[-1])
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
-        inputs = with_context(
-            angles_as_points(x.index_select(0, self.staying).T, self.periodic), context
-        )
+        staying = angles_as_points(x.index_select(0, self.staying).T, self.periodic)
+        inputs = with_context(staying, context)
         parameters = columns(self.net.layers, inputs.T).to(x.dtype)
         return parameters.unflatten(0, (-1, self.bijection.size))
 

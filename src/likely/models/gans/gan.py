@@ -29,7 +29,7 @@ from likely.contract.options import NonNegative, Widths
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
-from likely.models.gans.penalties import squared_gradient
+from likely.models.gans.penalties import Seen, squared_gradient
 from likely.nets.convolutional import ImageDecoder, ImageEncoder, Network, Shape, image_shape_for
 from likely.nets.mlp import MLP, with_context
 
@@ -182,12 +182,7 @@ class GAN(ViewedModel):
         """−log D(G)."""
         return F.softplus(-fake)
 
-    def penalties(
-        self,
-        real: Float[Tensor, "n features"],
-        fake: Float[Tensor, "n features"],
-        context: Float[Tensor, "n context"] | None,
-    ) -> Float[Tensor, " n"]:
+    def penalties(self, real: Seen, fake: Seen, context: Tensor | None) -> Float[Tensor, " n"]:
         """What the critic pays for its slope: R₁."""
         return self.penalty / 2 * squared_gradient(lambda u: self.critic(u, context), real)
 
@@ -228,7 +223,7 @@ class GAN(ViewedModel):
         noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
         return self.view.squash(self.generator(with_context(noise, context)))
 
-    def _seen(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n features"]:
+    def _seen(self, z: Float[Tensor, "n dim"]) -> Seen:
         """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""
         if not self.circles:
             return z

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Critic = Callable[[Float[Tensor, "n features"]], Float[Tensor, " n"]]
+Seen = Float[Tensor, "n features"]  # by the critic
+Critic = Callable[[Seen], Float[Tensor, " n"]]
 
 
 @torch.enable_grad()
-def squared_gradient(critic: Critic, u: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
+def squared_gradient(critic: Critic, u: Seen) -> Float[Tensor, " n"]:
     """‖∇f(u)‖² of each row; averaged over real rows it is 2/γ times the penalty R₁.
 
     Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406, eq. 9.
@@ -23,9 +24,7 @@ def squared_gradient(critic: Critic, u: Float[Tensor, "n features"]) -> Float[Te
 
 
 @torch.enable_grad()
-def distance_from_unit_slope(
-    critic: Critic, real: Float[Tensor, "n features"], fake: Float[Tensor, "n features"]
-) -> Float[Tensor, " n"]:
+def distance_from_unit_slope(critic: Critic, real: Seen, fake: Seen) -> Float[Tensor, " n"]:
     """(‖∇f(û)‖ − 1)² at a random point û of the line between each real and fake row.
 
     Gulrajani et al. 2017, arXiv:1704.00028, eq. 3 and algorithm 1. Where the critic is flat, the norm
@@ -36,7 +35,7 @@ def distance_from_unit_slope(
     return (torch.linalg.vector_norm(slope, dim=1) - 1).square()
 
 
-def _gradient(critic: Critic, u: Tensor) -> Float[Tensor, "n features"]:
+def _gradient(critic: Critic, u: Tensor) -> Seen:
     u = u.detach().requires_grad_()
     f = critic(u)
     (gradient,) = torch.autograd.grad(f, u, torch.ones_like(f), create_graph=True)

@@ -104,9 +104,8 @@ class GaussianMixture(RealModel):
         self.columns = nn.Buffer(columns, persistent=False)
         self.logits = nn.Parameter(torch.zeros(components))  # log π
         self.means = nn.Parameter(torch.zeros(components, d))
-        self.factor = nn.Parameter(  # the entries of W at (rows, columns)
-            (rows == columns).float().repeat(1 if covariance == "tied" else components, 1)
-        )
+        w = (rows == columns).float().repeat(1 if covariance == "tied" else components, 1)
+        self.factor = nn.Parameter(w)  # the entries of W at (rows, columns)
 
     # Density and samples.
 

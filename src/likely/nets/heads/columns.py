@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,6 +17,7 @@ from likely.nets.heads.circle import VonMises
 from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
 from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
 
+Integers = Literal["auto", "categorical", "discretised-logistic"]
 Choice = Callable[[Column], type[Head] | None]
 
 
@@ -38,8 +39,13 @@ def mixture_head(column: Column) -> type[Head] | None:
     return Logistics
 
 
-def simple_head(column: Column) -> type[Head] | None:
-    """The same with a Gaussian on the line instead of a mixture of logistics."""
+def simple_head(column: Column, integers: Integers = "auto") -> type[Head] | None:
+    """The same with a Gaussian on the line instead of a mixture of logistics.
+
+    Integers of more than two levels may get one distribution whatever their number.
+    """
+    if isinstance(column, Integer) and (column.levels or 0) > 2 and integers != "auto":
+        return OrderedSoftmax if integers == "categorical" else DiscretisedLogistics
     head = mixture_head(column)
     return Gaussian if head is Logistics else head
 
