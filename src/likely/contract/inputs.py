@@ -19,6 +19,8 @@ from likely.core.random import seeded
 if TYPE_CHECKING:
     from likely.contract.model import GenerativeModel
 
+OfRows = Callable[[Tensor, Tensor | None], Tensor]  # and of context features
+OfNumber = Callable[[int, Tensor | None], Tensor]
 CHUNK = 1 << 17  # entries that are scored or sampled at a time
 
 
@@ -57,9 +59,7 @@ def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> 
         return None
     shape = model.context.shape
     if context is None:
-        raise DataError(
-            f"{type(model).__name__} is conditional: give context=, shape {(n, *shape)}"
-        )
+        raise DataError(f"{type(model).__name__} is conditional: give a context, {(n, *shape)}")
     if tuple(context.shape) == shape:
         context = context.expand(n, *shape)
     if tuple(context.shape) != (n, *shape):
@@ -91,9 +91,7 @@ def accept(
     domain = model.domain
     x = as_rows(x, domain, "x").to(model.device)
     if tuple(x.shape[1:]) != domain.shape:
-        raise DataError(
-            f"x has rows of shape {tuple(x.shape[1:])} where the model's domain has {domain.shape}"
-        )
+        raise DataError(f"x has rows of shape {tuple(x.shape[1:])}, the domain {domain.shape}")
     inside = domain.contains(x)
     if not inside.all():
         mask = inside.reshape(-1, *[1] * len(domain.shape))
@@ -141,11 +139,7 @@ def chunks(domain: Domain, n: int) -> list[slice]:
 
 
 def map_chunks(
-    model: GenerativeModel,
-    function: Callable[[Tensor, Tensor | None], Tensor],
-    x: Any,
-    context: Any = None,
-    seed: int | None = None,
+    model: GenerativeModel, function: OfRows, x: Any, context: Any = None, seed: int | None = None
 ) -> Shaped[Tensor, "k n"]:
     """`function` of x and context features, shape (k, n), by chunks and without gradients.
 
@@ -169,11 +163,7 @@ def map_chunks(
 
 
 def draw_chunks(
-    model: GenerativeModel,
-    draw: Callable[[int, Tensor | None], Tensor],
-    n: int,
-    context: Any,
-    seed: int | None,
+    model: GenerativeModel, draw: OfNumber, n: int, context: Any, seed: int | None
 ) -> Rows:
     """n draws by `draw(rows, context features)`, by chunks and without gradients."""
     if n < 0:

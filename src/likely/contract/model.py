@@ -218,7 +218,7 @@ class GenerativeModel(nn.Module):
         DataError
             If x or the context have the wrong shape, or the context is missing.
         """
-        self._check_density("log_prob", exact=True)
+        self._check_density(exact=True)
         inside, x, features = accept(self, x, context)
         return torch.where(inside, self._log_prob(x, features), -math.inf)
 
@@ -244,7 +244,7 @@ class GenerativeModel(nn.Module):
         LikelyError
             If the family has no such option, or not of that value.
         """
-        self._check_density("log_likelihood")
+        self._check_density()
         options.check(f"{type(self).__name__}.log_likelihood", self.estimator, estimator)
         found = self.estimator(seed=seed, **estimator)
         value, *stderr = map_chunks(self, found.terms, x, context, seed)
@@ -293,7 +293,7 @@ class GenerativeModel(nn.Module):
         """What `log_likelihood` computes; keywords are its options."""
         return Estimator(lambda x, context: self._log_prob(x, context)[None], Kind.EXACT)
 
-    def _check_density(self, verb: str, exact: bool = False) -> None:
+    def _check_density(self, exact: bool = False) -> None:
         name, density = type(self).__name__, self.density
         if density == Kind.NONE:
             raise DensityError(f"{name} has no likelihood: compare its samples (lk.evaluate)")

@@ -18,6 +18,14 @@ WIDTHS = 3e-3, 0.3  # of soft steps at the start, in standard deviations of a co
 EMBEDDED = 64  # numbers that stand for the noise level and the context there
 
 
+@torch.no_grad()
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer, with parameters of zero."""
+    for parameter in layer.parameters():
+        parameter.zero_()
+    return layer
+
+
 class NoiseEmbedding(nn.Module):
     """Numbers that tell a network the noise level and the context: a perceptron of sines and cosines.
 
@@ -114,8 +122,7 @@ class NoiseMLP(nn.Module):
         self.first = nn.Linear(dim + 2 * (WAVES + edges) + context, hidden[0])
         self.modulations = nn.ModuleList(nn.Linear(EMBEDDED, 2 * width) for width in hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([*hidden, dim]))
-        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+        zeroed(self.layers[-1])
 
     def forward(
         self, z: Float[Tensor, "n dim"], t: Float[Tensor, " n"], context: Context = None

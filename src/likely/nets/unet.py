@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from likely.nets.convolutional import Shape, conv
 from likely.nets.mlp import Context
-from likely.nets.noise import NoiseEmbedding
+from likely.nets.noise import NoiseEmbedding, zeroed
 
 PATCHED = 16  # edges from which on a patch of 2 × 2 pixels is one pixel of more channels
 
@@ -48,7 +48,7 @@ class UNet(nn.Module):
         self.middle = _Block(channels[-1], channels[-1], width)
         self.up = nn.ModuleList(_Block(a + b, b, width) for a, b in pairwise(up))
         self.norm = _group_norm(channels[0])
-        self.last = _zero(conv(channels[0], planes))
+        self.last = zeroed(conv(channels[0], planes))
 
     def forward(
         self, z: Float[Tensor, "n pixels"], t: Float[Tensor, " n"], context: Context = None
@@ -78,7 +78,7 @@ class _Block(nn.Module):
         self.norms = nn.ModuleList([_group_norm(inputs), _group_norm(outputs)])
         self.first = conv(inputs, outputs)
         self.modulation = nn.Linear(embedding, 2 * outputs)
-        self.second = _zero(conv(outputs, outputs))
+        self.second = zeroed(conv(outputs, outputs))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(
@@ -92,10 +92,3 @@ class _Block(nn.Module):
 def _group_norm(channels: int) -> nn.GroupNorm:
     # Two channels or more in a group: at one pixel, one value would have no variance.
     return nn.GroupNorm(math.gcd(8, max(1, channels // 2)), channels)
-
-
-@torch.no_grad()
-def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    for parameter in layer.parameters():
-        parameter.zero_()
-    return layer

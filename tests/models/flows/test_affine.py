@@ -21,7 +21,9 @@ def test_inverse_and_slope(kind, scale):
 def test_the_bound_of_the_scale_is_soft_and_odd():
     raw = torch.linspace(-30, 30, 601, dtype=torch.float64)
     theta = torch.stack([torch.zeros_like(raw), raw])[None]
-    y, log_scale = Affine(torch.tensor([False]))(torch.ones(1, len(raw), dtype=torch.float64), theta)
+    y, log_scale = Affine(torch.tensor([False]))(
+        torch.ones(1, len(raw), dtype=torch.float64), theta
+    )
     torch.testing.assert_close(y, log_scale.exp())
     torch.testing.assert_close(log_scale, -log_scale.flip(1))
     assert log_scale.abs().max() <= MAX_LOG_SCALE

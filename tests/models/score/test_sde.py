@@ -148,7 +148,9 @@ def test_pooling_takes_only_noise_off_the_regression(exact, monkeypatch):
         for prediction in (right, lambda y, s, _: 0.3 * right(y, s, _) + 0.2 * y.sin()):
             monkeypatch.setattr(model, "noise_prediction", prediction)
             torch.manual_seed(0)
-            alone = torch.stack([model.denoising_error(rows, level, None).mean() for rows in z])
+            alone = torch.stack(
+                [model.missed(rows, level, None).square().sum(1).mean() for rows in z]
+            )
             pooled = torch.stack([model.pooled_error(rows, level).mean() for rows in z])
             drops.append(alone - pooled)
         # The two errors differ by a variance, which does not depend on the prediction.

@@ -140,8 +140,7 @@ class VAE(LatentModel):
         return given + ((noise.square() - z.square()) / 2 + std.log()).sum(2)
 
     def _sample_code(self, n: int, context: Tensor | None) -> Codes:
-        like = self.decoder.bias
-        return torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
+        return self.decoder.bias.new_empty(n, self.latent).normal_()
 
 
 def _divergence(mean: Tensor, std: Tensor) -> Tensor:

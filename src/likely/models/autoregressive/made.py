@@ -9,13 +9,12 @@ its connections masked so that the outputs of an entry see only the entries befo
 ordering o. Here with distributions for all kinds of columns (`likely.nets.heads`).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract import Batch, Features, Recipe, register
+from likely.contract import Batch, Features, Recipe, Widths, register
 from likely.core.domain import Domain
 from likely.models.autoregressive.base import Autoregressive, Walk
 from likely.nets.heads import ColumnHeads
@@ -59,12 +58,7 @@ class MADE(Autoregressive):
     recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
 
     def __init__(
-        self,
-        domain: Domain,
-        *,
-        hidden: Sequence[int] = (256, 256),
-        components: int = 10,
-        **options: Any,
+        self, domain: Domain, *, hidden: Widths = (256, 256), components: int = 10, **options: Any
     ) -> None:
         super().__init__(domain, **options)
         self.features = Features(domain)

@@ -70,9 +70,8 @@ class GaussianBase(nn.Module):
 
     def sample(self, n: int, *, seed: int | None = None) -> Float[Tensor, "n d"]:
         """Draws of u."""
-        like = self.mean
-        with seeded(seed, like.device):
-            u = torch.randn(n, len(like), dtype=like.dtype, device=like.device)
+        with seeded(seed, self.mean.device):
+            u = self.mean.new_empty(n, len(self.mean)).normal_()
             if not self.periodic.any():
                 return u
             return torch.where(self.periodic, math.pi * (2 * torch.rand_like(u) - 1), u)

@@ -109,9 +109,7 @@ class Flow(RealModel):
         return -self._log_prob_real(z, context_features(self, batch.context, len(batch))) - log_det
 
     def _sample_base(self, n: int) -> Tensor:
-        shape = (n, self.view.dim)
-        scale = self.view.scale
-        normal = torch.randn(shape, dtype=scale.dtype, device=scale.device)
+        normal = self.view.scale.new_empty(n, self.view.dim).normal_()
         angle = (2 * torch.rand_like(normal) - 1) * math.pi
         return torch.where(self.view.periodic, angle, normal)
 

@@ -11,12 +11,11 @@ is the inverse autoregressive flow (Kingma et al. 2016, arXiv:1606.04934): a sam
 and the density of given data is solved for entry by entry.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 
-from likely.contract import register
+from likely.contract import Widths, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow
@@ -58,12 +57,7 @@ class MAF(AffineFlow):
     samples_in_one_pass: ClassVar[bool] = False
 
     def __init__(
-        self,
-        domain: Domain,
-        *,
-        transforms: int = 8,
-        hidden: Sequence[int] = (128, 128),
-        **options: Any,
+        self, domain: Domain, *, transforms: int = 8, hidden: Widths = (128, 128), **options: Any
     ) -> None:
         super().__init__(domain, **options)
         layers = self._autoregressive(Affine, transforms, hidden)

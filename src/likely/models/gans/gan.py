@@ -219,8 +219,7 @@ class GAN(ViewedModel):
 
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of noise."""
-        like = self.view.scale
-        noise = torch.randn(n, self.latent, dtype=like.dtype, device=like.device)
+        noise = self.view.scale.new_empty(n, self.latent).normal_()
         return self.view.squash(self.generator(with_context(noise, context)))
 
     def _seen(self, z: Float[Tensor, "n dim"]) -> Seen:

@@ -101,11 +101,10 @@ class ScoreModel(ViewedModel):
         low, high = LOG_SIGMA
         return s * u + alpha * self.net(u, (sigma.log() - low) / (high - low), context)
 
-    def denoising_error(self, z: Columns, sigma: PerRow, context: Tensor | None) -> PerRow:
-        """‖ε̂ − ε‖² of clean rows z to which one draw of noise σ ε is added."""
+    def missed(self, z: Columns, sigma: PerRow, context: Tensor | None) -> Columns:
+        """ε̂ − ε of clean rows z to which one draw of noise σ ε is added."""
         noise = torch.randn_like(z)
-        predicted = self.noise_prediction(z + sigma[:, None] * noise, sigma, context)
-        return (predicted - noise).square().sum(1)
+        return self.noise_prediction(z + sigma[:, None] * noise, sigma, context) - noise
 
     def pooled_error(self, z: Columns, sigma: PerRow) -> PerRow:
         """‖ε̂ − E[ε|y, rows]‖² of noisy rows y = z ± σ ε, the mean over both signs.

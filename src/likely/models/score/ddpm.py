@@ -113,9 +113,7 @@ class DDPM(ScoreModel):
 
     def _missed(self, z: Columns, t: Int[Tensor, " n"], context: Tensor | None) -> Columns:
         """ε̂ − ε of rows z at the levels t, or at one level for all."""
-        noise = torch.randn_like(z)
-        sigma = self.sigma[t.cpu()].to(z)
-        return self.noise_prediction(z + sigma[:, None] * noise, sigma, context) - noise
+        return self.missed(z, self.sigma[t.cpu()].to(z), context)
 
     def _gain(self, t: Int[Tensor, " n"]) -> Float64[Tensor, "n 1"]:
         """w of the steps from t to t − 1; infinite at t = 1."""

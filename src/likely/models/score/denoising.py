@@ -90,7 +90,7 @@ class DenoisingScore(ScoreModel):
         z, _ = self.view(batch.x)
         level = torch.randint(len(self.sigmas), (len(z),), device=z.device)
         context = context_features(self, batch.context, len(z))
-        return self.denoising_error(z, self.sigmas[level], context) / self.dim
+        return self.missed(z, self.sigmas[level], context).square().sum(1) / self.dim
 
     def _sample_real(self, n: int, context: Tensor | None) -> Columns:
         """Langevin dynamics at each level, from the largest down; between two, noise is taken off."""

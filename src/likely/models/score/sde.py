@@ -157,7 +157,7 @@ class ScoreSDE(ScoreModel):
         if self.dim <= FEW and context is None and batch.weight is None:
             error = self.pooled_error(z, sigma)
         else:
-            error = self.denoising_error(z, sigma, context)
+            error = self.missed(z, sigma, context).square().sum(1)
         return (error if simple else error * (1 + sigma.square())) / self.dim
 
     def _share_log_uniform(self, t: Tensor) -> Tensor:
@@ -291,8 +291,7 @@ class ScoreSDE(ScoreModel):
         """Draws by a sampler in `steps` steps; by default those of the constructor."""
         sampler, steps = sampler or self.sampler, steps or self.steps
         low, high = self.log_sigma
-        scale = self.view.scale
-        u = torch.randn(n, self.dim, dtype=scale.dtype, device=scale.device)
+        u = self.view.scale.new_empty(n, self.dim).normal_()
         if sampler == "ode":
             u = solve(lambda t, u: self._drift(t, u, context), u, high, low, self.tolerance)
             return self.view.inverse(u * math.sqrt(1 + math.exp(2 * low)))

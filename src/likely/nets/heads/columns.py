@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from likely.contract.views import Rows, check_variable
 from likely.core.columns import Binary, Column, Constant, Count, Discrete, Integer, Periodic
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
 from likely.nets.heads.base import Head
 from likely.nets.heads.circle import VonMises
 from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
@@ -74,8 +73,6 @@ class ColumnHeads(nn.Module):
         self, domain: Domain, components: int = 10, head_of: Choice = mixture_head
     ) -> None:
         super().__init__()
-        if components < 1:
-            raise LikelyError(f"components must be at least 1, not {components}")
         self.domain = domain
         self._anchor: list[float] = domain.anchor.flatten().tolist()  # holds the constants
         members: dict[tuple[type[Head], Any], list[int]] = {}

@@ -19,9 +19,8 @@ class Bernoulli(Head):
     def __init__(self, columns: Sequence[Binary], components: int) -> None:
         super().__init__()
         self.size = 1
-        low, step = [float(c.low) for c in columns], [float(c.step) for c in columns]
-        self.low = nn.Buffer(torch.tensor(low), persistent=False)
-        self.step = nn.Buffer(torch.tensor(step), persistent=False)
+        self.low = nn.Buffer(torch.tensor([float(c.low) for c in columns]), persistent=False)
+        self.step = nn.Buffer(torch.tensor([float(c.step) for c in columns]), persistent=False)
 
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         upper = weight @ (x > self.low).to(weight)
