@@ -79,8 +79,7 @@ class GenerativeModel(nn.Module):
             )
         if context is not None and not self.takes_context:
             raise DomainError(f"{type(self).__name__} takes no context: leave it out")
-        self.domain = domain
-        self.context = context
+        self.domain, self.context = domain, context
         self.context_features = Features(context) if context is not None else None
         self.prepared = nn.Buffer(torch.tensor(False))
 

@@ -110,17 +110,15 @@ class RealView(nn.Module):
         self.groups = sorted(groups, key=lambda group: not self._affine(group[0]))
         columns = [domain.column(i) for i in self.kept]
         self.exact = not any(column.discrete for column in columns)
-        periodic = torch.tensor([column.periodic for column in columns])
-        self.periodic = nn.Buffer(periodic, persistent=False)
+        self.periodic = nn.Buffer(torch.tensor([c.periodic for c in columns]), persistent=False)
         self.shift = nn.Buffer(torch.zeros(self.dim))
         # What rounding took off the shift.
         self.shift_rest = nn.Buffer(torch.zeros(self.dim))
         self.scale = nn.Buffer(torch.ones(self.dim))
         ends = [c.ends if c.discrete else (-math.inf, math.inf) for c in columns]
         self.ends = nn.Buffer(torch.tensor(ends).T, persistent=False)
-        affine = torch.tensor([self._affine(column) for column in columns])
-        self.affine = nn.Buffer(affine, persistent=False)
-        self.any_affine = bool(affine.any())
+        self.affine = nn.Buffer(torch.tensor([self._affine(c) for c in columns]), persistent=False)
+        self.any_affine = bool(self.affine.any())
         # No buffer, since its type must not change with the model's.
         self.cell_ends = torch.tensor([self._cells(column) for column in columns]).double().T
 
@@ -280,9 +278,9 @@ def check_range(
     info = torch.finfo(dtype)
     good = (shift.abs() <= info.max) & (scale <= info.max) & (scale >= info.tiny)
     for i in good.logical_not().nonzero()[:1, 0].tolist():
+        name, size = domain.name(entries[i]), f"mean {shift[i]:.3g} or deviation {scale[i]:.3g}"
         raise DataError(
-            f"column {domain.name(entries[i])}: its mean {shift[i].item():.3g} or its standard deviation "
-            f"{scale[i].item():.3g} is beyond what {str(dtype)[6:]} holds: rescale it"
+            f"column {name}: its {size} is beyond what {str(dtype)[6:]} holds: rescale it"
         )
 
 

@@ -128,8 +128,7 @@ class Incremental:
     def __init__(self, net: MaskedMLP, n: int, context: Context, order: Sequence[int]) -> None:
         # Activations are kept units first, so that what is known is one contiguous block.
         self.order = list(order)
-        self.position = 0
-        self.known = 0  # features
+        self.position = self.known = 0  # entry, and features
         starts = [0, *accumulate(net.inputs)]
         features = [j for i in self.order for j in range(starts[i], starts[i + 1])]
         weights = [layer.weight for layer in net.layers]

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from likely.nets.mlp import Context
+
 
 class TensorGRU(nn.Module):
     """Gated recurrent network in which symbols multiply the state.
@@ -36,10 +38,7 @@ class TensorGRU(nn.Module):
         self.context = nn.Linear(context, 2 * hidden, bias=False) if context else None
 
     def forward(
-        self,
-        x: Int[Tensor, "n t"],
-        context: Float[Tensor, "n context"] | None,
-        state: Float[Tensor, "1 n hidden"] | None,
+        self, x: Int[Tensor, "n t"], context: Context, state: Float[Tensor, "1 n hidden"] | None
     ) -> tuple[Float[Tensor, "n t hidden"], Float[Tensor, "1 n hidden"]]:
         """All states, and the last one; `state` is that before x, zero by default."""
         h = self.weight.new_zeros(len(x), self.hidden) if state is None else state[0]

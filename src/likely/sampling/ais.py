@@ -102,10 +102,7 @@ def low_ess(ess: float, chains: int) -> str | None:
     """What is wrong where the weights of so many chains have this effective sample size."""
     if ess >= MIN_ESS * chains:
         return None
-    return (
-        f"the weights of {chains} chains are worth {ess:.1f}: the error is underestimated; use more "
-        "temperatures"
-    )
+    return f"the weights of {chains} chains are worth {ess:.1f}, errors too small: use more betas"
 
 
 def ais(

@@ -99,8 +99,7 @@ class Spread:
     """Running standard deviation of each entry, over chains and steps."""
 
     def __init__(self, x: Tensor) -> None:
-        self.origin = x.mean(0)
-        self.count = 0
+        self.origin, self.count = x.mean(0), 0
         self.first = torch.zeros_like(self.origin)
         self.second = torch.zeros_like(self.origin)
 

@@ -232,11 +232,10 @@ class DualAveraging:
     """
 
     def __init__(self, step: Tensor, target: float) -> None:
-        self.target = target
+        self.target, self.count = target, 0
         self.centre = (10 * step).log()
         self.error = torch.zeros_like(step)
         self.average = step.log()
-        self.count = 0
 
     def update(self, acceptance: Tensor) -> Tensor:
         """The step to try next."""
@@ -297,7 +296,8 @@ class GradientSampler(Sampler):
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
         if not x.is_floating_point():
             raise LikelyError(f"gradients need floating-point states, and init is {x.dtype}")
-        curved = _curved(self.domain)
+        groups = [] if self.domain is None else self.domain.groups
+        curved = [group for group in groups if isinstance(group[0], Positive | Interval)]
         if not curved:
             yield from self._walk(energy, x, tune)
             return
@@ -326,11 +326,6 @@ class GradientSampler(Sampler):
 
 
 Curved = list[tuple[Column, list[int]]]
-
-
-def _curved(domain: Domain | None) -> Curved:
-    groups = [] if domain is None else domain.groups
-    return [group for group in groups if isinstance(group[0], Positive | Interval)]
 
 
 def _to_coordinates(curved: Curved, x: Tensor) -> Tensor:

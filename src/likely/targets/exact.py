@@ -48,7 +48,7 @@ def exact_target(
     def log_prob(x: Tensor) -> Tensor:
         if x.shape[1:] != domain.shape:
             raise DataError(
-                f"{name}: rows of shape {tuple(x.shape[1:])} where the domain has {domain.shape}"
+                f"{name}: rows of shape {(*x.shape[1:],)}, the domain has {domain.shape}"
             )
         inside = domain.contains(x)
         rows = x.to("cpu", torch.int64 if domain.discrete else torch.float64)
@@ -160,11 +160,9 @@ def from_distribution(name: str, distribution: Distribution, domain: Domain) -> 
     >>> gamma = Independent(Gamma(shape, rate), 1)
     >>> target = from_distribution("gamma", gamma, lk.table(lk.Positive()))
     """
-    if distribution.batch_shape or distribution.event_shape != domain.shape:
-        raise DomainError(
-            f"{name}: the distribution has batch shape {tuple(distribution.batch_shape)} and event "
-            f"shape {tuple(distribution.event_shape)}; it should have () and {domain.shape}"
-        )
+    shapes = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    if shapes != ((), domain.shape):
+        raise DomainError(f"{name}: batch and event shape {shapes} should be () and {domain.shape}")
     target = exact_target(name, domain, lambda n: distribution.sample((n,)), distribution.log_prob)
     try:
         return replace(target, entropy=distribution.entropy().item())

@@ -44,8 +44,7 @@ def ising(rows: int = 4, columns: int = 4, temperature: float = 2.5, field: floa
     """
     if (rows * columns > ENUMERATED and field) or temperature <= 0:
         raise LikelyError(
-            f"ising: {rows} × {columns} at temperature {temperature} in a field of {field}; with a "
-            f"field at most {ENUMERATED} sites are enumerated, and the temperature must be positive"
+            f"ising: {temperature=} must be positive, and {field=} zero beyond {ENUMERATED} sites"
         )
     domain = spins(rows, columns)
 

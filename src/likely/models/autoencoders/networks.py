@@ -31,9 +31,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
-        self.net: nn.Module
         if shape is None:
-            self.net = MLP(inputs + context, outputs, hidden)
+            self.net: nn.Module = MLP(inputs + context, outputs, hidden)
         else:
             planes = inputs // (shape[1] * shape[2])  # channels × features of each
             self.net = ImageEncoder((planes, *shape[1:]), outputs, hidden, context)
@@ -67,9 +66,8 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
-        self.net: nn.Module
         if shape is None:
-            self.net = MLP(inputs + context, outputs, hidden)
+            self.net: nn.Module = MLP(inputs + context, outputs, hidden)
         else:
             planes = outputs // (shape[1] * shape[2])
             self.net = ImageDecoder(inputs + context, (planes, *shape[1:]), hidden)

@@ -119,10 +119,9 @@ class BoltzmannMachine(Unnormalised):
     ) -> Estimator:
         """−F(x) − log Z; the options are those of `log_z`, whose error all rows share."""
         log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
-        kind = Kind.EXACT if log_z.stderr is None else Kind.ESTIMATE
-        return Estimator(
-            lambda x, _: -self._energy(x)[None] - log_z.value, kind, log_z.stderr or 0.0
-        )
+        value, error = log_z.value, log_z.stderr
+        kind = Kind.EXACT if error is None else Kind.ESTIMATE
+        return Estimator(lambda x, _: -self._energy(x)[None] - value, kind, error or 0.0)
 
     def _known_log_z(self, method: str) -> Figure | None:
         if self.density == Kind.EXACT:

@@ -50,9 +50,8 @@ class EnergyNetwork(nn.Module):
             frequencies = (1, 2, 4, 8) if image is None and d <= WAVED else ()
         self.frequencies = tuple(frequencies) or ((1,) if angles else ())
         inputs = d - angles + 2 * len(self.frequencies) * d
-        self.net: nn.Module
         if image is None:
-            self.net = MLP(inputs, 1, hidden or (128, 128, 128), F.silu)
+            self.net: nn.Module = MLP(inputs, 1, hidden or (128, 128, 128), F.silu)
         else:
             planes = inputs // (image[1] * image[2])
             shape = planes, *image[1:]

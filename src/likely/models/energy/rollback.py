@@ -23,9 +23,7 @@ class Rollback:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.in_a_row = 0
-        self.steps = 0
+        self.count = self.in_a_row = self.steps = 0
         self.copies: list[list[Tensor]] = []
 
     def state(self) -> dict[str, Any]:

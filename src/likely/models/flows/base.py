@@ -51,11 +51,9 @@ class Flow(RealModel):
         self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
     ) -> Sequence[Autoregressive]:
         """Autoregressive transforms, whose ordering turns round from one to the next."""
+        periodic, context = self.view.periodic, self.context_size
         orders = [range(self.view.dim)[:: (-1) ** i] for i in range(count)]
-        return [
-            Autoregressive(bijection(self.view.periodic), order, hidden, self.context_size)
-            for order in orders
-        ]
+        return [Autoregressive(bijection(periodic), order, hidden, context) for order in orders]
 
     def _log_prob_base(self, u: Tensor) -> Tensor:
         u, circle = u.T, self.view.periodic.to(u)[:, None]

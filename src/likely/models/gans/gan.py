@@ -161,10 +161,9 @@ class GAN(ViewedModel):
         self.circles = int(self.view.periodic.sum())
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         given = self.context_size
-        self.generator: nn.Module
         hidden = hidden or ((128, 128, 128) if image is None else (32, 64))
         if image is None:
-            self.generator = MLP(self.latent + given, self.view.dim, hidden)
+            self.generator: nn.Module = MLP(self.latent + given, self.view.dim, hidden)
         else:
             self.generator = ImageDecoder(self.latent + given, image, hidden)
             image = (image[0] * (2 if self.circles else 1), *image[1:])
@@ -172,9 +171,7 @@ class GAN(ViewedModel):
 
     # The equations; a variant writes its own. `real` and `fake` are the critic's numbers.
 
-    def critic_loss(
-        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Float[Tensor, " n"]:
         """−log D(x) − log(1 − D(G)), whose mean is −V."""
         return F.softplus(-real) + F.softplus(fake)
 

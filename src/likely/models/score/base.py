@@ -85,9 +85,8 @@ class ScoreModel(ViewedModel):
         super().__init__(domain, context, "pooled" if image_shape(domain) else "bijections")
         self.dim = self.view.dim
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        self.net: nn.Module
         if image is None:
-            self.net = self._perceptron(hidden or (128, 128, 128))
+            self.net: nn.Module = self._perceptron(hidden or (128, 128, 128))
         else:
             self.net = UNet(image, hidden or (32, 64), self.context_size)
 
