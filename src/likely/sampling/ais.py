@@ -184,8 +184,7 @@ def ais(
             schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
         else:
             schedule = torch.as_tensor(betas).double().cpu()
-            ends = [*schedule[:1], *schedule[-1:]]
-            if ends != [0, 1] or not (schedule.diff() > 0).all():
+            if [*schedule[:1], *schedule[-1:]] != [0, 1] or not (schedule.diff() > 0).all():
                 raise LikelyError("ais: betas must rise from 0 to 1")
         x, log_weight = _anneal(annealing, x, schedule)
         log_weight = log_z0 + log_weight
@@ -200,8 +199,7 @@ def ais(
                     start = annealing.move(start, 1.0)
             inverse = log_mean(_anneal(annealing, start, schedule.flip(0))[1])
             backwards = Figure(log_z0 - inverse.value, inverse.stderr)
-    forwards = log_mean(log_weight)
-    return Annealed(forwards, backwards, exact is not None, log_weight, x, schedule)
+    return Annealed(log_mean(log_weight), backwards, exact is not None, log_weight, x, schedule)
 
 
 def _seed() -> int:

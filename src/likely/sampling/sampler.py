@@ -155,8 +155,7 @@ def check_energy(
         got = f"a {e.dtype} of shape {(*e.shape,)}" if isinstance(e, Tensor) else type(e).__name__
         raise LikelyError(f"the energy must be floating-point, of shape ({len(x)},), not {got}")
     good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
-    bad = good.logical_not().nonzero()
-    for row in bad[:1, 0].tolist():
+    for row in good.logical_not().nonzero()[:1, 0].tolist():
         raise LikelyError(f"the energy of state {row} is {e[row]}: start where it is finite")
 
 

@@ -221,8 +221,7 @@ class Autoregressive(GenerativeModel):
         order = self.orderings[k].tolist()
         walk = self._walk(k, len(x), context)
         # The sum over a row's candidates is the estimate of p_k(known so far).
-        dtype = self.parameter_dtype
-        log_weight = x.new_full((n, particles), -math.log(particles), dtype=dtype)
+        log_weight = x.new_full((n, particles), -math.log(particles), dtype=self.parameter_dtype)
         some_known, all_known = known.any(0).tolist(), known.all(0).tolist()
         for i in order:
             outputs = walk.outputs()
