@@ -156,7 +156,7 @@ def check_energy(
         raise LikelyError(f"the energy must be floating-point, of shape ({len(x)},), not {got}")
     good = e.isfinite() | (e == torch.inf) if outside and e.isfinite().any() else e.isfinite()
     for row in good.logical_not().nonzero()[:1, 0].tolist():
-        raise LikelyError(f"the energy of state {row} is {e[row]}: start where it is finite")
+        raise LikelyError(f"energy of state {row} of init is {e[row]}: start where it is finite")
 
 
 def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
