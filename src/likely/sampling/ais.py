@@ -102,7 +102,8 @@ def low_ess(ess: float, chains: int) -> str | None:
     """What is wrong where the weights of so many chains have this effective sample size."""
     if ess >= MIN_ESS * chains:
         return None
-    return f"the weights of {chains} chains are worth {ess:.1f}, errors too small: use more betas"
+    worth = f"the weights of {chains} chains are worth {ess:.1f}"
+    return f"{worth}: the error is underestimated; use more temperatures"
 
 
 def ais(
