@@ -44,7 +44,7 @@ def ising(rows: int = 4, columns: int = 4, temperature: float = 2.5, field: floa
     """
     if (rows * columns > ENUMERATED and field) or temperature <= 0:
         raise LikelyError(
-            f"ising: {temperature=} must be positive, and {field=} zero beyond {ENUMERATED} sites"
+            f"ising: the temperature must be positive, and {field=} zero beyond {ENUMERATED} sites"
         )
     domain = spins(rows, columns)
 
