@@ -1,8 +1,7 @@
 """Networks that see a noise level: its embedding, and a perceptron for vectors."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.nets.mlp import Context, perceptron, with_context
+from likely.nets.mlp import Context, with_context
 
 LOG_SIGMA = math.log(1e-3), math.log(1e2)  # what a network sees as 0 and 1; more is allowed
 WAVES = 32  # of a perceptron's inputs, of one to four radians where these have unit variance
@@ -134,12 +133,10 @@ class NoiseMLP(nn.Module):
             low, high = LOG_SIGMA
             sigma = (low + (high - low) * t[:, None]).exp()
             inputs.append(self.steps(z * (1 + sigma.square()).sqrt(), sigma))
-
-        def modulated(modulation: nn.Module, layer: nn.Module, h: Tensor) -> Tensor:
+        h = self.first(with_context(torch.cat(inputs, 1), context))
+        for i, (modulation, layer) in enumerate(zip(self.modulations, self.layers, strict=True)):
             scale, shift = modulation(e).chunk(2, 1)
-            return layer(F.silu(h + scale * h + shift))
-
-        pairs = zip(self.modulations, self.layers, strict=True)
-        layers: list[Callable[[Tensor], Tensor]]
-        layers = [self.first, *(partial(modulated, *pair) for pair in pairs)]
-        return perceptron(with_context(torch.cat(inputs, 1), context), layers, lambda h: h)
+            update = layer(F.silu(h + scale * h + shift))
+            inner = i < len(self.layers) - 1
+            h = h + update if inner and update.shape == h.shape else update
+        return h
