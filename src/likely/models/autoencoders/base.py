@@ -111,8 +111,7 @@ class LatentModel(GenerativeModel):
         DataError
             If x or the context have the wrong shape, or a row lies outside the domain.
         """
-        x = accept_inside(self, x)
-        _, x, features = accept(self, x, context)
+        _, x, features = accept(self, accept_inside(self, x), context)
         return self._code(x, features)
 
     def decode(self, z: Codes, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
