@@ -52,7 +52,7 @@ def test_missing_and_empty_sources():
     assert message(written("a.csv", "x,y\n")) == "a.csv: the file has a header but no rows"
     assert "no lines" in message(written("a.txt", "\n\n"))
     assert "'.xyz' cannot be read; convert to one of .npy," in message(written("a.xyz", "1"))
-    assert "only .npz and .h5" in message(written("a.csv", "1") + "::x")
+    assert "only .npz, .h5, .root and .fits files hold" in message(written("a.csv", "1") + "::x")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from glob import glob
 from pathlib import Path
@@ -14,6 +15,7 @@ from likely.core.target import Target
 from likely.data import builtin
 from likely.data.readers.arrays import assemble, from_dataset, read_npy, read_npz, stacked
 from likely.data.readers.csv import read_csv
+from likely.data.readers.fields import read_fits, read_lhe, read_root
 from likely.data.readers.hdf5 import read_hdf5
 from likely.data.readers.images import read_images
 from likely.data.readers.tables import read_feather, read_parquet
@@ -59,12 +61,17 @@ READERS: dict[str, Reader] = {
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,
     ".txt": read_text,
+    ".root": read_root,
+    **dict.fromkeys((".fits", ".fit", ".fts"), read_fits),
+    ".lhe": read_lhe,
 }
 
 
 def _read_path(name: str, text: Sequence[str | int]) -> Table:
     """Read a file, several that match a pattern, or a folder; `file::key` and `file::a,b` name arrays."""
     file, _, keys = name.partition("::") if not Path(name).exists() else (name, "", "")
+    if not keys and (tree := re.fullmatch(r"(.+\.root):([^/:][^:]*)", file)):  # as uproot writes it
+        file, keys = tree.groups()
     path = Path(file)
     if not path.exists() and (parts := sorted(glob(file))):
         return stacked(name, [_read_path(f"{part}::{keys}".rstrip(":"), text) for part in parts])
@@ -76,9 +83,9 @@ def _read_path(name: str, text: Sequence[str | int]) -> Table:
         read_file: Reader = read_parquet if [*path.rglob("*.parquet")] else read_images
     else:
         read_file = _reader(path)
-    if keys and read_file not in (read_npz, read_hdf5):
+    if keys and read_file not in (read_npz, read_hdf5, read_root, read_fits):
         raise DataError(
-            f"{name}: only .npz and .h5 files hold arrays by name; leave '::{keys}' out"
+            f"{name}: only .npz, .h5, .root and .fits files hold arrays by name; leave '::{keys}' out"
         )
     if path.stat().st_size == 0 and path.is_file():
         raise DataError(f"{path}: the file is empty")
@@ -99,8 +106,9 @@ def _read_path(name: str, text: Sequence[str | int]) -> Table:
 def _reader(path: Path) -> Reader:
     """The reader of a file; tables in text may be compressed."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".gz"] and READERS.get("".join(suffixes[-2:-1])) is read_csv:
-        return read_csv
+    inner = READERS.get("".join(suffixes[-2:-1]))
+    if suffixes[-1:] == [".gz"] and inner in (read_csv, read_fits, read_lhe):
+        return inner
     read_file = READERS.get(path.suffix.lower())
     if read_file is None:
         raise DataError(

@@ -131,7 +131,7 @@ def as_values(data: Any, name: str) -> np.ndarray | pd.DataFrame:
     if array.size == 0:
         raise DataError(f"{name}: the array is empty, its shape is {array.shape}")
     if array.dtype.names:
-        return as_frame(_spread(array), name)
+        return as_frame(spread({key: array[key] for key in array.dtype.names}), name)
     if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
         raise DataError(
             f"{name}: holds whole numbers beyond 2⁶³, which no tensor holds; rescale them"
@@ -162,16 +162,14 @@ def as_frame(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def _spread(array: np.ndarray) -> dict[str, np.ndarray]:
-    """The fields of a compound type; those of several numbers become a column for each."""
-    columns = {}
-    for key in array.dtype.names or ():
-        field = array[key].reshape(len(array), -1)
-        if array[key].ndim == 1:
-            columns[key] = array[key]
-        else:
-            columns |= {f"{key}_{i}": field[:, i] for i in range(field.shape[1])}
-    return columns
+def spread(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One-dimensional columns; an array of several numbers a row becomes a column for each of them."""
+    found: dict[str, np.ndarray] = {}
+    for key, array in columns.items():
+        flat = array.reshape(len(array), -1)
+        names = [key] if array.ndim == 1 else [f"{key}_{i}" for i in range(flat.shape[1])]
+        found |= dict(zip(names, flat.T, strict=True))
+    return found
 
 
 def from_arrow(table: Any, name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from likely.core.errors import DataError
 from likely.data.readers.arrays import by_keys
 from likely.data.table import (
     MAPPED_BYTES,
@@ -36,5 +37,21 @@ def read_hdf5(path: Path, keys: list[str]) -> Table:
                 array = dataset[()]
             return as_values(array, f"{path}::{key}")
 
+        frames = [key for key, node in file.items() if "pandas_type" in node.attrs]
+        if frames and not any("/" in key for key in keys):
+            return _read_store(path, keys, frames)
         file.visititems(visit)
         return by_keys(path, [key.strip("/") for key in keys], present, load)
+
+
+def _read_store(path: Path, keys: list[str], frames: list[str]) -> Table:
+    """A frame that pandas wrote, by its key or the only one."""
+    key = keys[0] if keys else frames[0] if len(frames) == 1 else None
+    if key not in frames:
+        raise DataError(
+            f"{path}: holds the frames {', '.join(frames)}; name one, as in '{path}::{frames[0]}'"
+        )
+    try:
+        return Table(f"{path}::{key}", as_values(pd.read_hdf(path, key), f"{path}::{key}"))
+    except ImportError as error:
+        raise DataError(f"{path}: a store of pandas needs PyTables: pip install tables") from error
