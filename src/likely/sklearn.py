@@ -19,9 +19,10 @@ from torch import Tensor
 
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import make
-from likely.core.columns import Categorical, Column, Real
+from likely.core.columns import Column, Real
 from likely.core.domain import Domain, reals
 from likely.core.errors import DensityError, LikelyError
+from likely.core.frames import to_frame
 from likely.core.likelihood import Kind
 from likely.data import Split, load_data, load_rows
 from likely.data.load import MIN_ROWS
@@ -223,14 +224,10 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         seed = self._seed(self.random_state if random_state is None else random_state)
-        x = self.model_.sample(n_samples, seed=seed).flatten(1).numpy()
+        x = self.model_.sample(n_samples, seed=seed)
         if self.dtypes_ is None:
-            return x
-        domain, dtypes = self.model_.domain, self.dtypes_
-        columns = [
-            _as_read(values, domain.column(i), dtypes.iloc[i]) for i, values in enumerate(x.T)
-        ]
-        return pd.concat(columns, axis=1).set_axis(dtypes.index, axis=1)
+            return x.flatten(1).numpy()
+        return to_frame(self.model_.domain, x, self.dtypes_)
 
     def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:
         """Log-likelihood of each row in nats, −inf outside the domain.
@@ -322,15 +319,3 @@ def _numeric(rows: np.ndarray | pd.DataFrame) -> list[Any]:
         for label, dtype in rows.dtypes.items()
         if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
     ]
-
-
-def _as_read(values: np.ndarray, kind: Column, dtype: Any) -> pd.Series:
-    """A column of samples in the type of the column that was fitted."""
-    if isinstance(kind, Categorical) and kind.labels is not None:
-        texts = np.array(kind.labels, dtype=object)[values.astype(int)]
-        if not isinstance(dtype, pd.CategoricalDtype):
-            return pd.Series(texts).astype(dtype)
-        codes = dtype.categories.astype(str).get_indexer(texts)
-        return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
-    column = pd.Series(values)
-    return column.astype(dtype) if kind.discrete or pd.api.types.is_float_dtype(dtype) else column

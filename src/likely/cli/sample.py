@@ -17,6 +17,7 @@ from likely.core.errors import DataError, LikelyError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from torch import Tensor
 
     from likely.contract.model import GenerativeModel
@@ -241,7 +242,7 @@ def _write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
 
     suffix = ".txt" if out is None else out.suffix.lower()
     if out is not None and suffix in TABLES:
-        _write_rows(out, "x", x.numpy(force=True), _columns(x, domain))
+        _write_rows(out, "x", x.numpy(force=True), domain.frame(x))
         return
     if suffix == ".png":
         from likely.report import draw_samples, to_png
@@ -257,7 +258,7 @@ def _write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
 
 
 def _write_rows(
-    path: Path, name: str, array: np.ndarray, columns: dict[str, np.ndarray] | None = None
+    path: Path, name: str, array: np.ndarray, frame: pd.DataFrame | None = None
 ) -> None:
     """Write rows in the format of the file's name: as an array, or as the columns of a table."""
     import numpy as np
@@ -266,28 +267,13 @@ def _write_rows(
     from likely.core.files import written_whole
 
     suffix = path.suffix.lower()
+    table = pd.DataFrame({name: array}) if frame is None else frame
     with written_whole(path) as file:
         if suffix == ".npy":
             np.save(file, array)
         elif suffix == ".npz":
             np.savez_compressed(file, allow_pickle=False, **{name: array})
         elif suffix == ".csv":
-            frame = pd.DataFrame(columns or {name: array})
-            frame.to_csv(file, index=False, lineterminator="\n")
+            table.to_csv(file, index=False, lineterminator="\n")
         else:
-            pd.DataFrame(columns or {name: array}).to_parquet(file, index=False)
-
-
-def _columns(x: Tensor, domain: Domain) -> dict[str, np.ndarray]:
-    """Samples as columns: whole numbers stay whole, categories get their labels back."""
-    import numpy as np
-
-    columns = {}
-    for index, values in enumerate(x.flatten(1).numpy(force=True).T):
-        kind = domain.column(index)
-        if kind.discrete and not isinstance(kind, lk.Constant):
-            values = values.astype(np.int64)  # noqa: PLW2901
-        labels = getattr(kind, "labels", None)
-        name = domain.label(index) if domain.names else f"x{index}"
-        columns[name] = np.array(labels, dtype=object)[values] if labels else values
-    return columns
+            table.to_parquet(file, index=False)

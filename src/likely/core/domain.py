@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -31,6 +31,9 @@ from likely.core.columns import (
 )
 from likely.core.errors import DataError, DomainError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Layout = Literal["vector", "sequence", "image", "lattice"]
 
 
@@ -51,6 +54,8 @@ class Domain:
         Names of the entries, where they are columns of a table.
     layout : {"vector", "sequence", "image", "lattice"}
         Which entries are neighbours: from this a family chooses its network.
+    dtypes : tuple of str, optional
+        Types that the columns had in a table, for `frame`; two domains may differ in them.
 
     Raises
     ------
@@ -62,6 +67,7 @@ class Domain:
     columns: tuple[Column, ...]
     names: tuple[str, ...] | None = None
     layout: Layout = "vector"
+    dtypes: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.shape or any(length < 1 for length in self.shape):
@@ -200,6 +206,27 @@ class Domain:
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
         return torch.tensor(codes, dtype=dtype).reshape(self.shape)
 
+    def frame(self, x: Shaped[Tensor, "n *shape"]) -> pd.DataFrame:
+        """Rows as a frame of pandas, with names, labels and types as they were read.
+
+        Columns without names are called x0, x1, ….
+        """
+        from likely.core.frames import to_frame
+
+        return to_frame(self, x)
+
+    def rows(self, frame: Any) -> Shaped[Tensor, "n *shape"]:
+        """Rows of a frame that has these columns, by their names; the inverse of `frame`.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, or an entry is neither a number nor one of a column's labels.
+        """
+        from likely.core.frames import to_rows
+
+        return to_rows(self, frame)
+
     @cached_property
     def alphabet(self) -> tuple[str, ...] | None:
         """The characters of a text, without the end symbol; None where entries are no characters."""
@@ -277,6 +304,7 @@ class Domain:
             "columns": [column.to_json() for column in self.columns],
             "names": None if self.names is None else list(self.names),
             "layout": self.layout,
+            **({"dtypes": list(self.dtypes)} if self.dtypes else {}),
         }
 
     @classmethod
@@ -288,6 +316,7 @@ class Domain:
                 columns=tuple(column_from_json(column) for column in data["columns"]),
                 names=None if data["names"] is None else tuple(data["names"]),
                 layout=data["layout"],
+                dtypes=tuple(data["dtypes"]) if "dtypes" in data else None,
             )
         except (KeyError, TypeError) as error:
             raise DomainError(f"not the description of a domain: {error!r}") from error

@@ -257,7 +257,11 @@ class Data:
 
     def fingerprint(self) -> str:
         """A hash of the domains and of each split's rows; mapped files are read through once."""
-        described = [None if d is None else d.to_json() for d in (self.domain, self.context)]
+        known = [
+            None if d is None else dataclasses.replace(d, dtypes=None)
+            for d in (self.domain, self.context)
+        ]
+        described = [None if d is None else d.to_json() for d in known]
         tensors: dict[str, Tensor] = {}
         crcs: dict[int, int] = {}
         for split in ("train", "valid", "test"):

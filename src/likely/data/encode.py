@@ -112,7 +112,9 @@ def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows,
     array = np.stack([numbers for numbers, _ in encoded], 1)
     by_position = selection.columns is None and table.by_position
     names = None if by_position else tuple(labels)
-    domain = Domain((len(labels),), tuple(kind for _, kind in encoded), names)
+    types = table.values.dtypes.set_axis(table.labels)[labels]
+    dtypes = tuple(str(dtype).removesuffix("[pyarrow]") for dtype in types)
+    domain = Domain((len(labels),), tuple(kind for _, kind in encoded), names, dtypes=dtypes)
     return Rows(array, array.dtype), domain
 
 
