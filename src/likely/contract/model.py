@@ -55,6 +55,7 @@ class GenerativeModel(nn.Module):
     averaged: ClassVar[tuple[str, ...]] = ()  # buffers that training moves, averaged like weights
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     hyperparameters: dict[str, Any]
+    fitted_to: str | None = None  # a checksum of rows, in this process
 
     def __init_subclass__(cls) -> None:
         cls.__signature__ = options.signature(cls)  # type: ignore[attr-defined]

@@ -82,16 +82,16 @@ def scan_weight(rows: Rows, domain: Domain, table: Table, missing: str) -> np.nd
     Raises
     ------
     DataError
-        At the first weight that is negative; or missing or infinite, where `missing` is "error".
+        At the first weight that is missing or infinite, where `missing` is "error".
     """
     weight = rows.raw(slice(None))[:, 0].astype(np.float64)
     unusable = ~np.isfinite(weight)
-    wrong = np.flatnonzero((weight < 0) | (unusable if missing == "error" else False))
+    wrong = np.flatnonzero(unusable if missing == "error" else [])
     if len(wrong):
         place, row = table.where(int(wrong[0]))
         raise DataError(
             f"{place}: row {row}, column {domain.name(0)}: the weight is {weight[wrong[0]]:g}; "
-            "weights must be finite and not negative, and 0 leaves a row out"
+            "weights must be finite numbers, and 0 leaves a row out"
         )
     return np.flatnonzero(unusable)
 

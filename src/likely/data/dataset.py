@@ -119,7 +119,7 @@ class Split:
         int64 on a discrete domain, floating otherwise; `Rows` where the data stay in a file.
     context : Tensor or Rows, shape (n, *context.shape), optional
     weight : Tensor, shape (n,), optional
-        Non-negative.
+        Negative ones, as of events of a simulation in next-to-leading order, take rows away.
     """
 
     x: Tensor | Rows
@@ -241,10 +241,8 @@ class Data:
                 context = _inside(context, self.context, f"the context of {where}")
             if weight is not None:
                 weight = torch.as_tensor(weight)
-                if weight.ndim != 1 or not (weight.isfinite() & (weight >= 0)).all():
-                    raise DataError(
-                        f"{where}: weights must be one number a row, finite and not negative"
-                    )
+                if weight.ndim != 1 or not weight.isfinite().all():
+                    raise DataError(f"{where}: weights must be one finite number a row")
             for what, rows in (("context", context), ("weight", weight)):
                 if rows is not None and len(rows) != len(x):
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")

@@ -78,7 +78,8 @@ def load_data(
     context_domain : Domain or dict, optional
         As `domain`, for the context; columns of the context may be declared in `domain` too.
     weight : str, int or array, optional
-        Non-negative weights of the rows, given like the context.
+        Weights of the rows, given like the context, in any unit. Models that train by gradients take
+        negative ones too.
     columns : str, int or list of these, optional
         The columns to take; by default all that are neither context nor weight.
     window : int, optional
@@ -97,7 +98,7 @@ def load_data(
     ------
     DataError
         If the source cannot be read, has fewer than 10 rows, or holds entries that are missing,
-        infinite, not numbers or outside the domain; if a column is not there; if a weight is negative.
+        infinite, not numbers or outside the domain; if a column is not there; if weights sum to nothing.
         Rows are counted from 0, without a header.
     DomainError
         If a declared domain or column kind is malformed.
@@ -125,9 +126,10 @@ def load_data(
     index_of = members(table, len(found.x.rows), found.x.domain.size, found.kept, seed)
     splits = {name: found.split(index) for name, index in index_of.items()}
     for name, split in splits.items():
-        if split.weight is not None and not split.weight.any():
+        if split.weight is not None and not split.weight.sum() > 0:
             raise DataError(
-                f"{table.name}: every row of the {name} split has weight 0; give some of them more"
+                f"{table.name}: the weights of the {name} split have the sum {split.weight.sum():g}, which "
+                "must be positive; give more rows, or other weights"
             )
     file, *keys = table.name.split("::")
     return Data(

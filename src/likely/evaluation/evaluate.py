@@ -58,7 +58,7 @@ def evaluate(
     LikelyError
         If there is no such split.
     DataError
-        If the split is empty, or the model needs a context that the data don't have.
+        If the split is empty, the model needs a context that the data don't have, or weights are negative.
     """
     if split not in ("train", "valid", "test"):
         raise LikelyError(f"unknown split {split!r}: take train, valid or test")
@@ -66,6 +66,12 @@ def evaluate(
         data = load_data(data, domain=model.domain)
     if model.context is not None and data.context is None:
         raise DataError("the model is conditional, but the data have no context: load one, too")
+    weights = (getattr(data, name).weight for name in ("train", split))
+    if any(weight is not None and (weight < 0).any() for weight in weights):
+        raise DataError(
+            f"{data.name}: some weights are negative, for which distances between distributions are not "
+            "defined; draw rows with positive weights to compare with"
+        )
     with _evaluation_mode(model):
         case = Case(model, data, split, seed, rows, history, extractor)
         values = {}

@@ -19,7 +19,8 @@ from likely._version import __version__
 from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
 from likely.contract.store import configuration
-from likely.core.errors import DomainError, LikelyError
+from likely.core.errors import DataError, DomainError, LikelyError
+from likely.core.files import checksum
 from likely.core.random import seeded
 from likely.data import Data, load_data
 from likely.fitting import memory, processes
@@ -30,9 +31,11 @@ from likely.fitting.loop import Watch
 from likely.fitting.passes import Passes
 from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
-from likely.fitting.sources import DataSource
+from likely.fitting.sources import PREPARE_ENTRIES, DataSource
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     model: GenerativeModel,
     data: Any,
@@ -116,6 +119,8 @@ def fit(
         loss cannot be compiled.
     DomainError
         If model and data are on different domains.
+    DataError
+        If weights are negative, and the model does not train by gradients.
     DivergenceError
         If training has diverged; the last good checkpoint is kept.
     ArtifactError
@@ -123,6 +128,7 @@ def fit(
     """
     if not isinstance(data, Data):
         data = load_data(data, domain=model.domain)
+    check_weights(model, data)
     if model.domain != data.domain or model.context != data.context:
         raise DomainError(
             "the model was built for another domain or context than the data's: "
@@ -167,6 +173,14 @@ def fit(
         folder = processes.first(fabric, partial(RunFolder, run, config))
     if precision == "64-true":
         model.double()
+    seen = checksum({"x": data.train.subset(PREPARE_ENTRIES).x})
+    if model.fitted_to not in (None, seen) and not isinstance(model, FitsByEpochs):
+        warnings.warn(
+            "the model was fitted to other data before, and keeps their scales and its weights; for a fit "
+            "from the start make a new one with lk.make",
+            stacklevel=2,
+        )
+    model.fitted_to = seen
     if folder is not None and folder.complete:
         warnings.warn(f"{run}: this run is complete, there is nothing left to do", stacklevel=2)
         history = processes.first(fabric, partial(folder.read_result, model))
@@ -181,6 +195,22 @@ def fit(
     )
     model.to(alone.device).eval()
     return history
+
+
+def check_weights(model: GenerativeModel, data: Data) -> None:
+    """Raise if there are negative weights and the model does not train by gradients.
+
+    Raises
+    ------
+    DataError
+    """
+    weight = data.train.weight
+    if weight is not None and (weight < 0).any() and isinstance(model, FitsByEpochs):
+        raise DataError(
+            f"{data.name}: some weights are negative, and {type(model).__name__} trains by sums of weighted "
+            "rows, which must be positive; take a model that trains by gradients, such as nsf, or draw rows "
+            "with positive weights first"
+        )
 
 
 def _train(

@@ -178,8 +178,8 @@ class Gradients(Loop):
             return loss
         if batch.weight is None:
             return loss.mean()
-        # Divided by the mean over all rows: a batch's own would take influence from heavy batches.
-        return (loss * batch.weight).mean() / self.source.mean_weight
+        # Not divided by the batch's own mean, which would take influence from heavy batches.
+        return (loss * batch.weight).mean()
 
     def _skip(self, objective: Objective, batch: Batch) -> None:
         self.state.history.skipped += 1

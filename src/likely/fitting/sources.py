@@ -17,8 +17,6 @@ VALID_SEED = 0x5EED  # of the noise in every validation
 class Source(Protocol):
     """What the loop asks for."""
 
-    mean_weight: float  # over all training rows
-
     def __len__(self) -> int:
         """Number of training rows."""
 
@@ -26,7 +24,7 @@ class Source(Protocol):
         """The order in which an epoch visits the rows."""
 
     def batch(self, index: Tensor) -> Batch:
-        """Some training rows."""
+        """Some training rows, whose weights have the mean 1 over all of them."""
 
     def prepare(self, seed: int) -> Batch:
         """Rows for `GenerativeModel.prepare` and `finish`."""
@@ -39,9 +37,8 @@ class DataSource:
     """The rows of a data set, in its splits for training and validation."""
 
     def __init__(self, data: Data) -> None:
-        self.data = data
-        weight = data.train.weight
-        self.mean_weight = 1.0 if weight is None else weight.double().mean().item()
+        self.data, weight = data, data.train.weight
+        self.unit = 1.0 if weight is None else weight.double().mean().item()
 
     def __len__(self) -> int:
         return len(self.data.train)
@@ -50,10 +47,18 @@ class DataSource:
         return self.data.train.order(seed)
 
     def batch(self, index: Tensor) -> Batch:
-        return self.data.train.rows(index)
+        return self._weighed(self.data.train.rows(index))
 
     def prepare(self, seed: int) -> Batch:
-        return self.data.train.subset(PREPARE_ENTRIES, seed)
+        batch = self._weighed(self.data.train.subset(PREPARE_ENTRIES, seed))
+        if batch.weight is not None:  # scales are those of the rows that count
+            batch.weight = batch.weight.clamp_min(0)
+        return batch
+
+    def _weighed(self, batch: Batch) -> Batch:
+        if batch.weight is not None:
+            batch.weight = (batch.weight.double() / self.unit).to(batch.weight)
+        return batch
 
     def valid(self) -> Batch:
         return self.data.valid.subset(VALID_ENTRIES, VALID_SEED)
