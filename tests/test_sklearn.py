@@ -231,3 +231,10 @@ def test_scores_of_bounds_depend_on_the_batch_and_exact_ones_do_not(rows: np.nda
     estimator = small("nsf", domain=counted)
     assert not noisy(estimator)
     assert noisy(estimator.fit(np.abs(rows).round().clip(0, 8)))
+
+
+def test_a_mixed_frame_gets_a_model_that_takes_it():
+    frame = pd.DataFrame({"x": np.linspace(0, 1, 60), "kind": ["a", "b", "c"] * 20})
+    estimator = DensityEstimator(steps=3, random_state=0).fit(frame)
+    assert type(estimator.model_).__name__ == "MADE"
+    assert estimator.sample(5).dtypes.tolist() == frame.dtypes.tolist()

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
-from likely.contract.registry import make
+from likely.contract.registry import find, make
 from likely.core.columns import Column, Real
 from likely.core.domain import Domain, reals
 from likely.core.errors import DensityError, LikelyError
@@ -45,7 +45,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
     Parameters
     ----------
     model : str
-        A name in `likely.models()`.
+        A name in `likely.models()`; "auto" is nsf, or made where there are categories.
     hyperparameters : dict, optional
         Of the model; a grid search reaches them as `hyperparameters__transforms`.
     steps : int, optional
@@ -96,7 +96,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: str = "nsf",
+        model: str = "auto",
         hyperparameters: Mapping[str, Any] | None = None,
         *,
         steps: int | None = None,
@@ -187,7 +187,9 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         data = load_data(rows, domain=domain, seed=seed)
         train = Split(torch.cat([data.train.x[:], data.test.x[:]]))
         data = dataclasses.replace(data, train=train, test=data.valid)  # nothing is tested here
-        model = make(self.model, data.domain, seed=seed, **(self.hyperparameters or {}))
+        flow = "nsf" if find("nsf").takes(data.domain) else "made"
+        name = flow if self.model == "auto" else self.model
+        model = make(name, data.domain, seed=seed, **(self.hyperparameters or {}))
         self.history_ = fit(
             model,
             data,
