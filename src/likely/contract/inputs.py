@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,23 +25,41 @@ CHUNK = 1 << 17  # entries that are scored or sampled at a time
 
 
 def as_rows(values: Any, domain: Domain, what: str) -> Tensor:
-    """A tensor of what a user gives as rows: a tensor, an array, a list or a table of numbers.
+    """A tensor of what a user gives as rows: a tensor, an array, a list, or a table by its names.
+
+    One row may be a dictionary of values by name, or a single label; labels in a frame become codes.
 
     Raises
     ------
     DataError
-        If it holds anything but numbers, or a table lacks a column.
+        If it holds anything but numbers and known labels, or a table lacks a column.
     """
-    if isinstance(values, Tensor):
-        return values
+    if isinstance(values, Tensor):  # scales are not taken off in half precision
+        return (
+            values.float() if values.dtype.itemsize == 2 and values.is_floating_point() else values
+        )
     try:
-        if hasattr(values, "columns") and domain.names is not None:
-            values = values[list(domain.names)]
-        return torch.as_tensor(np.asarray(values))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(values, Mapping):
+            return domain.row(values)
+        if isinstance(values, str):
+            return domain.row([values])
+        if hasattr(values, "to_frame") and domain.size == 1:  # a Series, or an Index of labels
+            values = values.to_frame(name=domain.label(0))
+        if hasattr(values, "columns"):
+            return domain.rows(values)
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        # Tensors have no strides below zero, no foreign order of bytes, and no longer numbers.
+        native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        wide = np.int64 if array.dtype.kind == "u" and array.dtype.itemsize > 1 else native
+        return torch.as_tensor(np.require(array, wide, ["C", "W"]))
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
+    except (TypeError, ValueError) as error:
         raise DataError(
-            f"{what}: rows of numbers are needed, categories as their codes 0, 1, …; "
-            "lk.data.load_rows(table, domain=…) makes them from a table"
+            f"{what}: rows of numbers are needed, categories as their codes 0, 1, …; give a frame with the "
+            "columns' names, or make rows with lk.data.load_rows(table, domain=…)"
         ) from error
 
 
@@ -93,9 +111,8 @@ def accept(
     if tuple(x.shape[1:]) != domain.shape:
         raise DataError(f"x has rows of shape {tuple(x.shape[1:])}, the domain {domain.shape}")
     inside = domain.contains(x)
-    if not inside.all():
-        mask = inside.reshape(-1, *[1] * len(domain.shape))
-        x = torch.where(mask, x, domain.anchor.to(x))
+    mask = inside.reshape(-1, *[1] * len(domain.shape))
+    x = torch.where(mask, x, domain.anchor.to(x))
     return inside, x, accept_context(model, context, len(x))
 
 
@@ -158,7 +175,7 @@ def map_chunks(
             part = function(rows, features)
             outside = torch.zeros_like(part[:, :1])
             outside[0] = -math.inf
-            parts.append(torch.where(inside, part, outside))
+            parts.append(torch.where(inside & ~part.isnan(), part, outside))
     return torch.cat(parts, 1)
 
 
@@ -176,4 +193,14 @@ def draw_chunks(
         ]
     if not parts:
         return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)
-    return torch.cat(parts)
+    draws = torch.cat(parts)
+    if not draws.isfinite().all():
+        raise DataError(
+            f"sample: {type(model).__name__} draws values that are not finite"
+            + (
+                ""
+                if context is None
+                else ": the context is too far from those that it was fitted to"
+            )
+        )
+    return draws

@@ -16,6 +16,7 @@ from likely.core.columns import COLUMNS, Column
 from likely.core.domain import Domain
 from likely.core.errors import AbilityError, DensityError, DomainError
 from likely.core.likelihood import Estimator, Kind, Likelihood
+from likely.core.numbers import whole
 from likely.core.runtime import keep_freed_memory
 
 
@@ -168,8 +169,14 @@ class GenerativeModel(nn.Module):
     # Use.
 
     def sample(
-        self, n: int, *, context: Tensor | None = None, seed: int | None = None, **sampling: Any
-    ) -> Rows:
+        self,
+        n: int,
+        *,
+        context: Any = None,
+        seed: int | None = None,
+        as_frame: bool = False,
+        **sampling: Any,
+    ) -> Any:
         """Draw from the model.
 
         Parameters
@@ -177,26 +184,31 @@ class GenerativeModel(nn.Module):
         n : int
             Number of draws.
         context : Tensor, shape (n, *context.shape) or (*context.shape,), optional
-            What to condition on; one row serves all draws.
+            What to condition on; one row serves all draws. Also a frame with the columns of the context,
+            a dictionary of values by name for all draws, or a label.
         seed : int, optional
             The same seed gives the same draws; None uses torch's global generator.
+        as_frame : bool
+            Give a DataFrame, with the names, labels and types of the table that was fitted.
         **sampling
             The family's own options: the keywords of its `_sample`.
 
         Returns
         -------
-        Tensor, shape (n, *domain.shape)
+        Tensor or DataFrame, shape (n, *domain.shape)
             In the data's own units; int64 on a discrete domain.
 
         Raises
         ------
         DataError
-            If the context is missing, not wanted, or outside its domain.
+            If the context is missing, not wanted, or outside its domain, or if draws are not finite.
         LikelyError
             If the family has no such option, or not of that value.
         """
         options.check(f"{type(self).__name__}.sample", self._sample, sampling)
-        return draw_chunks(self, lambda n, c: self._sample(n, c, **sampling), n, context, seed)
+        n = whole("n", n)
+        x = draw_chunks(self, lambda n, c: self._sample(n, c, **sampling), n, context, seed)
+        return self.domain.frame(x) if as_frame else x
 
     def log_prob(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, " n"]:
         """Exact log-density, differentiable, −inf outside the support.
@@ -220,7 +232,9 @@ class GenerativeModel(nn.Module):
         """
         self._check_density(exact=True)
         inside, x, features = accept(self, x, context)
-        return torch.where(inside, self._log_prob(x, features), -math.inf)
+        value = self._log_prob(x, features)
+        # Where numbers overflow, a row is as far out as they reach.
+        return torch.where(inside & ~value.isnan(), value, -math.inf)
 
     def log_likelihood(
         self, x: Rows, context: Tensor | None = None, *, seed: int | None = None, **estimator: Any

@@ -16,10 +16,10 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
 from torch import nn
 
 from likely.core.errors import LikelyError
+from likely.core.numbers import plain
 
 NOT_OPTIONS = ("self", "domain", "context", "seed")
 
@@ -113,7 +113,7 @@ def record(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> d
     defaults = {name: p.default for name, p in known.parameters.items()}
     check_values(cls.__name__, given, _hints(*_constructors(cls)), defaults)
     bound.apply_defaults()
-    return {k: _plain(v) for k, v in bound.arguments.items() if k not in NOT_OPTIONS}
+    return {k: plain(v) for k, v in bound.arguments.items() if k not in NOT_OPTIONS}
 
 
 def check(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
@@ -197,12 +197,3 @@ def _is_number(value: Any, kind: type, limits: tuple[Any, ...]) -> bool:
 def _numbers(kind: type, limits: tuple[Any, ...]) -> str:
     noun, limit = ("whole" if kind is int else "finite") + " number", str(_range(kind, limits))
     return f"{noun} {limit}".strip()
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON holds: numbers of NumPy as those of Python, sequences as tuples."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_plain(part) for part in value)
-    return value

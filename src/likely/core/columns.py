@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from likely.core.errors import DomainError
+from likely.core.numbers import plain, whole
 
+FAR = 30.0  # standard deviations up to which networks see a number as it is
 EDGE = 2.0**-24  # the bounds of an interval count as this part of its width inside
 MAX_COUNT = 2.0**62  # the largest count that is drawn; int64 holds it
 FEW_LEVELS = 64  # largest number of levels that networks see one by one
@@ -96,7 +98,10 @@ class Column:
     def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Inputs of a network, shape (*x.shape, k); shift and scale are those of `natural_scale`."""
         y = self.natural_scale(x)
-        return ((y - shift.to(y)) / scale.to(y))[..., None]
+        z = (y - shift.to(y)) / scale.to(y)
+        # So far out that a network has seen nothing like it, only the order of magnitude counts.
+        far = z.sign() * (FAR + (z.abs() / FAR).clamp_min(1).log())
+        return torch.where(z.abs() > FAR, far, z)[..., None]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind} | {
@@ -195,6 +200,9 @@ class Constant(Column):
     discrete: ClassVar[bool] = True
     coordinates: ClassVar[int] = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", plain(self.value))
+
     def contains(self, x: Tensor) -> Tensor:
         return x == torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
 
@@ -215,6 +223,8 @@ class Discrete(Column):
     step: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        if self.levels is not None:
+            object.__setattr__(self, "levels", whole("levels", self.levels, DomainError))
         if self.levels is not None and self.levels < 1:
             raise DomainError(f"{self.kind}({self.levels}): at least one level is needed")
 
@@ -297,7 +307,7 @@ class Categorical(Discrete):
     labels: tuple[str, ...] | None
 
     def __init__(self, categories: int | Sequence[str]) -> None:
-        labels = None if isinstance(categories, int) else tuple(str(label) for label in categories)
+        labels = tuple(map(str, categories)) if isinstance(categories, Iterable) else None
         object.__setattr__(self, "levels", len(labels) if labels is not None else categories)
         object.__setattr__(self, "labels", labels)
         self.__post_init__()

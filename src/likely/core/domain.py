@@ -30,6 +30,7 @@ from likely.core.columns import (
     parse_column,
 )
 from likely.core.errors import DataError, DomainError
+from likely.core.numbers import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,8 @@ class Domain:
     dtypes: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        shape = tuple(whole("shape", length, DomainError) for length in self.shape)
+        object.__setattr__(self, "shape", shape)
         if not self.shape or any(length < 1 for length in self.shape):
             raise DomainError(f"a domain's shape must hold positive lengths, not {self.shape}")
         if self.layout not in LAYOUTS:

@@ -12,6 +12,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegativeInt, Positive, check_values
 from likely.contract.training import Recipe
 from likely.core.errors import LikelyError
+from likely.core.numbers import plain, whole
 
 BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
 
@@ -48,7 +49,12 @@ class Plan(Recipe):
         LikelyError
             If an option is out of range, or not for this model.
         """
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: plain(value) for name, value in options.items() if value is not None}
+        given |= {
+            name: whole(name, value)
+            for name, value in given.items()
+            if name in ("steps", "epochs", "batch", "seed", "devices")
+        }
         recipe = asdict(model.recipe)
         recipe["batch"] = min(
             recipe["batch"], max(32, rows // 8), max(16, BATCH_ENTRIES // model.domain.size)

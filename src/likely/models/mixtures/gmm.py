@@ -104,7 +104,7 @@ class GaussianMixture(RealModel):
         self.columns = nn.Buffer(columns, persistent=False)
         self.logits = nn.Parameter(torch.zeros(components))  # log π
         self.means = nn.Parameter(torch.zeros(components, d))
-        w = (rows == columns).float().repeat(1 if covariance == "tied" else components, 1)
+        w = (rows == columns).to(self.means).repeat(1 if covariance == "tied" else components, 1)
         self.factor = nn.Parameter(w)  # the entries of W at (rows, columns)
 
     # Density and samples.
