@@ -68,6 +68,11 @@ class GaussianBase(nn.Module):
         own = torch.where(self.periodic, LOG_TWO_PI, (u.square() + LOG_TWO_PI) / 2)
         return -own.sum(1)
 
+    @property
+    def entropy(self) -> Float[Tensor, ""]:
+        """Of u, in nats."""
+        return torch.where(self.periodic, LOG_TWO_PI, (1 + LOG_TWO_PI) / 2).sum()
+
     def sample(self, n: int, *, seed: int | None = None) -> Float[Tensor, "n d"]:
         """Draws of u."""
         with seeded(seed, self.mean.device):
