@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from likely.core.errors import DomainError
-from likely.core.numbers import plain, whole
+from likely.core.numbers import finite, plain, whole
 
 FAR = 30.0  # standard deviations up to which networks see a number as it is
 EDGE = 2.0**-24  # the bounds of an interval count as this part of its width inside
@@ -150,12 +150,13 @@ class Interval(Column):
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        low, high = (finite(bound) for bound in (self.low, self.high))
+        if low is None or high is None or not low < high:
             raise DomainError(
                 f"{self.kind}({self.low}, {self.high}): the bounds must be finite, the lower one first"
             )
-        object.__setattr__(self, "low", float(self.low))
-        object.__setattr__(self, "high", float(self.high))
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
 
     def contains(self, x: Tensor) -> Tensor:
         # π in float32 is more than π, and an angle of [−π, π] none the less.
@@ -201,6 +202,8 @@ class Constant(Column):
     coordinates: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        if finite(self.value) is None:
+            raise DomainError(f"constant({self.value!r}): give a finite number")
         object.__setattr__(self, "value", plain(self.value))
 
     def contains(self, x: Tensor) -> Tensor:
@@ -308,7 +311,8 @@ class Categorical(Discrete):
 
     def __init__(self, categories: int | Sequence[str]) -> None:
         labels = tuple(map(str, categories)) if isinstance(categories, Iterable) else None
-        object.__setattr__(self, "levels", len(labels) if labels is not None else categories)
+        levels = whole("categories", categories, DomainError) if labels is None else len(labels)
+        object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "labels", labels)
         self.__post_init__()
         if labels and len(set(labels)) < len(labels):
@@ -335,14 +339,18 @@ def column_from_json(data: dict[str, Any]) -> Column:
     return COLUMNS[data["kind"]](**arguments)
 
 
-def parse_column(text: str) -> Column:
-    """A column kind from text such as `real`, `interval(0, 1)`, `periodic(-pi, pi)`, `categorical(e, mu)`.
+def parse_column(text: Column | str) -> Column:
+    """A column kind as it is, or from text: `real`, `interval(0, 1)`, `categorical(e, mu)`.
 
     Raises
     ------
     DomainError
         If the text is none of these.
     """
+    if isinstance(text, Column):
+        return text
+    if not isinstance(text, str):
+        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
     kind, _, rest = text.strip().partition("(")
     kind = kind.strip().lower()
     cls = COLUMNS.get(kind)

@@ -431,8 +431,5 @@ def table(*columns: Column | str, **named: Column | str) -> Domain:
     """
     if bool(columns) == bool(named):
         raise DomainError("table: give columns either all by position or all by name")
-    kinds = tuple(
-        parse_column(column) if isinstance(column, str) else column
-        for column in columns or named.values()
-    )
+    kinds = tuple(map(parse_column, columns or named.values()))
     return Domain((len(kinds),), kinds, names=tuple(named) or None)

@@ -48,6 +48,7 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be written ({error.strerror or error}); "
@@ -56,6 +57,16 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can: else a power cut may undo a rename."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -18,6 +19,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(plain(part) for part in value)
     return value
+
+
+def finite(value: Any) -> float | None:
+    """A finite number in floating point, or None."""
+    known = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
 
 
 def whole(name: str, value: Any, error: type[LikelyError] = LikelyError) -> int:

@@ -62,7 +62,7 @@ def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tu
     if isinstance(declared, Mapping):
         keys = resolve(declared, labels, table.name)
         for key, kind in zip(keys, declared.values(), strict=True):
-            kinds[key] = parse_column(kind) if isinstance(kind, str) else kind
+            kinds[key] = parse_column(kind)
     elif declared is not None and declared.size == len(labels):
         kinds = {label: declared.column(i) for i, label in enumerate(labels)}
     if isinstance(table.values, pd.DataFrame):
@@ -134,7 +134,9 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
             f"{LEAVE_OUT}"
         )
-    nested = series.map(lambda value: isinstance(value, list | dict | tuple | set | np.ndarray))
+    nested = series.map(
+        lambda value: isinstance(value, list | dict | tuple | set | bytes | np.ndarray)
+    )
     if holds.startswith("mixed") and nested.any():
         where, row = table.where(int(np.flatnonzero(present)[nested.argmax()]))
         raise DataError(

@@ -154,12 +154,16 @@ def as_frame(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
                 f"{name}: {key!r} has shape {values.shape}; the columns of a table are one-dimensional"
             )
         if values.dtype.kind == "S" or (values.dtype.kind == "O" and isinstance(values[0], bytes)):
-            values = np.array([text.decode(errors="replace") for text in values], dtype=object)
+            values = np.array([_decoded(text) for text in values], dtype=object)
         frame[key] = values.astype(values.dtype.newbyteorder("="), copy=False)
     lengths = {key: len(values) for key, values in frame.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{name}: the columns have different lengths {lengths}")
     return pd.DataFrame(frame)
+
+
+def _decoded(text: Any) -> Any:
+    return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
 def spread(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -182,6 +186,7 @@ def from_arrow(table: Any, name: str) -> pd.DataFrame:
     """
     if not table.num_rows:
         raise DataError(f"{name}: the file has a header but no rows")
+    table.validate(full=True)  # a damaged file shows here, and not when a column is looked at
 
     def nullable(kind: Any) -> Any:
         whole = pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)

@@ -34,8 +34,6 @@ from likely.fitting.progress import Progress
 from likely.fitting.sources import PREPARE_ENTRIES, DataSource
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
 def fit(
     model: GenerativeModel,
     data: Any,
@@ -213,6 +211,8 @@ def check_weights(model: GenerativeModel, data: Data) -> None:
         )
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def _train(
     fabric: Fabric,
     model: GenerativeModel,
