@@ -85,7 +85,7 @@ def test_images_of_fits(tmp_path):
     parts = [astropy.PrimaryHDU(counts), astropy.ImageHDU(cube[0], name="SKY")]
     astropy.HDUList(parts).writeto(tmp_path / "both.fits")
     np.testing.assert_array_equal(load_rows(f"{tmp_path}/both.fits::0").x, counts)
-    with pytest.raises(lk.DataError, match=r"several extensions, .*SKY; name one"):
+    with pytest.raises(lk.DataError, match=r"several extensions of different shapes, .*SKY; name"):
         load_rows(tmp_path / "both.fits")
     with pytest.raises(lk.DataError, match=r"no extension 'X'; it holds PRIMARY, SKY"):
         load_rows(f"{tmp_path}/both.fits::X")

@@ -60,7 +60,7 @@ def load_data(
           and `.dat`, also with `.gz` behind; several by a pattern, `events-*.csv`, and a folder with parts
           in Parquet; arrays in an `.npz` or `.h5` file by name, `events.h5::group/key`, several as a
           table, `events.h5::pt,eta`;
-        - a `.txt` file: a running text, or single ones (see `window`), over its own characters;
+        - a `.txt` or `.txt.gz` file: a running text, or single ones (see `window`), over its own characters;
         - a list of single texts, or of dictionaries; a frame of pandas, polars or Arrow; a `Dataset` of
           PyTorch, in which the second of two entries is called "label";
         - a folder of images of one size, grey (h, w) or colour (3, h, w), or of folders, one for each

@@ -107,7 +107,7 @@ def _reader(path: Path) -> Reader:
     """The reader of a file; tables in text may be compressed."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     inner = READERS.get("".join(suffixes[-2:-1]))
-    if suffixes[-1:] == [".gz"] and inner in (read_csv, read_fits, read_lhe):
+    if suffixes[-1:] == [".gz"] and inner in (read_csv, read_text, read_fits, read_lhe):
         return inner
     read_file = READERS.get(path.suffix.lower())
     if read_file is None:

@@ -65,7 +65,7 @@ def read_csv(path: Path, keys: list[str], text: Collection[str | int] = ()) -> T
     text : collection of str or int
         Columns, by name or position, that stay as they are written.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         head = b"".join(line for _, line in zip(range(LOOKED_AT), file, strict=False))
     if b"\0" in head:
         raise DataError(f"{path}: holds binary data; save it as text in UTF-8")
@@ -182,7 +182,8 @@ def _is_header(first: list[str], rest: list[list[str]]) -> bool:
     return bool(rest) and (not whole or (first == _positions(first) and len(first) > 3))
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """A file, through gzip where its name says so."""
     return cast(IO[bytes], gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
 
 
@@ -203,7 +204,7 @@ def _read_arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) 
         for name, kind in zip(labels, table.schema.types, strict=True)
         if pyarrow.types.is_integer(kind)
     ]
-    with _opened(path) as file:  # a search of all bytes takes less time than to read columns again
+    with opened(path) as file:  # a search of all bytes takes less time than to read columns again
         zeros = bool(whole) and re.search(rb"(?:^|[,;|\t\"\s])0\d", file.read()) is not None
     if zeros:
         written = _arrow(path, layout, labels, [*text, *whole])
@@ -228,7 +229,7 @@ def _arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> An
         comments += row.text.lstrip().startswith("#")
         return "skip" if row.text.lstrip().startswith("#") else "error"
 
-    with _opened(path) as file:
+    with opened(path) as file:
         for _ in range(layout.skip):
             file.readline()
         if not file.peek(1):  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from likely.core.errors import DataError
+from likely.data.select import few
 from likely.data.table import Table, as_frame, as_values, spread
 
 KINEMATICS = ("px", "py", "pz", "e")
@@ -66,14 +67,15 @@ def read_fits(path: Path, keys: list[str]) -> Table:
         held = {hdu.name or str(i): hdu for i, hdu in enumerate(file) if hdu.data is not None}
         named = {**{str(i): hdu for i, hdu in enumerate(file)}, **{hdu.name: hdu for hdu in file}}
         if keys and keys[0] not in named:
-            raise DataError(f"{path}: has no extension {keys[0]!r}; it holds {', '.join(held)}")
+            raise DataError(f"{path}: has no extension {keys[0]!r}; it holds {few([*held])}")
         chosen = [named[keys[0]]] if keys else [*held.values()]
         if not chosen or chosen[0].data is None:
             raise DataError(f"{path}: holds no data")
         shapes = {np.shape(hdu.data) for hdu in chosen}
         if len(chosen) > 1 and (len(shapes) > 1 or len(np.shape(chosen[0].data)) != 2):
             raise DataError(
-                f"{path}: has several extensions, {', '.join(held)}; name one, as in '{path}::{[*held][-1]}'"
+                f"{path}: has several extensions of different shapes, {few([*held])}; name one, as in "
+                f"'{path}::{[*held][-1]}', or give images of one shape"
             )
         title = f"{path}::{keys[0]}" if keys else str(path)
         if isinstance(chosen[0].data, fits.FITS_rec):

@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 
 from likely.core.errors import DataError
-from likely.data.readers.csv import DELIMITERS, NUMBER, layout_of
+from likely.data.readers.csv import DELIMITERS, NUMBER, layout_of, opened
 from likely.data.table import Table
 
 LOOKED_AT = 100  # lines that tell whether a file holds a table
 
 
 def read_text(path: Path, keys: list[str]) -> Table:
-    """A running text."""
-    content = path.read_text(encoding="utf-8-sig")
+    """A running text, also compressed by gzip."""
+    with opened(path) as file:
+        content = file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in content:
         raise DataError(f"{path}: holds binary data, not text")
     if not content.strip():
