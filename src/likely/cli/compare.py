@@ -1,7 +1,5 @@
 """The commands `likely evaluate` and `likely compare`."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from pathlib import Path

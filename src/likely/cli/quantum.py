@@ -1,7 +1,5 @@
 """The commands `likely quantum …`."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 import time
@@ -196,7 +194,7 @@ def reconstruct(
         print_text(line)
 
 
-def _povm(text: str) -> POVM:
+def _povm(text: str) -> "POVM":
     """A POVM by its name, or from a file of effects."""
     import numpy as np
 

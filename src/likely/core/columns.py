@@ -1,7 +1,5 @@
 """Kinds of columns: the support and the base measure of one entry, and its chart of real numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields

@@ -3,8 +3,6 @@
 Continuous columns use Lebesgue measure and discrete ones counting measure, so that a
 log-likelihood is always in nats per sample, in the data's own units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +121,7 @@ class Domain:
         )
 
     @property
-    def widened(self) -> Domain:
+    def widened(self) -> "Domain":
         """This domain with all columns but categorical ones real, to read rows outside it too."""
         kinds = tuple(c if isinstance(c, Categorical) else Real() for c in self.columns)
         return replace(self, columns=kinds)
@@ -280,7 +278,7 @@ class Domain:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Domain:
+    def from_json(cls, data: dict[str, Any]) -> "Domain":
         """The domain that `to_json` wrote."""
         try:
             return cls(

@@ -1,7 +1,5 @@
 """The domain that an array or a table suggests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

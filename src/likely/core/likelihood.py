@@ -1,7 +1,5 @@
 """Likelihood: a number per row that knows what kind of number it is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -22,7 +20,7 @@ class Kind(StrEnum):
     ESTIMATE = "estimate"
     NONE = "none"
 
-    def __add__(self, other: str) -> Kind:
+    def __add__(self, other: str) -> "Kind":
         """The kind of a sum: exact + lower = lower; lower + upper, or any estimate = estimate."""
         kinds = {self, Kind(other)} - {Kind.EXACT}
         if Kind.NONE in kinds:
@@ -32,7 +30,7 @@ class Kind(StrEnum):
         return kinds.pop() if len(kinds) == 1 else Kind.ESTIMATE
 
     @property
-    def opposite(self) -> Kind:
+    def opposite(self) -> "Kind":
         """The kind of −x: the two bounds change places."""
         return {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}.get(self, self)
 
@@ -96,7 +94,7 @@ class Likelihood:
     common_stderr: float = 0.0
     tolerance: float | None = None
 
-    def __add__(self, other: Likelihood) -> Likelihood:
+    def __add__(self, other: "Likelihood") -> "Likelihood":
         """Sum row by row, of independently estimated parts."""
         errors = [part for part in (self.stderr, other.stderr) if part is not None]
         return Likelihood(

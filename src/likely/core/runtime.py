@@ -1,7 +1,5 @@
 """The process that computes: its memory, the precision of its products, and torch.compile."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator

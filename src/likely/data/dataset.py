@@ -1,7 +1,5 @@
 """Data: a domain, and rows of it in three splits."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -92,7 +90,7 @@ class Rows:
         offset = root.offset + array.ctypes.data - root.ctypes.data
         return _map_rows, (root.filename, array.shape, array.dtype, offset, array.strides, others)
 
-    def take(self, at: np.ndarray) -> Rows:
+    def take(self, at: np.ndarray) -> "Rows":
         """Some of these rows, in another order."""
         return dataclasses.replace(self, index=at if self.index is None else self.index[at])
 

@@ -1,7 +1,5 @@
 """Which columns of a source are rows, context and weight."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sources: whatever `load_data` takes, as a `Table`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

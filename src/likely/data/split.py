@@ -1,7 +1,5 @@
 """Which rows each split has."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from likely.core.errors import DataError

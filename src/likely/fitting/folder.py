@@ -1,7 +1,5 @@
 """The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import time

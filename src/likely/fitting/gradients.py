@@ -1,7 +1,5 @@
 """Training by gradients: one advance is a step of each objective."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import replace

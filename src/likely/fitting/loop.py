@@ -1,7 +1,5 @@
 """The loop under `fit`: budget, validation, checkpoints."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings

@@ -1,7 +1,5 @@
 """Plan: everything that a fit is asked to do, checked once; its fields are the run's configuration."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_type_hints
 

@@ -7,8 +7,6 @@ depends on a clock, on a validation or on a file is decided by the first process
 of this does nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

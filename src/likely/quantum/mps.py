@@ -7,8 +7,6 @@ Schollwöck 2011, "The density-matrix renormalization group in the age of matrix
 Annals of Physics 326, 96 (arXiv:1008.3477), section 4.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -137,7 +135,7 @@ class MPS:
                 left_a, left_b = (_transfer(left, self.tensors[j]) for left in (left_a, left_b))
         return values
 
-    def overlap(self, other: MPS) -> complex:
+    def overlap(self, other: "MPS") -> complex:
         """⟨other|self⟩.
 
         Raises

@@ -1,7 +1,5 @@
 """Tables: comma-separated text and Parquet."""
 
-from __future__ import annotations
-
 import csv
 import re
 from pathlib import Path

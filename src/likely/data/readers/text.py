@@ -1,7 +1,5 @@
 """Texts."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
