@@ -33,6 +33,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.history_file = self.path / "history.csv"
+        self.model = self.path / "model.safetensors"
+        self.checkpoint = self.path / "checkpoint" / "state.safetensors"
         self.config = json.loads(json.dumps(config))
         self.decisions: list[tuple[int, int]] = []  # of `Minutes`
         self.writes = True  # of several processes, one
@@ -69,22 +73,6 @@ class RunFolder:
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
                 "choose another folder or remove this one"
             )
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def history_file(self) -> Path:
-        return self.path / "history.csv"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint" / "state.safetensors"
 
     def write_decisions(self, decisions: list[tuple[int, int]]) -> None:
         """Note what a resumed run must not decide again."""

@@ -61,11 +61,8 @@ class Gradients(Loop):
 
         matrices = [p for p in objective.parameters if p.ndim > 1]
         others = [p for p in objective.parameters if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": own("weight_decay")},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        decays = (matrices, own("weight_decay")), (others, 0.0)
+        groups = [{"params": params, "weight_decay": decay} for params, decay in decays if params]
         if self.plan.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=own("rate"), fused=True)
         return torch.optim.AdamW(groups, lr=own("rate"), betas=own("betas"), fused=True)

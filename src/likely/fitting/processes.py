@@ -25,12 +25,7 @@ import cloudpickle
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins import environments
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
@@ -42,9 +37,8 @@ from likely.core import errors, files
 from likely.core.errors import LikelyError
 from likely.fitting.history import History
 
-SILENCE = timedelta(
-    minutes=10
-)  # after which a process that is alive but does not answer is given up
+# After which a process that is alive but does not answer is given up.
+SILENCE = timedelta(minutes=10)
 GRACE = 5.0  # seconds in which the others say what they know, once a process has failed
 
 T = TypeVar("T")
@@ -160,9 +154,9 @@ def joined(devices: int, device: str, precision: Any) -> Fabric | None:
     """
     if devices == 1:
         return None
-    kinds = (kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect())
+    kinds = environments.TorchElasticEnvironment, environments.SLURMEnvironment
     try:
-        world = next((kind() for kind in kinds), None)
+        world = next((kind() for kind in kinds if kind.detect()), None)
     except RuntimeError as error:  # Slurm's options are not those that Fabric takes; it says which
         raise LikelyError(str(error)) from error
     if world is None or (started := world.world_size()) == 1:
@@ -175,9 +169,7 @@ def joined(devices: int, device: str, precision: Any) -> Fabric | None:
     return _place(world, devices, int(nodes), device, precision)
 
 
-def _place(
-    environment: ClusterEnvironment, devices: int, nodes: int, device: str, precision: Any
-) -> Fabric:
+def _place(world: Any, devices: int, nodes: int, device: str, precision: Any) -> Fabric:
     """A process's Fabric, once all processes are there."""
     fabric = Fabric(
         accelerator=device,
@@ -185,7 +177,7 @@ def _place(
         num_nodes=nodes,
         precision=precision,
         strategy=DDPStrategy(timeout=SILENCE),
-        plugins=environment,
+        plugins=world,
     )
     threads = torch.get_num_threads()
     fabric.launch()
@@ -264,7 +256,7 @@ def _work(
             Path(folder) / "task", map_location="cpu", mmap=True, weights_only=False
         )
         registry._entries.update(script)
-        fabric = _place(LightningEnvironment(), devices, 1, device, precision)
+        fabric = _place(environments.LightningEnvironment(), devices, 1, device, precision)
         if rank == 0:
             (Path(folder) / "task").unlink()  # now all have it; a kill would leave the data there
         history = train(fabric, model, *arguments)
