@@ -338,9 +338,8 @@ def parse_column(text: str) -> Column:
     try:
         if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
             return Categorical(parts)
-        return cls(
-            *(int(part) if cls in (Integer, Categorical) else _number(part) for part in parts)
-        )
+        number = int if cls in (Integer, Categorical) else _number
+        return cls(*map(number, parts))
     except (TypeError, ValueError):
         raise DomainError(
             f"column kind {text!r}: wrong arguments; write it like 'interval(0, 1)', 'periodic(-pi, pi)', "

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -30,9 +30,7 @@ from likely.core.columns import (
 from likely.core.errors import DataError, DomainError
 
 Layout = Literal["vector", "sequence", "image", "lattice"]
-
-
-LAYOUTS = ("vector", "sequence", "image", "lattice")
+LAYOUTS = get_args(Layout)
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,7 @@ class Domain:
             raise DomainError(
                 f"{len(self.columns)} column kinds for {self.size} entries: give one for all, or one each"
             )
-        if self.names is not None and (
-            len(self.names) != self.size or len(set(self.names)) != self.size
-        ):
+        if self.names is not None and {len(self.names), len({*self.names})} != {self.size}:
             raise DomainError(f"{self.size} different column names are needed, not {self.names}")
 
     @cached_property
@@ -301,12 +297,11 @@ class Domain:
         return f"{'×'.join(map(str, self.shape))} {self.layout} of {kinds}{more}"
 
 
-def _layout_of(shape: tuple[int, ...], layout: Layout | None, default: Layout = "vector") -> Layout:
-    return layout or (default if len(shape) == 1 else "image")
-
-
-def _uniform(column: Column, shape: tuple[int, ...], layout: Layout) -> Domain:
-    return Domain(shape or (1,), (column,), layout=layout)
+def _uniform(
+    column: Column, shape: tuple[int, ...], layout: Layout | None, default: Layout = "vector"
+) -> Domain:
+    """Entries of one kind; without a layout an image where there are several axes."""
+    return Domain(shape or (1,), (column,), None, layout or ("image" if shape[1:] else default))
 
 
 def reals(*shape: int, layout: Layout | None = None) -> Domain:
@@ -319,7 +314,7 @@ def reals(*shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Real(), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Real(), shape, layout)
 
 
 def binary(*shape: int, layout: Layout | None = None) -> Domain:
@@ -332,7 +327,7 @@ def binary(*shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Binary(), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Binary(), shape, layout)
 
 
 def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
@@ -346,7 +341,7 @@ def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Integer(levels), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Integer(levels), shape, layout)
 
 
 def categories(
@@ -363,9 +358,7 @@ def categories(
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a sequence, and an image where there are several axes.
     """
-    return _uniform(
-        Categorical(categories), shape, _layout_of(shape or (1,), layout, default="sequence")
-    )
+    return _uniform(Categorical(categories), shape, layout, default="sequence")
 
 
 def spins(*shape: int) -> Domain:

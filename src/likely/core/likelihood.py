@@ -148,16 +148,17 @@ def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     A lower bound in expectation of log E[w] that rises with K (Burda, Grosse & Salakhutdinov 2016,
     arXiv:1509.00519, eq. 8). The error of a single draw is unknown, and left out.
     """
-    draws = len(terms)
-    value = terms.logsumexp(0) - math.log(draws)
-    if draws == 1:
-        return value[None]
-    return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])
+    value = terms.logsumexp(0) - math.log(len(terms))
+    return _with_error(value, (terms - value).exp())
 
 
 def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     """Mean over draws of each row, and its standard error, which one draw leaves unknown."""
-    mean = terms.mean(0)
-    if len(terms) == 1:
-        return mean[None]
-    return torch.stack([mean, terms.std(0) / math.sqrt(len(terms))])
+    return _with_error(terms.mean(0), terms)
+
+
+def _with_error(value: Tensor, draws: Tensor) -> Float[Tensor, "k n"]:
+    """Values, and the standard error of the mean of their draws where there are several."""
+    if len(draws) == 1:
+        return value[None]
+    return torch.stack([value, draws.std(0) / math.sqrt(len(draws))])
