@@ -90,10 +90,7 @@ def select(table: Table, given: Any, what: str) -> Selection:
 
 
 def select_rows(
-    table: Table,
-    domain: Declared,
-    columns: Named | None,
-    apart: list[Selection | None],
+    table: Table, domain: Declared, columns: Named | None, apart: list[Selection | None]
 ) -> Selection:
     """The columns that are named, those of a named domain, or all that are neither context nor weight."""
     if columns is not None:
