@@ -1,12 +1,10 @@
 """The scikit-learn face: a density estimator and outlier detector on top of any model."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -123,7 +121,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             params |= {NESTED + name: value for name, value in self.hyperparameters.items()}
         return params
 
-    def set_params(self, **params: Any) -> DensityEstimator:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; `hyperparameters__NAME` sets one, and leaves the others as they are."""
         nested = {name: params.pop(name) for name in [*params] if name.startswith(NESTED)}
         super().set_params(**params)
@@ -149,7 +147,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
 
     # The verbs.
 
-    def fit(self, X: ArrayLike | pd.DataFrame, y: Any = None) -> DensityEstimator:
+    def fit(self, X: ArrayLike | pd.DataFrame, y: Any = None) -> Self:
         """Fit the model to rows, of which a random tenth validates.
 
         Parameters
@@ -187,14 +185,8 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         train = Split(torch.cat([data.train.x[:], data.test.x[:]]))
         data = dataclasses.replace(data, train=train, test=data.valid)  # nothing is tested here
         model = make(self.model, data.domain, seed=seed, **(self.hyperparameters or {}))
-        self.history_ = fit(
-            model,
-            data,
-            steps=self.steps,
-            minutes=self.minutes,
-            seed=seed,
-            progress=bool(self.verbose),
-        )
+        budget: dict[str, Any] = {"steps": self.steps, "minutes": self.minutes}
+        self.history_ = fit(model, data, seed=seed, progress=bool(self.verbose), **budget)
         self.model_ = model.cpu().double()  # a score then does not depend on the other rows
         self.dtypes_ = None
         if isinstance(rows, pd.DataFrame):
