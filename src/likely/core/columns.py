@@ -143,10 +143,9 @@ class Interval(Column):
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise DomainError(
-                f"{self.kind}({self.low}, {self.high}): the bounds must be finite, the lower one first"
-            )
+        if not -math.inf < self.low < self.high < math.inf:
+            given = f"{self.kind}({self.low}, {self.high})"
+            raise DomainError(f"{given}: the bounds must be finite, the lower one first")
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
 

@@ -155,9 +155,7 @@ class Domain:
             With the first offending row and column, and what the column takes.
         """
         if tuple(x.shape[1:]) != self.shape:
-            raise DataError(
-                f"{where}: rows of shape {tuple(x.shape[1:])} where the domain has {self.shape}"
-            )
+            raise DataError(f"{where}: rows of shape {(*x.shape[1:],)}, not {self.shape}")
         inside = self.inside(x)
         if inside.all():
             return

@@ -24,11 +24,8 @@ def infer_domain(data: Any) -> Domain:
         If the data have no rows, or a type that cannot be read.
     """
     if hasattr(data, "dtypes") and hasattr(data, "columns"):
-        return Domain(
-            (len(data.columns),),
-            tuple(_infer_series(data[name], str(name)) for name in data.columns),
-            names=tuple(str(name) for name in data.columns),
-        )
+        columns = tuple(_infer_series(data[name], str(name)) for name in data.columns)
+        return Domain((len(columns),), columns, names=tuple(map(str, data.columns)))
     array = data.numpy(force=True) if isinstance(data, Tensor) else np.asanyarray(data)
     if array.ndim == 0 or array.shape[0] == 0:
         raise DataError("the array is empty: give at least one row")

@@ -22,11 +22,9 @@ class Kind(StrEnum):
 
     def __add__(self, other: str) -> "Kind":
         """The kind of a sum: exact + lower = lower; lower + upper, or any estimate = estimate."""
-        kinds = {self, Kind(other)} - {Kind.EXACT}
+        kinds = {self, Kind(other)} - {Kind.EXACT} or {Kind.EXACT}
         if Kind.NONE in kinds:
             return Kind.NONE
-        if not kinds:
-            return Kind.EXACT
         return kinds.pop() if len(kinds) == 1 else Kind.ESTIMATE
 
     @property

@@ -81,11 +81,9 @@ def select(table: Table, given: Any, what: str) -> Selection:
             raise DataError(f"{table.name}: {what}: arrays of several columns go one at a time")
         values = others[0] if len(others) == 1 else pd.concat(frames, axis=1)
         other = dataclasses.replace(table, values=values)
-    if len(other.values) != len(table.values):
-        raise DataError(
-            f"{what} has {len(other.values)} rows where {table.name} has {len(table.values)}; give one "
-            "row for each"
-        )
+    n, rows = len(other.values), len(table.values)
+    if n != rows:
+        raise DataError(f"{what} has {n} rows where {table.name} has {rows}; give one for each")
     return Selection(other)
 
 
