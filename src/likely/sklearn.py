@@ -2,9 +2,8 @@
 
 import contextlib
 import dataclasses
-import numbers
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from likely.contract import options
 from likely.contract.model import GenerativeModel
+from likely.contract.options import Range
 from likely.contract.registry import make
 from likely.core.columns import Categorical, Column, Real
 from likely.core.domain import Domain, reals
@@ -99,7 +100,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         steps: int | None = None,
         minutes: float | None = None,
         domain: Domain | Mapping[str | int, Column | str] | None = None,
-        contamination: float = 0.1,
+        contamination: Annotated[float, Range(0, 0.5, open="low")] = 0.1,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -168,14 +169,10 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             If a parameter is out of range, if the model does not take the domain, or if a DataFrame
             holds entries that are missing or outside a declared domain.
         """
-        if not (isinstance(self.contamination, numbers.Real) and 0 < self.contamination <= 0.5):
-            raise LikelyError(
-                f"contamination must be a number above 0 and at most 0.5, not {self.contamination!r}"
-            )
+        given = {"contamination": self.contamination}
+        options.check(type(self).__name__, DensityEstimator.__init__, given)
         if not isinstance(self.hyperparameters, Mapping | None):
-            raise LikelyError(
-                f"hyperparameters must be a dictionary or None, not {self.hyperparameters!r}"
-            )
+            raise LikelyError(f"hyperparameters={self.hyperparameters!r}: give a dictionary")
         rows = self._validated(X, reset=True)
         domain = self.domain
         if not isinstance(domain, Domain):
@@ -219,9 +216,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         if self.dtypes_ is None:
             return x
         domain, dtypes = self.model_.domain, self.dtypes_
-        columns = [
-            _as_read(values, domain.column(i), dtypes.iloc[i]) for i, values in enumerate(x.T)
-        ]
+        columns = [_as_read(part, domain.column(i), dtypes.iloc[i]) for i, part in enumerate(x.T)]
         return pd.concat(columns, axis=1).set_axis(dtypes.index, axis=1)
 
     def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:

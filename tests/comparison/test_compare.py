@@ -380,7 +380,7 @@ def test_a_run_that_diverges_is_counted(
         (["made"], {"hyperparameters": {"mad": {}}}, "made"),
         (["made"], {"hyperparameters": {"made": {"hiden": 3}}}, "hidden"),
         (["made"], {"hyperparameters": {"made": {"hidden": 3}}}, "hidden=3: give a sequence"),
-        (["made"], {"seeds": 0}, "at least 1"),
+        (["made"], {"seeds": 0}, "seeds=0: give a whole number above 0"),
         (["made"], {"seed": -1}, "seed=-1"),
         (["made"], {"steps": 1, "epochs": 1}, "one budget"),
         (["made"], {"steps": 0}, "steps must be above 0"),
