@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -192,18 +193,17 @@ class Gradients(Loop):
         """The first layer whose output, or parameter whose value or gradient, is not finite."""
         found: list[str] = []
 
-        def look(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                outputs = output if isinstance(output, tuple) else (output,)
-                if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
-                    found.append(name)
-
-            return hook
+        def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
+                found.append(name)
 
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 return f"parameter {name!r}"
-        hooks = [m.register_forward_hook(look(n)) for n, m in self.model.named_modules() if n]
+        hooks = [
+            m.register_forward_hook(partial(look, n)) for n, m in self.model.named_modules() if n
+        ]
         try:
             with torch.no_grad():
                 self._loss(objective, batch)

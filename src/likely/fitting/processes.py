@@ -169,7 +169,9 @@ def joined(devices: int, device: str, precision: Any) -> Fabric | None:
     return _place(world, devices, int(nodes), device, precision)
 
 
-def _place(world: Any, devices: int, nodes: int, device: str, precision: Any) -> Fabric:
+def _place(
+    world: environments.ClusterEnvironment, devices: int, nodes: int, device: str, precision: Any
+) -> Fabric:
     """A process's Fabric, once all processes are there."""
     fabric = Fabric(
         accelerator=device,

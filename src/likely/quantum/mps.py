@@ -187,9 +187,7 @@ def _checked(tensors: Sequence[Any]) -> list[Tensor]:
     for site, tensor in enumerate(checked):
         if tensor.ndim != 3 or tensor.shape[:2] != (right, 2) or not tensor.numel():
             shape = tuple(tensor.shape)
-            raise DataError(
-                f"state, site {site}: shape {shape}, where ({right}, 2, right) is needed"
-            )
+            raise DataError(f"state, site {site}: shape {shape}, not ({right}, 2, right)")
         if not tensor.isfinite().all():
             raise DataError(f"state, site {site}: an entry is not finite")
         right = tensor.shape[2]
