@@ -231,7 +231,7 @@ class Data:
             if weight is not None:
                 weight = torch.as_tensor(weight)
                 if weight.ndim != 1 or not (weight.isfinite() & (weight >= 0)).all():
-                    raise DataError(f"{where}: give each row one weight, finite and ≥ 0")
+                    raise DataError(f"{where}: give each row one weight, finite and not negative")
             for what, rows in (("context", context), ("weight", weight)):
                 if rows is not None and len(rows) != len(x):
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")
