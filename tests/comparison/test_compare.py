@@ -63,6 +63,7 @@ def _comparison(
     return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "jobs": 1, "seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_drawing_rows_and_seeds_anew(data: lk.Data) -> None:
     rng = np.random.default_rng(1)
     seeds, rows, repeats = 4, 50, 1500
@@ -268,6 +269,7 @@ def compared(data: lk.Data) -> Comparison:
     return lk.compare(["gaussian", "independent", "made"], data, steps=5, seeds=2)
 
 
+@pytest.mark.slow
 def test_every_model_is_fitted_with_every_seed(compared: Comparison, data: lk.Data) -> None:
     assert [(run.name, run.seed) for run in compared.runs] == [
         (name, seed) for name in ("gaussian", "independent", "made") for seed in (0, 1)
@@ -480,6 +482,7 @@ def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path
     assert " ± " in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_figures_but_no_speeds(data: lk.Data) -> None:
     options: dict[str, Any] = {
         "steps": 60,

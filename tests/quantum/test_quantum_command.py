@@ -14,6 +14,8 @@ import likely as lk
 from likely.cli import main
 from likely.quantum import MPS, POVMS, load
 
+pytestmark = pytest.mark.xdist_group("quantum_command")  # which shares what its fixtures fit
+
 KEYS = {
     "kl",
     "kl_stderr",
