@@ -47,9 +47,14 @@ LONG = [  # more entries, for what depends on their order
     lk.table(lk.Real(), lk.Periodic(-math.pi, math.pi), lk.Real(), lk.Interval(0, 0.1), lk.Real()),
     lk.reals(5),
 ]
+# Of the default size these would take a third of the time.
+SMALL = {
+    "transformer": {"width": 32, "layers": 2, "heads": 2},
+    "score-sde": {"hidden": (32, 32)},
+}
 MEANS = {"ddpm"}  # bounds that are means of logarithms, not logarithms of means
 CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
-CELLS = 320  # of the grids along an edge
+CELLS = 240  # of the grids along an edge
 LABELS = {
     PLANE: "plane",
     BOUNDED: "bounded",
@@ -96,8 +101,7 @@ def for_each(*domains, where=anything, dtypes=(None,), slow=()):
     """Run a test for each model on the first of the domains that it takes, in each type.
 
     The test is left out where the property does not apply: `where(name, domain)`. Types in `slow`
-    repeat what the others show: trained models are in float32, as users' are, and untrained ones in
-    float64, where nothing hides behind rounding.
+    repeat what the others show: models that have been trained are in float32, as users' are.
     """
 
     def mark(test):
@@ -190,27 +194,31 @@ def data_of(domain, dtype=torch.float32, n=1500, context=False):
 @pytest.fixture(scope="module")
 def fitted():
     """Models after a short training, made once for all tests."""
-    made = {}
+    models = {}
 
     def get(name, domain, dtype, context=False):
         key = name, domain, dtype, context
-        if key not in made:
+        if key not in models:
             data = data_of(domain, dtype, context=context)
             with seeded(0):
-                model = lk.make(name, domain, context=data.context)
+                model = made(name, domain, context=data.context)
             precision = "64-true" if dtype == torch.float64 else "32-true"
             lk.fit(model, data, steps=40, batch=128, precision=precision)
-            made[key] = model
-        return made[key]
+            models[key] = model
+        return models[key]
 
     return get
+
+
+def made(name, domain, **options):
+    return lk.make(name, domain, **SMALL.get(name, {}), **options)
 
 
 def untrained(name, domain, dtype, x=None, context=False):
     """A model that has seen the data once, with parameters away from their start."""
     x = rows(domain, 300, dtype) if x is None else x
     with seeded(1):
-        model = lk.make(name, domain, context=CONTEXT if context else None).to(dtype)
+        model = made(name, domain, context=CONTEXT if context else None).to(dtype)
         model.prepare(Batch(x, contexts(len(x)) if context else None))
         with torch.no_grad():
             for parameter in model.parameters():
@@ -248,6 +256,7 @@ def test_density_integrates_to_one(name, domain, dtype, fitted):
     assert mass == pytest.approx(1, abs=5e-3)
 
 
+@pytest.mark.slow
 @for_each(BOUNDED, INTERVALS, PLANE, where=exact, dtypes=DTYPES, slow=[torch.float32])
 def test_untrained_density_integrates_to_one(name, domain, dtype):
     mass = masses(untrained(name, domain, dtype), domain, dtype).sum().item()
@@ -280,6 +289,7 @@ def test_probabilities_of_a_discrete_domain(name, domain, dtype, fitted):
     assert name not in MEANS or total > 1e-3
 
 
+@pytest.mark.slow
 @for_each(SYMBOLS, LEVELS, SEQUENCE, BITS, where=scored, dtypes=DTYPES, slow=[torch.float32])
 def test_untrained_probabilities_of_a_discrete_domain(name, domain, dtype):
     total_probability(name, domain, untrained(name, domain, dtype))
@@ -355,10 +365,11 @@ def test_samples_of_a_discrete_domain_follow_the_probabilities(name, domain, dty
 def test_likelihood_is_never_better_than_the_truth(name, domain, dtype, fitted):
     truth = TRUTH if domain == PLANE else CHAIN
     model = fitted(name, domain, dtype)
-    x = rows(domain, 5000, dtype, 7)
+    n = 5000 if model.density == Kind.EXACT else 1000  # bounds and estimates take longer
+    x = rows(domain, n, dtype, 7)
     likelihood = model.log_likelihood(x, seed=0)
     difference = truth.log_prob(x if domain.discrete else x.double()) - likelihood.value.double()
-    error = math.hypot(difference.std().item() / math.sqrt(5000), likelihood.common_stderr)
+    error = math.hypot(difference.std().item() / math.sqrt(n), likelihood.common_stderr)
     if likelihood.kind != Kind.UPPER:
         assert difference.mean().item() >= -3 * error
     # E_q[p/q] = 1: the model covers the target's support.
@@ -422,7 +433,7 @@ def test_masked_networks_see_only_the_entries_before(name, domain):
 def test_conditionals_and_completion_of_autoregressive_models(name):
     order = (2, 0, 1)
     with seeded(1):
-        model = lk.make(name, SEQUENCE, order=order).double()
+        model = made(name, SEQUENCE, order=order).double()
         model.prepare(Batch(rows(SEQUENCE, 300)))
         with torch.no_grad():
             for parameter in model.parameters():
@@ -536,7 +547,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, domain, fit
         torch.testing.assert_close(score(x, seam[0]), score(x, seam[1]), rtol=near, atol=near)
         from_lists = score(x.tolist(), high.tolist()).float()
         torch.testing.assert_close(from_lists, score(x, high), rtol=near, atol=near)
-    shift = model.sample(500, context=high, seed=0) - model.sample(500, context=low, seed=0)
+    shift = model.sample(200, context=high, seed=0) - model.sample(200, context=low, seed=0)
     assert shift.double().mean() > 0.1
     for verb in verbs:
         with pytest.raises(lk.DataError, match="context"):
@@ -550,7 +561,7 @@ def test_seeded_runs_repeat_bitwise(name, domain, dtype):
     data, models = data_of(domain, dtype), []
     for _ in range(2):
         with seeded(3):
-            model = lk.make(name, domain)
+            model = made(name, domain)
         precision = "64-true" if dtype == torch.float64 else "32-true"
         lk.fit(model, data, steps=5, batch=64, seed=4, precision=precision)
         models.append(model)

@@ -5,6 +5,7 @@ import torch.
 """
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from likely._version import __version__
@@ -67,22 +68,7 @@ _PUBLIC = {
     "fitting": "History fit",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_ROOMS = (
-    "core",
-    "contract",
-    "nets",
-    "models",
-    "sampling",
-    "numerics",
-    "targets",
-    "data",
-    "fitting",
-    "evaluation",
-    "comparison",
-    "report",
-    "quantum",
-    "cli",
-)
+_ROOMS = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604
 
 

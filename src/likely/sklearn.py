@@ -1,12 +1,9 @@
 """The scikit-learn face: a density estimator and outlier detector on top of any model."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
-import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +14,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from likely.contract import options
 from likely.contract.model import GenerativeModel
+from likely.contract.options import Range
 from likely.contract.registry import find, make
 from likely.core.columns import Column, Real
 from likely.core.domain import Domain, reals
@@ -102,7 +101,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         steps: int | None = None,
         minutes: float | None = None,
         domain: Domain | Mapping[str | int, Column | str] | None = None,
-        contamination: float = 0.1,
+        contamination: Annotated[float, Range(0, 0.5, open="low")] = 0.1,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -124,7 +123,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             params |= {NESTED + name: value for name, value in self.hyperparameters.items()}
         return params
 
-    def set_params(self, **params: Any) -> DensityEstimator:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; `hyperparameters__NAME` sets one, and leaves the others as they are."""
         nested = {name: params.pop(name) for name in [*params] if name.startswith(NESTED)}
         super().set_params(**params)
@@ -150,7 +149,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
 
     # The verbs.
 
-    def fit(self, X: ArrayLike | pd.DataFrame, y: Any = None) -> DensityEstimator:
+    def fit(self, X: ArrayLike | pd.DataFrame, y: Any = None) -> Self:
         """Fit the model to rows, of which a random tenth validates.
 
         Parameters
@@ -171,14 +170,10 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             If a parameter is out of range, if the model does not take the domain, or if a DataFrame
             holds entries that are missing or outside a declared domain.
         """
-        if not (isinstance(self.contamination, numbers.Real) and 0 < self.contamination <= 0.5):
-            raise LikelyError(
-                f"contamination must be a number above 0 and at most 0.5, not {self.contamination!r}"
-            )
+        given = {"contamination": self.contamination}
+        options.check(type(self).__name__, DensityEstimator.__init__, given)
         if not isinstance(self.hyperparameters, Mapping | None):
-            raise LikelyError(
-                f"hyperparameters must be a dictionary or None, not {self.hyperparameters!r}"
-            )
+            raise LikelyError(f"hyperparameters={self.hyperparameters!r}: give a dictionary")
         rows = self._validated(X, reset=True)
         domain = self.domain
         if not isinstance(domain, Domain):
@@ -190,14 +185,8 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         flow = "nsf" if find("nsf").takes(data.domain) else "made"
         name = flow if self.model == "auto" else self.model
         model = make(name, data.domain, seed=seed, **(self.hyperparameters or {}))
-        self.history_ = fit(
-            model,
-            data,
-            steps=self.steps,
-            minutes=self.minutes,
-            seed=seed,
-            progress=bool(self.verbose),
-        )
+        budget: dict[str, Any] = {"steps": self.steps, "minutes": self.minutes}
+        self.history_ = fit(model, data, seed=seed, progress=bool(self.verbose), **budget)
         self.model_ = model.cpu().double()  # a score then does not depend on the other rows
         self.dtypes_ = None
         if isinstance(rows, pd.DataFrame):

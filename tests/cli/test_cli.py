@@ -17,6 +17,8 @@ import torch
 import likely as lk
 from likely.cli import main
 
+pytestmark = pytest.mark.xdist_group("cli")  # which shares what its fixtures fit
+
 COLUMNS = "--columns phi,e,n,kind --column 'phi=periodic(-pi,pi)' --column e=positive"
 SMALL = "--set hidden=16,16 --steps 5"
 

@@ -63,6 +63,7 @@ def _comparison(
     return Comparison(data, runs, {}, {"seeds": [0], "budget": {}, "jobs": 1, "seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_drawing_rows_and_seeds_anew(data: lk.Data) -> None:
     rng = np.random.default_rng(1)
     seeds, rows, repeats = 4, 50, 1500
@@ -268,6 +269,7 @@ def compared(data: lk.Data) -> Comparison:
     return lk.compare(["gaussian", "independent", "made"], data, steps=5, seeds=2)
 
 
+@pytest.mark.slow
 def test_every_model_is_fitted_with_every_seed(compared: Comparison, data: lk.Data) -> None:
     assert [(run.name, run.seed) for run in compared.runs] == [
         (name, seed) for name in ("gaussian", "independent", "made") for seed in (0, 1)
@@ -380,7 +382,7 @@ def test_a_run_that_diverges_is_counted(
         (["made"], {"hyperparameters": {"mad": {}}}, "made"),
         (["made"], {"hyperparameters": {"made": {"hiden": 3}}}, "hidden"),
         (["made"], {"hyperparameters": {"made": {"hidden": 3}}}, "hidden=3: give a sequence"),
-        (["made"], {"seeds": 0}, "at least 1"),
+        (["made"], {"seeds": 0}, "seeds=0: give a whole number above 0"),
         (["made"], {"seed": -1}, "seed=-1"),
         (["made"], {"steps": 1, "epochs": 1}, "one budget"),
         (["made"], {"steps": 0}, "steps must be above 0"),
@@ -480,6 +482,7 @@ def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path
     assert " ± " in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_figures_but_no_speeds(data: lk.Data) -> None:
     options: dict[str, Any] = {
         "steps": 60,

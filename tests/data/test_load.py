@@ -126,7 +126,7 @@ def test_splits_in_memory_are_checked_and_made_tensors():
         (Split(x), "give a context and its domain"),
         (Split(x, of.context, good + math.inf), "finite"),
         (Split(x, of.context, good[:1]), "a weight of 1"),
-        (Split(x, of.context, good[:, None]), "one finite number a row"),
+        (Split(x, of.context, good[:, None]), "one weight"),
     ]:
         with pytest.raises(lk.DataError, match=message):
             Data(domain, of, of, wrong, context=given)

@@ -306,6 +306,7 @@ def test_images_are_compared_by_learnt_features():
     assert evaluate(Bright(domain), data, extractor=given).extractor == given.description
 
 
+@pytest.mark.slow
 def test_pixels_of_an_image_have_one_scale():
     # A pixel that is bright in a thousandth of the images, and one that never is, must not decide.
     domain = lk.reals(2, 2, layout="image")
@@ -415,10 +416,11 @@ def test_throughput_leaves_the_warm_up_out():
     assert 3 <= len(calls) <= 12
 
 
+@pytest.mark.slow
 def test_coverage_of_known_modes_is_measured():
     data = lk.load_data("eight-gaussians")
     model = lk.make("gmm", data.domain, components=8, seed=0)
-    lk.fit(model, data, epochs=30)
+    lk.fit(model, data, epochs=8)
     with torch.no_grad():
         model.logits[0] = -20.0  # the mixture loses one mode
     ev = lk.evaluate(model, data)

@@ -67,7 +67,7 @@ def test_errors_against_the_spread_of_repeated_draws(paired):
 
 
 def test_too_few_rows():
-    with pytest.raises(lk.DataError, match="5 neighbours need at least 12 of each"):
+    with pytest.raises(lk.DataError, match="5 neighbours need 12 of each"):
         neighbours(np.zeros((11, 2)), np.zeros((19, 2)))
 
 

@@ -41,6 +41,7 @@ def test_each_character_counts_once_with_half_a_window_before_it(tmp_path):
         assert figure.value == pytest.approx(nats / len(held) / math.log(2), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_error_is_the_spread_over_texts(tmp_path):
     figures = []
     for seed in range(200):

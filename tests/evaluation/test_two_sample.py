@@ -60,6 +60,7 @@ def test_distances_from_definitions_in_several_dimensions():
     assert weighted == pytest.approx(doubled, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "weighted"), [(0.0, False), (0.0, True), (0.3, True), (1.0, False)]
 )

@@ -55,6 +55,7 @@ def test_without_a_budget_training_stops_by_itself():
     assert history.rows[-1]["rate"] < 0.02
 
 
+@pytest.mark.slow
 def test_minutes_become_a_number_of_steps():
     history = lk.fit(small(), data_of(), minutes=0.05, early_stopping=False)
     assert 1 < history.seconds < 15  # of 3, on a machine that may be busy
@@ -250,7 +251,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert not (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["nsf", "made", "score-sde"])
+@pytest.mark.parametrize("name", [pytest.param("nsf", marks=pytest.mark.slow), "made", "score-sde"])
 def test_bfloat16_trains_to_nearly_the_same_score(name):
     scores = {}
     for precision in ("32-true", "bf16-mixed"):

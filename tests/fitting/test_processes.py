@@ -87,6 +87,7 @@ def restless(model, faults):
     return model
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_fit():
     model = restless(flow(), {20: "kill"})
     with pytest.raises(lk.LikelyError, match="process 2 of 2 was killed by SIGKILL"):

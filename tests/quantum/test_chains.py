@@ -107,7 +107,7 @@ def test_limits_of_the_chain():
     [
         (2, 1, 0.7, True),
         (3, 1, 1, True),
-        (20, 1, 1, False),
+        pytest.param(20, 1, 1, False, marks=pytest.mark.slow),
         pytest.param(20, -300, -200, False, marks=pytest.mark.slow),
         (24, 1, 0.05, False),  # the sectors differ by 10⁻³¹ in energy
         (12, 1, 0, False),
@@ -149,6 +149,7 @@ def test_the_parity_of_the_ground_state_is_the_default():
         assert chain.energy == pytest.approx(FreeFermions(sites, 1, field).energy, abs=1e-11)
 
 
+@pytest.mark.slow
 def test_the_critical_chain_of_fifty_sites(critical):
     assert critical.energy == pytest.approx(-63.301189155, abs=1e-9)
     assert critical.energy == pytest.approx(FreeFermions(50).energy, abs=1e-9)
@@ -169,6 +170,7 @@ def test_the_entropy_of_its_tetrahedral_outcomes(critical):
     assert -log_p.mean().item() == pytest.approx(62.582, abs=3 * math.hypot(error, 0.006))
 
 
+@pytest.mark.slow
 def test_energy_from_outcomes_through_the_dual_frame(critical):
     measured = povm("tetrahedral")
     x = Measurement(critical.state, measured, 0.1).sample(20_000, 1)

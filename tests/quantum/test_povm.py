@@ -112,7 +112,7 @@ def test_rounded_effects_become_a_povm():
         assert POVM("again", own.effects).effects.equal(own.effects)
     kept = povm("pauli6").effects
     assert POVM("same", kept).effects.equal(kept)
-    with pytest.raises(DataError, match="miss it by 5e-06"):
+    with pytest.raises(DataError, match="misses the identity by 5e-06"):
         POVM("own", kept * (1 + 5e-6))
 
 
@@ -143,7 +143,7 @@ def test_rank_dual_and_span_agree_at_low_contrast(contrast):
         ([[[1, 1], [0, 0]], [[0, -1], [0, 1]]], "effect 0 is not Hermitian"),
         ([np.diag([0.5, np.nan]), np.eye(2)], "effect 0 is not Hermitian"),
         ([np.diag([0.5, 1.2]), np.diag([0.5, -0.2])], "effect 1 is not positive.* -0.2"),
-        ([np.diag([0.5, 0.5]), np.diag([0.5, 0.4])], "sum to the identity"),
+        ([np.diag([0.5, 0.5]), np.diag([0.5, 0.4])], "misses the identity"),
         ([["a", "b"], ["c", "d"]], "not an array of numbers"),
         ([[1, 2], [3]], "not an array of numbers"),
     ],

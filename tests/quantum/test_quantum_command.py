@@ -14,6 +14,8 @@ import likely as lk
 from likely.cli import main
 from likely.quantum import MPS, POVMS, load
 
+pytestmark = pytest.mark.xdist_group("quantum_command")  # which shares what its fixtures fit
+
 KEYS = {
     "kl",
     "kl_stderr",
@@ -150,7 +152,7 @@ def test_own_outcomes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("reconstruct wrong.npy --povm tetrahedral", "wrong.npy.*row 7, column 2: 4"),
         ("reconstruct ragged.csv --povm tetrahedral", "ragged.csv.*row"),
-        ("reconstruct own.npy --povm not-povm.npy", "not-povm.*sum to the identity"),
+        ("reconstruct own.npy --povm not-povm.npy", "not-povm.*misses the identity"),
         ("reconstruct own.npy --povm words.npy", "words.*effects"),
         ("reconstruct own.npy --povm nothing.npy", "nothing.npy"),
         ("reconstruct own.npy --povm nothing", "unknown POVM 'nothing'"),
@@ -177,7 +179,7 @@ def test_refusals(command: str, message: str, capsys: pytest.CaptureFixture[str]
         ("--sites 1 --chain tfim", "1"),
         ("--sites 4 --chain ghz --field 2", "--field: the chain ghz has none"),
         ("--sites 4 --chain xxz --parity 1", "--parity: the chain xxz has none"),
-        ("--sites 4 --chain ghz --povm not-povm.npy", "sum to the identity"),
+        ("--sites 4 --chain ghz --povm not-povm.npy", "misses the identity"),
         ("--sites 4 --chain ghz --noise 1.5", "noise 1.5"),
         ("--sites 4 --chain triangle", "--chain triangle: the known ones are tfim, xxz, ghz"),
     ],

@@ -26,6 +26,8 @@ from likely.quantum import (
 from likely.quantum.baselines import MarkovChain
 from likely.quantum.scoring import Scorer
 
+pytestmark = pytest.mark.xdist_group("reconstruction")  # which shares what its fixtures fit
+
 STATE = random_mps(4, bond=2, seed=4)
 HAMILTONIAN = [(-1.0, {i: "z", i + 1: "z"}) for i in range(3)] + [
     (-0.5, {i: "x"}) for i in range(4)
@@ -313,6 +315,7 @@ def test_an_error_of_log_z_is_common_to_all() -> None:
     assert "≈ 2" in found.summary()[0]
 
 
+@pytest.mark.slow
 def test_neighbours_on_a_ring() -> None:
     data = shots(n=300)
     found = {

@@ -20,7 +20,10 @@ MIXTURE = truth.gaussian_mixture(
 
 
 @pytest.mark.parametrize("target", [truth.gaussian(), MIXTURE], ids=lambda target: target.name)
-@pytest.mark.parametrize("kernel", [None, MALA(0.5)], ids=["HMC", "MALA"])
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(None, marks=pytest.mark.slow, id="HMC"), pytest.param(MALA(0.5), id="MALA")],
+)
 def test_forward_and_reverse_enclose_log_z(target, kernel):
     result = ais(
         target.energy,
@@ -49,6 +52,7 @@ def test_forward_and_reverse_enclose_log_z(target, kernel):
     assert torch.equal(again.log_weights, result.log_weights)
 
 
+@pytest.mark.slow
 def test_few_temperatures_are_noticed_and_the_bounds_keep_their_sides():
     narrow = truth.gaussian(torch.zeros(20), 0.01 * torch.eye(20))
     base = truth.gaussian(torch.ones(20), torch.eye(20))
@@ -57,6 +61,7 @@ def test_few_temperatures_are_noticed_and_the_bounds_keep_their_sides():
     assert any("more temperatures" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_adaptive_temperatures_beat_even_ones():
     narrow = truth.gaussian(torch.zeros(5), 0.01 * torch.eye(5))
     base = truth.gaussian(torch.zeros(5), torch.eye(5))
@@ -117,6 +122,7 @@ def test_a_base_that_reaches_beyond_the_support():
     assert (chain.last > 0).all()
 
 
+@pytest.mark.slow
 def test_a_mode_that_long_chains_miss_shows_when_they_start_in_the_data():
     """Both runs miss the other well together, unless the chains start from both."""
     target = truth.double_well(60.0)
@@ -155,6 +161,7 @@ def test_a_reverse_run_that_ends_nowhere_is_noticed(seed):
     assert any("differ by" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_the_error_of_smc_is_its_spread_and_grows_where_a_kernel_forgets_slowly():
     base = truth.gaussian([0.0] * 10, torch.eye(10))
     target = truth.gaussian([0.0] * 10, 0.01 * torch.eye(10))

@@ -178,6 +178,7 @@ def test_ising_energies_are_kaufmans(temperature):
     assert abs(energy.mean() - mean) < 3 * energy.std() / math.sqrt(len(energy))
 
 
+@pytest.mark.slow
 def test_phi4_gives_the_reference_susceptibility():
     target = truth.phi4()
     hmc = HMC(0.1, leapfrogs=8)
@@ -188,6 +189,7 @@ def test_phi4_gives_the_reference_susceptibility():
     assert abs(chi.mean() - CHI) < 3 * error
 
 
+@pytest.mark.slow
 def test_free_field_has_the_propagator_of_its_momentum():
     target = truth.phi4(4, 0.5, 0.0)
     chain = HMC(0.1).run(target.energy, torch.randn(4000, 4, 4), 60, 1, burn_in=100, thin=60)
@@ -261,6 +263,7 @@ def test_hmc_tunes_step_and_mass():
     assert chain.mixed
 
 
+@pytest.mark.slow
 def test_hmc_is_not_misled_by_angles_that_go_round_and_round():
     """On its covering line an angle wanders off, and its mass must not follow."""
     domain = lk.table(lk.Periodic(-math.pi, math.pi), lk.Real())

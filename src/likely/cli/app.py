@@ -1,7 +1,5 @@
 """The application that the verbs register with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

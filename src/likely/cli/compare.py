@@ -1,7 +1,5 @@
 """The commands `likely evaluate` and `likely compare`."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from pathlib import Path
@@ -24,9 +22,7 @@ def evaluate(run: opt.RunFolder, data: opt.Source, as_json: opt.Json = False) ->
     loaded = lk.load_data(data, **fitted_options(model, run))
     config = read_json(run, "config.json")
     if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
-        warnings.warn(
-            f"{data}: not the data of {run}; measured on its own test split", stacklevel=1
-        )
+        warnings.warn(f"{data}: not the data of {run}; its own test split is used", stacklevel=1)
     evaluation = lk.evaluate(model, loaded)
     if as_json:
         print_json(evaluation.to_json())
@@ -52,16 +48,11 @@ def compare(
     minutes: opt.Minutes = None,
     jobs: Annotated[
         int,
-        typer.Option(
-            help="Fits side by side, with a budget in steps or epochs; -1: one on every core."
-        ),
+        typer.Option(help="Fits side by side, given steps or epochs; -1: one on every core."),
     ] = 1,
     rows: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Score at most this many test rows, and draw as many; by default all, and 2,000.",
-        ),
+        typer.Option(min=1, help="Rows to score, and to draw, at most; by default all, and 2,000."),
     ] = None,
     column: opt.Kinds = None,
     columns: opt.Columns = None,

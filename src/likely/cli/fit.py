@@ -1,7 +1,5 @@
 """The command `likely fit`."""
 
-from __future__ import annotations
-
 import sys
 from enum import StrEnum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `likely`. Nothing heavy is imported before a command needs it."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from typing import Annotated, Any

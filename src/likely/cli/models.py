@@ -1,7 +1,5 @@
 """The command `likely models`."""
 
-from __future__ import annotations
-
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command

@@ -1,7 +1,5 @@
 """How the commands print."""
 
-from __future__ import annotations
-
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def make_console(stderr: bool = False) -> Console:
+def make_console(stderr: bool = False) -> "Console":
     """A console that doesn't fold tables where its width is unknown."""
     from rich.console import Console
 

@@ -1,10 +1,9 @@
 """The commands `likely quantum …`."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,8 @@ quantum = typer.Typer(
     no_args_is_help=True,
 )
 
-STATE, MEASUREMENT = "State", "Measurement"
+_state = partial(typer.Option, rich_help_panel="State")
+_measurement = partial(typer.Option, rich_help_panel="Measurement")
 
 
 @command(
@@ -34,46 +34,32 @@ STATE, MEASUREMENT = "State", "Measurement"
     of=quantum,
 )
 def measure(
-    sites: Annotated[int, typer.Option(rich_help_panel=STATE, help="Number of spins.")],
-    shots: Annotated[int, typer.Option(min=1, rich_help_panel=MEASUREMENT, help="How many.")],
+    sites: Annotated[int, _state(help="Number of spins.")],
+    shots: Annotated[int, _measurement(min=1, help="How many.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help=".npz; an old one is replaced.")],
     chain: Annotated[
         str,
-        typer.Option(
+        _state(
             metavar="NAME",
-            rich_help_panel=STATE,
             help="Ground state of −J Σ σᶻσᶻ − h Σ σˣ (tfim) or of Σ (σˣσˣ + σʸσʸ + Δ σᶻσᶻ) (xxz), both "
             "by DMRG, or (|0…0⟩ + |1…1⟩)/√2 (ghz).",
         ),
     ] = "tfim",
-    coupling: Annotated[
-        float | None, typer.Option(rich_help_panel=STATE, help="J or Δ; 1 by default.")
-    ] = None,
-    field: Annotated[
-        float | None, typer.Option(rich_help_panel=STATE, help="h of tfim; 1 by default.")
-    ] = None,
+    coupling: Annotated[float | None, _state(help="J or Δ; 1 by default.")] = None,
+    field: Annotated[float | None, _state(help="h of tfim; 1 by default.")] = None,
     periodic: Annotated[
-        bool | None,
-        typer.Option("--periodic/--open", rich_help_panel=STATE, help="Boundary; open by default."),
+        bool | None, _state("--periodic/--open", help="Boundary; open by default.")
     ] = None,
-    parity: Annotated[
-        int | None, typer.Option(rich_help_panel=STATE, help="Π σˣ of tfim: 1 or −1.")
-    ] = None,
-    magnetisation: Annotated[
-        int | None, typer.Option(rich_help_panel=STATE, help="Σ σᶻ of xxz.")
-    ] = None,
+    parity: Annotated[int | None, _state(help="Π σˣ of tfim: 1 or −1.")] = None,
+    magnetisation: Annotated[int | None, _state(help="Σ σᶻ of xxz.")] = None,
     povm: Annotated[
         str,
-        typer.Option(
-            rich_help_panel=MEASUREMENT,
+        _measurement(
             help="tetrahedral, pauli4, pauli6, trine, computational, or a .npy file of effects of "
             "shape (k, 2, 2).",
         ),
     ] = "tetrahedral",
-    noise: Annotated[
-        float,
-        typer.Option(rich_help_panel=MEASUREMENT, help="Probability that a site is depolarised."),
-    ] = 0.0,
+    noise: Annotated[float, _measurement(help="Probability that a site is depolarised.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the outcomes.")] = 0,
     as_json: opt.Json = False,
 ) -> None:
@@ -105,10 +91,8 @@ def measure(
     ground = CHAINS[chain](sites, **given)
     outcomes = Measurement(ground.state, effects, noise).sample(shots, seed)
     terms = ground.hamiltonian
-    energies = {
-        "energy": None if terms is None else ground.state.energy(terms, noise),
-        "ground_energy": ground.energy,
-    }
+    energy = None if terms is None else ground.state.energy(terms, noise)
+    energies = {"energy": energy, "ground_energy": ground.energy}
     header = {"chain": ground.name, **ground.parameters, "seed": seed, **energies}
     Shots(outcomes, effects, noise, ground.state, terms, header).save(out)
     if as_json:
@@ -116,10 +100,10 @@ def measure(
         rest = {"bond": ground.state.bond, "seconds": seconds}
         print_json({"file": str(out), "shots": shots} | energies | rest)
         return
-    energy = "" if terms is None else f", energy {energies['energy']:.9f}"
-    if noise and terms is not None:
-        energy += f" with the noise ({ground.energy:.9f} without)"
-    print_text(f"{ground.name}, {sites} sites{energy}; {shots:,} {effects.name} shots: {out}")
+    of_state = "" if energy is None else f", energy {energy:.9f}"
+    if noise and energy is not None:
+        of_state += f" with the noise ({ground.energy:.9f} without)"
+    print_text(f"{ground.name}, {sites} sites{of_state}; {shots:,} {effects.name} shots: {out}")
 
 
 @command(
@@ -145,9 +129,7 @@ def reconstruct(
     settings: opt.Settings = None,
     povm: Annotated[
         str | None,
-        typer.Option(
-            help="What was measured, where the file does not say: a name, or a .npy file of effects."
-        ),
+        typer.Option(help="A name or a .npy file of effects, where SHOTS does not hold them."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of all draws.")] = 0,
     draws: Annotated[
@@ -180,13 +162,11 @@ def reconstruct(
     except ValueError as error:
         raise LikelyError(f"--curve {curve}: write it as 1000,10000,100000") from error
     loaded = load(shots, None if povm is None else _povm(povm))
-    untrained = lk.make(
-        model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings)
-    )
+    new = lk.make(model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings))
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes}
-    result = fit(loaded, untrained, progress=sys.stderr.isatty(), **options)
+    result = fit(loaded, new, progress=sys.stderr.isatty(), **options)
     result.save(out)
     if as_json:
         print_json(result.to_json())
@@ -196,7 +176,7 @@ def reconstruct(
         print_text(line)
 
 
-def _povm(text: str) -> POVM:
+def _povm(text: str) -> "POVM":
     """A POVM by its name, or from a file of effects."""
     import numpy as np
 

@@ -1,7 +1,5 @@
 """What follows from the results of a comparison, as facts: `words` puts them into sentences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ class Ranking:
     leads: dict[str, Pooled]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], lead: Callable[[Row, Row], Pooled]) -> Ranking:
+    def of(cls, rows: Sequence[Row], lead: Callable[[Row, Row], Pooled]) -> "Ranking":
         """Of sorted rows; `lead(best, other)` is positive where the best one is better."""
         return cls(rows, {row.model: lead(rows[0], row) for row in rows[1:]})
 

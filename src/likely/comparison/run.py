@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import joblib
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.console import Console
 from likely.comparison.comparison import Comparison
 from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
+from likely.contract.options import NonNegativeInt, check_values
 from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError
 from likely.data import Data, load_data
@@ -26,7 +27,7 @@ def compare(
     steps: int | None = None,
     epochs: int | None = None,
     seeds: int = 3,
-    seed: int = 0,
+    seed: NonNegativeInt = 0,
     jobs: int = 1,
     rows: int | None = None,
     progress: bool = False,
@@ -71,19 +72,13 @@ def compare(
     DomainError
         If no model takes the data.
     """
-    if seeds < 1:
-        raise LikelyError(f"seeds must be at least 1, not {seeds}")
-    if seed < 0:
-        raise LikelyError(f"seed={seed}: give a whole number from 0 on")
+    whole = {"seeds": seeds, "seed": seed, "rows": rows}
+    check_values("compare", whole, get_type_hints(compare, include_extras=True), {})
     if jobs < 1 and jobs != -1:
         raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
-    if rows is not None and rows < 1:
-        raise LikelyError(f"rows must be at least 1, not {rows}")
     budget = one_budget(steps, epochs, minutes)
     if jobs != 1 and steps is None and epochs is None:
-        raise LikelyError(
-            f"jobs={jobs}: several fits side by side need a budget in steps or epochs"
-        )
+        raise LikelyError(f"jobs={jobs}: fits side by side need a budget in steps or epochs")
     if not isinstance(data, Data):
         data = load_data(data)
     options = {name: dict(given) for name, given in (hyperparameters or {}).items()}

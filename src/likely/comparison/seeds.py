@@ -1,7 +1,5 @@
 """Figures over several seeds, and whether a difference between two of them is clear."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ class Pooled(Figure):
 
     degrees: float = field(default=math.inf, repr=False)
 
-    def __sub__(self, other: Pooled) -> Pooled:
+    def __sub__(self, other: "Pooled") -> "Pooled":
         """The difference of two figures whose errors are independent."""
         parts = [(self.stderr or 0.0, self.degrees), (other.stderr or 0.0, other.degrees)]
         stderr = math.hypot(*(error for error, _ in parts))

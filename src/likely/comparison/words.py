@@ -87,9 +87,7 @@ def advice(findings: Findings) -> dict[str, str]:
         "Likelihoods of new rows": _for_likelihoods(findings.likelihoods),
         "Faithful samples": _for_samples(findings),
         "Many samples": _for_speed(findings),
-        "Unknown entries": f"{_listed(able)} can fill them in from the rest of a row."
-        if able
-        else "",
+        "Unknown entries": f"{_listed(able)} can fill them in from the others." if able else "",
         "Other data": _for_other_data(findings),
         "With care": _with_care(findings),
     }
@@ -153,10 +151,8 @@ def _for_speed(findings: Findings) -> str:
 
 def _for_other_data(findings: Findings) -> str:
     def takers(able: Sequence[str]) -> str:
-        unable = [row.model for row in findings.rows if row.model not in able]
-        return (
-            f"all but {_listed(unable)}" if len(unable) < len(able) else _listed(able or ["none"])
-        )
+        rest = [row.model for row in findings.rows if row.model not in able]
+        return f"all but {_listed(rest)}" if len(rest) < len(able) else _listed(able or ["none"])
 
     parts = _sentence(f"{what}: {takers(able)}" for what, able in findings.special.items())
     return parts and f"Not all of them take everything. {parts}"

@@ -1,7 +1,5 @@
 """The registry of models: every family registers its classes by name where they are defined."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from collections.abc import Callable
@@ -194,7 +192,7 @@ def hyperparameter_names(name: str) -> list[str]:
     return [option for option in known if option not in options.NOT_OPTIONS]
 
 
-def models() -> pd.DataFrame:
+def models() -> "pd.DataFrame":
     """What there is: family, density, columns, constraint and paper of each model, by name."""
     import pandas as pd
 

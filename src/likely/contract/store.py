@@ -34,11 +34,9 @@ def build(config: dict[str, Any]) -> GenerativeModel:
             return build(value["model"])
         return tuple(value) if isinstance(value, list) else value
 
-    hyperparameters = {name: option(value) for name, value in config["hyperparameters"].items()}
+    given = {name: option(value) for name, value in config["hyperparameters"].items()}
     context = None if config["context"] is None else Domain.from_json(config["context"])
-    return make(
-        config["name"], Domain.from_json(config["domain"]), context=context, **hyperparameters
-    )
+    return make(config["name"], Domain.from_json(config["domain"]), context=context, **given)
 
 
 def save(model: GenerativeModel, path: str | Path) -> None:

@@ -279,9 +279,7 @@ def check_range(
     good = (shift.abs() <= info.max) & (scale <= info.max) & (scale >= info.tiny)
     for i in good.logical_not().nonzero()[:1, 0].tolist():
         name, size = domain.name(entries[i]), f"mean {shift[i]:.3g} or deviation {scale[i]:.3g}"
-        raise DataError(
-            f"column {name}: its {size} is beyond what {str(dtype)[6:]} holds: rescale it"
-        )
+        raise DataError(f"column {name}: its {size} is beyond {str(dtype)[6:]}: rescale it")
 
 
 def cosine_basis(levels: int) -> Float[Tensor, "levels functions"]:

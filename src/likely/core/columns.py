@@ -1,7 +1,5 @@
 """Kinds of columns: the support and the base measure of one entry, and its chart of real numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -360,9 +358,8 @@ def parse_column(text: Column | str) -> Column:
     try:
         if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
             return Categorical(parts)
-        return cls(
-            *(int(part) if cls in (Integer, Categorical) else _number(part) for part in parts)
-        )
+        number = int if cls in (Integer, Categorical) else _number
+        return cls(*map(number, parts))
     except (TypeError, ValueError):
         raise DomainError(
             f"column kind {text!r}: wrong arguments; write it like 'interval(0, 1)', 'periodic(-pi, pi)', "

@@ -3,13 +3,11 @@
 Continuous columns use Lebesgue measure and discrete ones counting measure, so that a
 log-likelihood is always in nats per sample, in the data's own units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Layout = Literal["vector", "sequence", "image", "lattice"]
-
-
-LAYOUTS = ("vector", "sequence", "image", "lattice")
+LAYOUTS = get_args(Layout)
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,7 @@ class Domain:
             raise DomainError(
                 f"{len(self.columns)} column kinds for {self.size} entries: give one for all, or one each"
             )
-        if self.names is not None and (
-            len(self.names) != self.size or len(set(self.names)) != self.size
-        ):
+        if self.names is not None and {len(self.names), len({*self.names})} != {self.size}:
             raise DomainError(f"{self.size} different column names are needed, not {self.names}")
 
     @cached_property
@@ -132,7 +126,7 @@ class Domain:
         )
 
     @property
-    def widened(self) -> Domain:
+    def widened(self) -> "Domain":
         """This domain with all columns but categorical ones real, to read rows outside it too."""
         kinds = tuple(c if isinstance(c, Categorical) else Real() for c in self.columns)
         return replace(self, columns=kinds)
@@ -170,9 +164,7 @@ class Domain:
             With the first offending row and column, and what the column takes.
         """
         if tuple(x.shape[1:]) != self.shape:
-            raise DataError(
-                f"{where}: rows of shape {tuple(x.shape[1:])} where the domain has {self.shape}"
-            )
+            raise DataError(f"{where}: rows of shape {(*x.shape[1:],)}, not {self.shape}")
         inside = self.inside(x)
         if inside.all():
             return
@@ -311,7 +303,7 @@ class Domain:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Domain:
+    def from_json(cls, data: dict[str, Any]) -> "Domain":
         """The domain that `to_json` wrote."""
         try:
             return cls(
@@ -335,12 +327,11 @@ class Domain:
         return f"{'×'.join(map(str, self.shape))} {self.layout} of {kinds}{more}"
 
 
-def _layout_of(shape: tuple[int, ...], layout: Layout | None, default: Layout = "vector") -> Layout:
-    return layout or (default if len(shape) == 1 else "image")
-
-
-def _uniform(column: Column, shape: tuple[int, ...], layout: Layout) -> Domain:
-    return Domain(shape or (1,), (column,), layout=layout)
+def _uniform(
+    column: Column, shape: tuple[int, ...], layout: Layout | None, default: Layout = "vector"
+) -> Domain:
+    """Entries of one kind; without a layout an image where there are several axes."""
+    return Domain(shape or (1,), (column,), None, layout or ("image" if shape[1:] else default))
 
 
 def reals(*shape: int, layout: Layout | None = None) -> Domain:
@@ -353,7 +344,7 @@ def reals(*shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Real(), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Real(), shape, layout)
 
 
 def binary(*shape: int, layout: Layout | None = None) -> Domain:
@@ -366,7 +357,7 @@ def binary(*shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Binary(), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Binary(), shape, layout)
 
 
 def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
@@ -380,7 +371,7 @@ def integers(levels: int, *shape: int, layout: Layout | None = None) -> Domain:
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a vector, and an image where there are several axes.
     """
-    return _uniform(Integer(levels), shape, _layout_of(shape or (1,), layout))
+    return _uniform(Integer(levels), shape, layout)
 
 
 def categories(
@@ -397,9 +388,7 @@ def categories(
     layout : {"vector", "sequence", "image", "lattice"}, optional
         By default a sequence, and an image where there are several axes.
     """
-    return _uniform(
-        Categorical(categories), shape, _layout_of(shape or (1,), layout, default="sequence")
-    )
+    return _uniform(Categorical(categories), shape, layout, default="sequence")
 
 
 def spins(*shape: int) -> Domain:

@@ -1,7 +1,5 @@
 """Exceptions, and a warning. Each message says what is wrong, where, and what to do."""
 
-from typing import get_args
-
 
 class LikelyError(Exception):
     """Base of every error that `likely` raises on purpose."""
@@ -33,9 +31,3 @@ class ArtifactError(LikelyError):
 
 class EstimateWarning(UserWarning):
     """The standard error of an estimate is too small."""
-
-
-def refuse_unless_one_of(name: str, value: object, allowed: object) -> None:
-    """Raise a LikelyError unless an option's value is one of a Literal type's."""
-    if value not in (names := get_args(allowed)):
-        raise LikelyError(f"{name}={value!r}: take one of {', '.join(names)}")

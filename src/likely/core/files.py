@@ -3,8 +3,6 @@
 The metadata of a file holds a JSON description and a SHA-256 of the tensors.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

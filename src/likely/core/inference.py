@@ -1,7 +1,5 @@
 """The domain that an array or a table suggests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -26,11 +24,8 @@ def infer_domain(data: Any) -> Domain:
         If the data have no rows, or a type that cannot be read.
     """
     if hasattr(data, "dtypes") and hasattr(data, "columns"):
-        return Domain(
-            (len(data.columns),),
-            tuple(_infer_series(data[name], str(name)) for name in data.columns),
-            names=tuple(str(name) for name in data.columns),
-        )
+        columns = tuple(_infer_series(data[name], str(name)) for name in data.columns)
+        return Domain((len(columns),), columns, names=tuple(map(str, data.columns)))
     array = data.numpy(force=True) if isinstance(data, Tensor) else np.asanyarray(data)
     if array.ndim == 0 or array.shape[0] == 0:
         raise DataError("the array is empty: give at least one row")
@@ -42,22 +37,19 @@ INTEGER_LEVELS = 256  # whole numbers from 0 below this are taken as ordered lev
 
 
 def _infer_array(array: np.ndarray) -> Column:
-    if array.dtype.kind == "b":
-        return Binary()
-    if array.dtype.kind in "iu":
-        low, high = int(array.min()), int(array.max())
-        if low >= 0 and high <= 1:
+    kind = array.dtype.kind
+    if kind not in "biuf":
+        raise DataError(f"an array of type {array.dtype} cannot be read: give numbers")
+    if kind in "iu" and array.min() >= 0:
+        high = int(array.max())
+        if high <= 1:
             return Binary()
         if array.dtype == np.uint8 and array.ndim > 2:
             return Integer(256)
-        if low >= 0:
-            return Integer(high + 1) if high < INTEGER_LEVELS else Count()
-        return Spin() if _takes_only(array, -1, 1) else Real()
-    if array.dtype.kind == "f":
-        if _takes_only(array, 0, 1):
-            return Binary()
-        return Spin() if _takes_only(array, -1, 1) else Real()
-    raise DataError(f"an array of type {array.dtype} cannot be read: give numbers")
+        return Integer(high + 1) if high < INTEGER_LEVELS else Count()
+    if kind == "b" or (kind == "f" and _takes_only(array, 0, 1)):
+        return Binary()
+    return Spin() if _takes_only(array, -1, 1) else Real()
 
 
 def _takes_only(array: np.ndarray, low: float, high: float) -> bool:

@@ -1,7 +1,5 @@
 """Likelihood: a number per row that knows what kind of number it is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -22,17 +20,15 @@ class Kind(StrEnum):
     ESTIMATE = "estimate"
     NONE = "none"
 
-    def __add__(self, other: str) -> Kind:
+    def __add__(self, other: str) -> "Kind":
         """The kind of a sum: exact + lower = lower; lower + upper, or any estimate = estimate."""
-        kinds = {self, Kind(other)} - {Kind.EXACT}
+        kinds = {self, Kind(other)} - {Kind.EXACT} or {Kind.EXACT}
         if Kind.NONE in kinds:
             return Kind.NONE
-        if not kinds:
-            return Kind.EXACT
         return kinds.pop() if len(kinds) == 1 else Kind.ESTIMATE
 
     @property
-    def opposite(self) -> Kind:
+    def opposite(self) -> "Kind":
         """The kind of −x: the two bounds change places."""
         return {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}.get(self, self)
 
@@ -96,7 +92,7 @@ class Likelihood:
     common_stderr: float = 0.0
     tolerance: float | None = None
 
-    def __add__(self, other: Likelihood) -> Likelihood:
+    def __add__(self, other: "Likelihood") -> "Likelihood":
         """Sum row by row, of independently estimated parts."""
         errors = [part for part in (self.stderr, other.stderr) if part is not None]
         return Likelihood(
@@ -150,16 +146,17 @@ def importance_bound(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     A lower bound in expectation of log E[w] that rises with K (Burda, Grosse & Salakhutdinov 2016,
     arXiv:1509.00519, eq. 8). The error of a single draw is unknown, and left out.
     """
-    draws = len(terms)
-    value = terms.logsumexp(0) - math.log(draws)
-    if draws == 1:
-        return value[None]
-    return torch.stack([value, (terms - value).exp().std(0) / math.sqrt(draws)])
+    value = terms.logsumexp(0) - math.log(len(terms))
+    return _with_error(value, (terms - value).exp())
 
 
 def mean_and_error(terms: Float[Tensor, "draws n"]) -> Float[Tensor, "k n"]:
     """Mean over draws of each row, and its standard error, which one draw leaves unknown."""
-    mean = terms.mean(0)
-    if len(terms) == 1:
-        return mean[None]
-    return torch.stack([mean, terms.std(0) / math.sqrt(len(terms))])
+    return _with_error(terms.mean(0), terms)
+
+
+def _with_error(value: Tensor, draws: Tensor) -> Float[Tensor, "k n"]:
+    """Values, and the standard error of the mean of their draws where there are several."""
+    if len(draws) == 1:
+        return value[None]
+    return torch.stack([value, draws.std(0) / math.sqrt(len(draws))])

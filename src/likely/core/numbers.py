@@ -1,7 +1,5 @@
 """Numbers as users write them: of NumPy, or whole ones with a decimal point."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from numbers import Real

@@ -1,7 +1,5 @@
 """Random numbers from explicit seeds."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The process that computes: its memory, the precision of its products, and torch.compile."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
@@ -71,8 +69,7 @@ T = TypeVar("T")
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
     """A function that is compiled at its first call, and draws the random numbers of the plain one."""
-    options: dict[str, Any] = {"fallback_random": True}
-    return torch.compile(function, options=options)
+    return torch.compile(function, options={"fallback_random": True})
 
 
 @contextlib.contextmanager

@@ -1,7 +1,5 @@
 """Target: a distribution of which something is known exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context: "label".
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

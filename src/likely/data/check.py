@@ -1,7 +1,5 @@
 """What is looked for in data before anything is fitted to them: errors, and warnings."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

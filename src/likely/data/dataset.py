@@ -1,7 +1,5 @@
 """Data: a domain, and rows of it in three splits."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -90,9 +88,10 @@ class Rows:
         while not isinstance(root.base, mmap.mmap):
             root = root.base
         offset = root.offset + array.ctypes.data - root.ctypes.data
-        return _map_rows, (root.filename, array.shape, array.dtype, offset, array.strides, others)
+        place = array.shape, array.dtype, offset, array.strides
+        return _map_rows, (root.filename, place, others)
 
-    def take(self, at: np.ndarray) -> Rows:
+    def take(self, at: np.ndarray) -> "Rows":
         """Some of these rows, in another order."""
         return dataclasses.replace(self, index=at if self.index is None else self.index[at])
 
@@ -103,10 +102,10 @@ class Rows:
             yield start, self.raw(slice(start, start + step))
 
 
-def _at(values: Tensor | Rows, index: Index) -> Tensor:
+def _at(values: Tensor | Rows | None, index: Index) -> Any:
     if isinstance(values, Tensor) and isinstance(index, Tensor):
         return values.index_select(0, index)  # a third of the time of values[index]
-    return values[index]
+    return None if values is None else values[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +140,7 @@ class Split:
         ----------
         index : Tensor or ndarray of integers, or slice
         """
-        return Batch(
-            _at(self.x, index),
-            None if self.context is None else _at(self.context, index),
-            None if self.weight is None else _at(self.weight, index),
-        )
+        return Batch(_at(self.x, index), _at(self.context, index), _at(self.weight, index))
 
     def subset(self, limit_entries: int, seed: int = 0) -> Batch:
         """Rows in random order without repetition, with at most `limit_entries` numbers of x.
@@ -178,15 +173,9 @@ class Split:
         return torch.from_numpy(order)
 
 
-def _map_rows(
-    file: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    offset: int,
-    strides: tuple[int, ...],
-    others: tuple[Any, ...],
-) -> Rows:
+def _map_rows(file: str, place: tuple[Any, ...], others: tuple[Any, ...]) -> Rows:
     content = np.memmap(file, np.uint8, "r")
+    shape, dtype, offset, strides = place
     return Rows(np.ndarray(shape, dtype, content.data, offset, strides), *others)
 
 
@@ -242,7 +231,7 @@ class Data:
             if weight is not None:
                 weight = torch.as_tensor(weight)
                 if weight.ndim != 1 or not weight.isfinite().all():
-                    raise DataError(f"{where}: weights must be one finite number a row")
+                    raise DataError(f"{where}: give each row one weight, a finite number")
             for what, rows in (("context", context), ("weight", weight)):
                 if rows is not None and len(rows) != len(x):
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")

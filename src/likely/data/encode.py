@@ -1,7 +1,5 @@
 """From what a reader found to numbers in a domain."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

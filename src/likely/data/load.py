@@ -1,7 +1,5 @@
 """load_data: a table → select → encode → check → split."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Which columns of a source are rows, context and weight."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,19 +82,14 @@ def select(table: Table, given: Any, what: str) -> Selection:
             raise DataError(f"{table.name}: {what}: arrays of several columns go one at a time")
         values = others[0] if len(others) == 1 else pd.concat(frames, axis=1)
         other = dataclasses.replace(table, values=values)
-    if len(other.values) != len(table.values):
-        raise DataError(
-            f"{what} has {len(other.values)} rows where {table.name} has {len(table.values)}; give one "
-            "row for each"
-        )
+    n, rows = len(other.values), len(table.values)
+    if n != rows:
+        raise DataError(f"{what} has {n} rows where {table.name} has {rows}; give one for each")
     return Selection(other)
 
 
 def select_rows(
-    table: Table,
-    domain: Declared,
-    columns: Named | None,
-    apart: list[Selection | None],
+    table: Table, domain: Declared, columns: Named | None, apart: list[Selection | None]
 ) -> Selection:
     """The columns that are named, those of a named domain, or all that are neither context nor weight."""
     if columns is not None:

@@ -1,7 +1,5 @@
 """Sources: whatever `load_data` takes, as a `Table`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from glob import glob

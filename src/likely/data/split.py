@@ -1,7 +1,5 @@
 """Which rows each split has."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from likely.core.errors import DataError
@@ -47,10 +45,9 @@ def _stretches(table: Table, length: int, window: int) -> dict[str, np.ndarray]:
             "with window= (--window)"
         )
     after = middle + valid * window
+    around = np.arange(middle - window + 1), np.arange(after, end - window + 1)
     return {
-        "train": np.concatenate(
-            [np.arange(middle - window + 1), np.arange(after, end - window + 1)]
-        ),
+        "train": np.concatenate(around),
         "valid": np.arange(middle, after, window),
         "test": np.arange(end, length, window),
     }

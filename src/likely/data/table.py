@@ -1,7 +1,5 @@
 """Table: rows as a reader found them, which have no domain yet."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any

@@ -1,7 +1,5 @@
 """A model on one split of the data: what several measures share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -60,7 +58,7 @@ class Case:
     split: str
     seed: int
     limit: int | None
-    history: History | None
+    history: "History | None"
     given: FeatureExtractor | None
 
     @property

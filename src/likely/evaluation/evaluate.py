@@ -1,7 +1,5 @@
 """What a fitted model is worth, in figures with errors."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ def evaluate(
     *,
     split: str = "test",
     seed: int = 0,
-    history: History | None = None,
+    history: "History | None" = None,
     rows: int | None = None,
     extractor: FeatureExtractor | None = None,
 ) -> Evaluation:

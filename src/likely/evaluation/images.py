@@ -70,9 +70,7 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         shape = image_shape(data.domain)
         if shape is None:
-            raise DomainError(
-                f"features need a domain with the layout of an image, not {data.domain}"
-            )
+            raise DomainError(f"features need the layout of an image, not {data.domain}")
         kind = data.domain.column(0)
         self.categories = kind.levels if isinstance(kind, Categorical) else None
         shape = (shape[0] * (self.categories or 1), *shape[1:])

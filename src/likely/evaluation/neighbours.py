@@ -81,9 +81,7 @@ def neighbours(
     x, y, _, _ = two_samples(x, y, paired, None, None)
     n, m, fewest = len(x), len(y), 2 * k + 2
     if k < 1 or min(n, m) < fewest:
-        raise DataError(
-            f"samples of {n} and {m} rows: {k} neighbours need at least {fewest} of each"
-        )
+        raise DataError(f"samples of {n} and {m} rows: {k} neighbours need {fewest} of each")
     across = distances(x, y)
     near_x, near_y = _nearest(x, k), _nearest(y, k)
 

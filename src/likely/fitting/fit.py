@@ -4,8 +4,6 @@ What is trained by gradients hands out `Objective`s; what isn't (EM, Hebbian sto
 Both get the same budget, validation, history, checkpoints and progress.
 """
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from pathlib import Path

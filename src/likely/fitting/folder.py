@@ -1,7 +1,5 @@
 """The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import time
@@ -35,6 +33,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.history_file = self.path / "history.csv"
+        self.model = self.path / "model.safetensors"
+        self.checkpoint = self.path / "checkpoint" / "state.safetensors"
         self.config = json.loads(json.dumps(config))
         self.decisions: list[tuple[int, int]] = []  # of `Minutes`
         self.writes = True  # of several processes, one
@@ -45,9 +47,7 @@ class RunFolder:
         if self.config_file.exists():
             self._compare()
         elif self.path.exists() and (not self.path.is_dir() or self._foreign()):
-            raise ArtifactError(
-                f"{self.path}: not an empty folder and not a run; choose another one"
-            )
+            raise ArtifactError(f"{self.path}: not an empty folder, nor a run; choose another one")
         for file in (self.config_file, self.history_file, self.model, self.checkpoint):
             for left_by_a_kill in file.parent.glob(f".{file.name}.*{files.PART}"):
                 left_by_a_kill.unlink()
@@ -65,28 +65,11 @@ class RunFolder:
             raise ArtifactError(
                 f"{self.config_file}: cannot be read ({error}); choose another folder"
             ) from error
-        differences = list(_differences(stored, self.config))
-        if differences:
+        if differences := _differences(stored, self.config):
             raise ArtifactError(
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
                 "choose another folder or remove this one"
             )
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def history_file(self) -> Path:
-        return self.path / "history.csv"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint" / "state.safetensors"
 
     def write_decisions(self, decisions: list[tuple[int, int]]) -> None:
         """Note what a resumed run must not decide again."""
@@ -125,8 +108,7 @@ class RunFolder:
 
     def due(self) -> bool:
         """Whether to write a checkpoint: so often that a kill costs seconds, never much time."""
-        since = time.monotonic() - self._written
-        return since >= max(MIN_INTERVAL, self._cost / OVERHEAD)
+        return time.monotonic() - self._written >= max(MIN_INTERVAL, self._cost / OVERHEAD)
 
     def save(self, state: dict[str, Any], history: History) -> None:
         """Write a checkpoint and the history."""

@@ -1,10 +1,9 @@
 """Training by gradients: one advance is a step of each objective."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,11 +62,8 @@ class Gradients(Loop):
 
         matrices = [p for p in objective.parameters if p.ndim > 1]
         others = [p for p in objective.parameters if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": own("weight_decay")},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        decays = (matrices, own("weight_decay")), (others, 0.0)
+        groups = [{"params": params, "weight_decay": decay} for params, decay in decays if params]
         if self.plan.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=own("rate"), fused=True)
         return torch.optim.AdamW(groups, lr=own("rate"), betas=own("betas"), fused=True)
@@ -197,18 +193,17 @@ class Gradients(Loop):
         """The first layer whose output, or parameter whose value or gradient, is not finite."""
         found: list[str] = []
 
-        def look(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                outputs = output if isinstance(output, tuple) else (output,)
-                if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
-                    found.append(name)
-
-            return hook
+        def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            if any(isinstance(o, Tensor) and not o.isfinite().all() for o in outputs):
+                found.append(name)
 
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 return f"parameter {name!r}"
-        hooks = [m.register_forward_hook(look(n)) for n, m in self.model.named_modules() if n]
+        hooks = [
+            m.register_forward_hook(partial(look, n)) for n, m in self.model.named_modules() if n
+        ]
         try:
             with torch.no_grad():
                 self._loss(objective, batch)

@@ -1,7 +1,5 @@
 """What happened during a fit."""
 
-from __future__ import annotations
-
 import csv
 import io
 from dataclasses import dataclass, field
@@ -49,7 +47,7 @@ class History:
         return f"History({self.steps:,} steps in {self.seconds:,.1f} s{best})"
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """The rows as a DataFrame."""
         import pandas as pd
 

@@ -1,7 +1,5 @@
 """The loop under `fit`: budget, validation, checkpoints."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings
@@ -84,6 +82,7 @@ class State:
             self.shift = self.advances - done * self.length if done else 0.0
 
 
+@dataclass(eq=False)
 class Loop:
     """One fit.
 
@@ -91,20 +90,16 @@ class Loop:
     Progress through a budget is counted in advances.
     """
 
+    model: GenerativeModel
+    source: Source
+    plan: Plan
+    fabric: Fabric
+    watch: Watch | None = None
     validate_every = 1  # advances
 
-    def __init__(
-        self,
-        model: GenerativeModel,
-        source: Source,
-        plan: Plan,
-        fabric: Fabric,
-        watch: Watch | None = None,
-    ) -> None:
-        self.model, self.source, self.plan = model, source, plan
-        self.fabric, self.watch = fabric, watch
+    def __post_init__(self) -> None:
         self.state = State()
-        self.minutes = None if plan.minutes is None else Minutes(60 * plan.minutes)
+        self.minutes = None if self.plan.minutes is None else Minutes(60 * self.plan.minutes)
         self.order: tuple[int, Tensor] | None = None  # an epoch, and the order of its rows
         self.valid: Batch | None = None
 
@@ -194,10 +189,8 @@ class Loop:
                 folder.save(self._checkpoint(), state.history)
             rows = state.history.rows
             bar.show(state.advances, state.total, rows[-1] if rows else None)
-        if state.best is not None and self.plan.early_stopping:
-            self.model.load_state_dict(state.best)
-        else:
-            self.model.load_state_dict(self.scored.state_dict())
+        best = state.best if self.plan.early_stopping else None
+        self.model.load_state_dict(best or self.scored.state_dict())
         processes.share_weights(self.fabric, self.model)
         self.model.eval()
         with seeded(self.plan.seed, device):  # the same in all processes, and if it is done again
@@ -252,9 +245,11 @@ class Loop:
     def _validate(self) -> None:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
         scored, state, history = self.scored, self.state, self.state.history
+        scored.eval()
         (score, doubt), watched = processes.first(
             self.fabric, lambda: (self._score(scored), self._watched(scored))
         )
+        scored.train()
         history.rows.append(
             {
                 "step": history.steps,
@@ -283,23 +278,18 @@ class Loop:
         if model.density == Kind.NONE:
             return None, 0.0
         assert self.valid is not None
-        model.eval()
         with warnings.catch_warnings():  # a quick look may be a poor one
             warnings.simplefilter("ignore", EstimateWarning)
             likelihood = model.log_likelihood(
                 self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
             )
-        model.train()
         return likelihood.mean(self.valid.weight).value, likelihood.common_stderr
 
     def _watched(self, model: GenerativeModel) -> dict[str, float]:
         if self.watch is None:
             return {}
-        model.eval()
         with seeded(VALID_SEED, self.fabric.device):
-            figures = self.watch(model)
-        model.train()
-        return figures
+            return self.watch(model)
 
     # Checkpoints.
 

@@ -6,8 +6,6 @@ than a hundredth stays. When the time is up, training ends. Each decision is wri
 acts on it, and a resumed run repeats it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -38,7 +36,7 @@ class Minutes:
         """The number of all advances that was decided at this one."""
         return dict(self.decisions).get(advances)
 
-    def decide(self, state: State, every: int) -> int | None:
+    def decide(self, state: "State", every: int) -> int | None:
         """A new number of all advances, or None to leave it as it is.
 
         Parameters

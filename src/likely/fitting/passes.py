@@ -1,7 +1,5 @@
 """Training by passes over the data: EM, storage of patterns."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import cast

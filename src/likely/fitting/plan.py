@@ -1,7 +1,5 @@
 """Plan: everything that a fit is asked to do, checked once; its fields are the run's configuration."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_type_hints
 
@@ -67,26 +65,20 @@ class Plan(Recipe):
 
     def _check_model(self, model: GenerativeModel, rows: int) -> None:
         if self.devices > 1 and any(is_parametrized(module) for module in model.modules()):
-            raise LikelyError(
-                "a parametrised model (spectral_norm=True) trains in one process: devices=1"
-            )
+            raise LikelyError("devices: a model with spectral_norm=True trains in one process")
         for option, on in (("devices", self.devices > 1), ("compile", self.compile)):
             if on and isinstance(model, FitsByEpochs):
                 raise LikelyError(
                     f"{type(model).__name__} is not trained by gradients: leave out {option}"
                 )
         if self.compile and model.derivative_in_loss:
-            raise LikelyError(
-                "compile: torch.compile cannot follow the derivative in this model's loss"
-            )
+            raise LikelyError("compile: torch cannot follow the derivative in this model's loss")
         if min(self.batch, rows) < self.devices:
             raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
 
     def configuration(self) -> dict[str, Any]:
         """What makes a run what it is: where it computes is left out."""
-        fields = asdict(self)
-        del fields["device"]
-        return fields
+        return {name: value for name, value in asdict(self).items() if name != "device"}
 
 
 def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:

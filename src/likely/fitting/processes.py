@@ -7,8 +7,6 @@ depends on a clock, on a validation or on a file is decided by the first process
 of this does nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -27,12 +25,7 @@ import cloudpickle
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins import environments
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
@@ -44,9 +37,8 @@ from likely.core import errors, files
 from likely.core.errors import LikelyError
 from likely.fitting.history import History
 
-SILENCE = timedelta(
-    minutes=10
-)  # after which a process that is alive but does not answer is given up
+# After which a process that is alive but does not answer is given up.
+SILENCE = timedelta(minutes=10)
 GRACE = 5.0  # seconds in which the others say what they know, once a process has failed
 
 T = TypeVar("T")
@@ -162,9 +154,9 @@ def joined(devices: int, device: str, precision: Any) -> Fabric | None:
     """
     if devices == 1:
         return None
-    kinds = (kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect())
+    kinds = environments.TorchElasticEnvironment, environments.SLURMEnvironment
     try:
-        world = next((kind() for kind in kinds), None)
+        world = next((kind() for kind in kinds if kind.detect()), None)
     except RuntimeError as error:  # Slurm's options are not those that Fabric takes; it says which
         raise LikelyError(str(error)) from error
     if world is None or (started := world.world_size()) == 1:
@@ -178,7 +170,7 @@ def joined(devices: int, device: str, precision: Any) -> Fabric | None:
 
 
 def _place(
-    environment: ClusterEnvironment, devices: int, nodes: int, device: str, precision: Any
+    world: environments.ClusterEnvironment, devices: int, nodes: int, device: str, precision: Any
 ) -> Fabric:
     """A process's Fabric, once all processes are there."""
     fabric = Fabric(
@@ -187,7 +179,7 @@ def _place(
         num_nodes=nodes,
         precision=precision,
         strategy=DDPStrategy(timeout=SILENCE),
-        plugins=environment,
+        plugins=world,
     )
     threads = torch.get_num_threads()
     fabric.launch()
@@ -266,7 +258,7 @@ def _work(
             Path(folder) / "task", map_location="cpu", mmap=True, weights_only=False
         )
         registry._entries.update(script)
-        fabric = _place(LightningEnvironment(), devices, 1, device, precision)
+        fabric = _place(environments.LightningEnvironment(), devices, 1, device, precision)
         if rank == 0:
             (Path(folder) / "task").unlink()  # now all have it; a kill would leave the data there
         history = train(fabric, model, *arguments)

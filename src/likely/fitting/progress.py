@@ -1,7 +1,5 @@
 """The progress bar of a fit."""
 
-from __future__ import annotations
-
 from types import TracebackType
 from typing import Any, Self
 

@@ -1,7 +1,5 @@
 """Sources: where the batches of a fit come from."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from torch import Tensor

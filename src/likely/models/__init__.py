@@ -1,7 +1,5 @@
 """Every family of models: one model, one file. `lk.models()` lists what there is."""
 
-from __future__ import annotations
-
 import pkgutil
 import sys
 from types import ModuleType
@@ -17,7 +15,7 @@ FAMILIES = sorted(module.name for module in pkgutil.iter_modules(__path__))
 class _Models(ModuleType):
     """This package, which can be called: importing it takes the name of the function `lk.models`."""
 
-    def __call__(self) -> pd.DataFrame:
+    def __call__(self) -> "pd.DataFrame":
         from likely.contract import registry
 
         return registry.models()

@@ -1,7 +1,5 @@
 """Solutions of ordinary differential equations, for flows in continuous time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

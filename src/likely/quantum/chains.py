@@ -200,9 +200,7 @@ def _dmrg(conserve: str, start: list[str], periodic: bool, **couplings: float) -
         order = [psi.sites[0].state_index(label) for label in ("up", "down")]
         tensors = [psi.get_B(i).transpose(["vL", "p", "vR"]).to_ndarray() for i in range(psi.L)]
     if not change < 1e-8:
-        raise LikelyError(
-            f"DMRG did not converge: sweep {SWEEPS} changed a part {change:.1e} of the energy"
-        )
+        raise LikelyError(f"DMRG did not converge: a part {change:.1e} of the energy still moves")
     return [torch.as_tensor(tensor[:, order]) for tensor in tensors]
 
 

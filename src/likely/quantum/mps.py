@@ -7,8 +7,6 @@ Schollwöck 2011, "The density-matrix renormalization group in the age of matrix
 Annals of Physics 326, 96 (arXiv:1008.3477), section 4.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -137,7 +135,7 @@ class MPS:
                 left_a, left_b = (_transfer(left, self.tensors[j]) for left in (left_a, left_b))
         return values
 
-    def overlap(self, other: MPS) -> complex:
+    def overlap(self, other: "MPS") -> complex:
         """⟨other|self⟩.
 
         Raises
@@ -189,9 +187,7 @@ def _checked(tensors: Sequence[Any]) -> list[Tensor]:
     for site, tensor in enumerate(checked):
         if tensor.ndim != 3 or tensor.shape[:2] != (right, 2) or not tensor.numel():
             shape = tuple(tensor.shape)
-            raise DataError(
-                f"state, site {site}: shape {shape}, where ({right}, 2, right) is needed"
-            )
+            raise DataError(f"state, site {site}: shape {shape}, not ({right}, 2, right)")
         if not tensor.isfinite().all():
             raise DataError(f"state, site {site}: an entry is not finite")
         right = tensor.shape[2]

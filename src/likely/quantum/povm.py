@@ -77,9 +77,7 @@ class POVM:
                 raise DataError(f"{name}: effect {a} is not positive: eigenvalue {lowest:.3g}")
         excess = (effects.sum(0) - PAULI["1"]).abs().max()
         if excess > ROUNDING:
-            raise DataError(
-                f"{name}: the effects must sum to the identity; they miss it by {excess:.3g}"
-            )
+            raise DataError(f"{name}: the sum of the effects misses the identity by {excess:.3g}")
         if max(skew.max(), -values.min(), excess) > EXACT:
             effects = (vectors * values.clamp_min(0)[:, None]) @ vectors.mH
             values, vectors = torch.linalg.eigh(effects.sum(0))

@@ -247,9 +247,7 @@ def _density_matrix(model: GenerativeModel, shots: Shots) -> DensityMatrix:
         raise LikelyError(f"the effects of {shots.povm.name} do not determine density matrices")
     if k**sites > ENUMERATED:
         most = int(math.log(ENUMERATED, k))
-        raise LikelyError(
-            f"{k}^{sites} outcomes are too many to sum over: at most {most} sites can be"
-        )
+        raise LikelyError(f"{k}^{sites} outcomes are too many to sum over: at most {most} sites")
     if model.density != Kind.EXACT:
         raise LikelyError("the model's probabilities are not exact")
     outcomes = torch.cartesian_prod(*[torch.arange(k)] * sites)

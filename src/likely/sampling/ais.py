@@ -166,7 +166,7 @@ def ais(
         betas = int(betas)
     if chains < 2 or (isinstance(betas, int) and betas < 1) or chain_steps < 0:
         raise LikelyError(
-            f"{chains=}, {betas=}, {chain_steps=}: give at least two chains and one β"
+            f"{chains=}, {betas=}, {chain_steps=}: give two chains or more, and one β"
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())

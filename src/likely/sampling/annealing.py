@@ -102,9 +102,7 @@ class Annealing:
             yield beta, x, log_weight, ancestor
             if beta == 1:
                 return
-        raise LikelyError(
-            f"β is {beta:.2g} after {STAGES} stages: use a wider base, or more chains"
-        )
+        raise LikelyError(f"β is {beta:.2g} after {STAGES} stages: use a wider base or more chains")
 
 
 def effective(log_weight: Float[Tensor, " n"]) -> float:

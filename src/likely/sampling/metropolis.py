@@ -40,9 +40,7 @@ class IndependenceMetropolis(Sampler):
     def walk(self, energy: Energy, x: Tensor, tune: int = 0) -> Iterator[Move]:
         e, log_weight = self._weigh(energy, x)
         if (log_weight.isnan() | (log_weight == torch.inf)).any():
-            raise LikelyError(
-                "the proposal has no density at some state of init: start from its draws"
-            )
+            raise LikelyError("the proposal has no density somewhere in init: start from its draws")
         for y, f, log_weight_y in self._proposals(energy, x):
             state, proposal = (e, x, log_weight), (f, y, log_weight_y)
             log_ratio = log_weight_y - log_weight

@@ -52,9 +52,7 @@ class SMC(Sampler):
 
     def __post_init__(self) -> None:
         if self.moves < 1 or not 0 < self.ess < 1:
-            raise LikelyError(
-                f"SMC: moves={self.moves}, ess={self.ess}: give moves ≥ 1, 0 < ess < 1"
-            )
+            raise LikelyError(f"moves={self.moves}, ess={self.ess}: give moves ≥ 1, 0 < ess < 1")
 
     @property
     def domain(self) -> Domain | None:  # type: ignore[override]

@@ -47,9 +47,7 @@ def exact_target(
 
     def log_prob(x: Tensor) -> Tensor:
         if x.shape[1:] != domain.shape:
-            raise DataError(
-                f"{name}: rows of shape {(*x.shape[1:],)}, the domain has {domain.shape}"
-            )
+            raise DataError(f"{name}: rows of shape {(*x.shape[1:],)}, not {domain.shape}")
         inside = domain.contains(x)
         rows = x.to("cpu", torch.int64 if domain.discrete else torch.float64)
         mask = inside.cpu().reshape(-1, *[1] * len(domain.shape))

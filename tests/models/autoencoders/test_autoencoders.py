@@ -10,6 +10,8 @@ import likely as lk
 from likely.contract.training import Batch
 from likely.core.random import seeded
 
+pytestmark = pytest.mark.xdist_group("autoencoders")  # which shares what its fixtures fit
+
 N = 20_000
 
 
@@ -65,6 +67,7 @@ def test_elbo_with_the_closed_form_posterior_is_the_log_likelihood():
     torch.testing.assert_close(draws.T.cov(), law.covariance_matrix, rtol=0.06, atol=0.06)
 
 
+@pytest.mark.slow
 def test_trained_elbo_reaches_the_closed_form_likelihood():
     x, law, _ = linear_gaussian()
     data = data_of(lk.reals(5), x.float())

@@ -92,7 +92,7 @@ def test_completion_follows_the_conditional(key, known):
     mask = torch.zeros(5, dtype=torch.bool)
     mask[list(known)] = True
     given = model.sample(1, seed=3)[0]  # a typical one: what is rare takes more candidates
-    n = 1000
+    n = 500
     draws = model.complete(given.expand(n, 5), mask, seed=0, particles=256)
     assert (draws[:, mask] == given[mask]).all()
     matching = STATES[(STATES[:, mask] == given[mask]).all(1)]
@@ -218,6 +218,7 @@ def test_columns_of_several_kinds_are_refused():
         lk.make("rnn", lk.table(lk.Binary(), lk.Categorical(3)))
 
 
+@pytest.mark.slow
 def test_training_starts_at_the_marginals_and_learns_the_rest():
     data = lk.load_data("markov-chain")
     model = lk.make("rnn", data.domain, hidden=24, seed=0)

@@ -131,7 +131,7 @@ def test_intervals_of_annealed_importance_sampling_cover_log_z():
 
 
 @pytest.mark.parametrize("domain", [PLANE, CYLINDER])
-@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("replicas", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_chains_of_a_training_keep_the_density(domain, replicas):
     model = random_model(domain, replicas=replicas)
     nodes, log_area = plane(domain)
@@ -289,6 +289,7 @@ def fitted(name, steps, rows, cells, **options):
     return model, target, nodes, log_q, log_area, log_z, kl
 
 
+@pytest.mark.slow
 def test_a_short_fit():
     *_, kl = fitted("eight-gaussians", 250, 20_000, 400, batch=256)
     assert 0 < kl < 0.05
@@ -423,7 +424,7 @@ def test_other_refusals():
     model = random_model()
     with pytest.raises(lk.LikelyError, match="draws"):
         model.log_likelihood(torch.zeros(2, 2), draws=0)
-    with pytest.raises(lk.LikelyError, match="at least two"):
+    with pytest.raises(lk.LikelyError, match="two chains or more"):
         model.log_z(method="ais", betas=0)
-    with pytest.raises(lk.LikelyError, match="auto, ais, integral"):
+    with pytest.raises(lk.LikelyError, match="'auto', 'ais', 'integral'"):
         model.log_z(method="exact")

@@ -74,6 +74,7 @@ def test_the_pseudo_inverse_holds_correlated_patterns():
     assert torch.equal(model.recall(xi, seed=0), xi)
 
 
+@pytest.mark.slow
 def test_capacity_of_hebbs_rule():
     low, high = capacity([0.12, 0.18], networks=6, seed=0)
     assert low.value - 2 * low.stderr > 0.95
@@ -173,6 +174,7 @@ def test_completions_are_draws_from_the_conditional():
         assert abs(y[:, 1 + column].var() / variance - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_completions_of_discrete_columns_follow_the_samples():
     # A cell is wide here: the conditional is not that of one point in it.
     x = (torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) < 0.5).long()

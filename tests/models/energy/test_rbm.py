@@ -149,6 +149,7 @@ def test_contrastive_divergence_is_the_exact_gradient_in_expectation(cls, option
         assert t.abs().max() < level
 
 
+@pytest.mark.slow
 def test_annealed_importance_sampling_agrees_with_enumeration():
     z = []
     for seed in range(8):
@@ -273,6 +274,7 @@ def test_fit_learns_and_options_do_what_they_say():
     assert activity["sparse"] < 0.3 < activity["persistent"]
 
 
+@pytest.mark.slow
 def test_gaussian_units_learn_two_modes():
     truth = gaussian_mixture(
         [0.5, 0.5], [[-2.0, 0.0], [2.0, 0.0]], (np.eye(2) * 0.3)[None].repeat(2, 0)

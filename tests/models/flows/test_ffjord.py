@@ -133,6 +133,7 @@ def trained(truth, rows, updates, **options):
     return model, gap.mean().item(), gap.std().item() / math.sqrt(len(gap))
 
 
+@pytest.mark.slow
 def test_a_short_training_in_the_plane():
     truth = gaussian_mixture(
         [0.3, 0.7], [[-2.0, 0.5], [1.5, -0.5]], [(0.3 * torch.eye(2)).tolist()] * 2

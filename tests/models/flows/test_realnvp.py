@@ -118,6 +118,7 @@ def test_constant_pixels_and_single_ones_are_taken_as_vectors():
         assert model.log_prob(model.sample(3, seed=0)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_bound_of_affine_pixels_is_below_the_truth(tmp_path):
     domain = lk.integers(3, 1, 2, 2, layout="image")
     images = torch.cartesian_prod(*[torch.arange(3)] * 4).reshape(-1, 1, 2, 2)

@@ -46,6 +46,7 @@ def test_the_tutorials_distributions_are_learnt(seed, tmp_path):
     assert results["Beta(0.7, 0.7)"]["Kolmogorov–Smirnov"].value <= 0.05
 
 
+@pytest.mark.slow
 def test_the_divergence_saturates_and_the_distance_does_not(tmp_path):
     picture = tmp_path / "js.png"
     rows = run("examples/jensen_shannon.py", "--steps", 300, "--points", 3, "--out", picture)

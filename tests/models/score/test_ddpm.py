@@ -190,6 +190,7 @@ def test_log_mass_in_the_tails():
     torch.testing.assert_close(log_mass(low, high), torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_both_weightings_learn():
     data = lk.load_data(lk.targets.eight_gaussians().sample(4000, 0).float())
     for weighting in ("simple", "bound"):

@@ -29,6 +29,7 @@ def test_samples_have_the_known_bias_of_unadjusted_langevin(denoise):
     assert ((found / variance).log().abs() < 4 * math.sqrt(2 / n)).all()
 
 
+@pytest.mark.slow
 def test_the_learned_score_is_that_of_the_noisy_density():
     weights, means, widths = [0.3, 0.7], [[-1.0, 0.5], [1.5, -0.5]], torch.tensor([0.3, 0.2])
     covariances = widths[:, None, None] * torch.eye(2)

@@ -42,6 +42,7 @@ def exact(name, rows, **options):
     return model
 
 
+@pytest.mark.slow
 def test_annealing_gives_separate_modes_their_weights(rows):
     """Song & Ermon 2019, figure 3: plain Langevin dynamics does not."""
     model = exact("ncsn", rows, steps=10)

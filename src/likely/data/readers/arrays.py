@@ -1,7 +1,5 @@
 """Several arrays under one name, as in a dictionary, an `.npz` file or a folder; and `.npy` files."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable

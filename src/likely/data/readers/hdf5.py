@@ -1,7 +1,5 @@
 """HDF5 files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Folders of images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables in the formats of Arrow: Parquet and Feather."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pyarrow import dataset, feather

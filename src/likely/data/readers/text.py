@@ -1,7 +1,5 @@
 """Texts."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from pathlib import Path

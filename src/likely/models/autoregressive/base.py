@@ -195,12 +195,10 @@ class Autoregressive(GenerativeModel):
                 entries = self.domain.size * (1 if candidates == 1 else 4 * candidates)
                 for rows in group.nonzero()[:, 0].split(max(1, CHUNK // entries)):
                     part = None if features is None else features[rows]
-                    result[rows] = self._fill_in_each_order(
-                        result[rows], flat[rows], part, candidates, draw
-                    )
+                    result[rows] = self._filled(result[rows], flat[rows], part, candidates, draw)
         return result.reshape(x.shape)
 
-    def _fill_in_each_order(
+    def _filled(
         self, x: Tensor, known: Tensor, context: Tensor | None, particles: int, draw: Draw
     ) -> Tensor:
         """Rows completed in every ordering; of these, one for each row by their posterior."""

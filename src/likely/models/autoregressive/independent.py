@@ -16,9 +16,7 @@ from likely.nets.mlp import MLP
 
 
 @register(
-    "independent",
-    title="product of independent marginals",
-    constraint="entries are independent",
+    "independent", title="product of independent marginals", constraint="entries are independent"
 )
 class Independent(GenerativeModel):
     """Product of independent marginals.

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.contract import GenerativeModel, Rows
+from likely.contract import GenerativeModel, Rows, options
 from likely.contract.inputs import accept, as_rows
 from likely.core.domain import Domain
-from likely.core.errors import EstimateWarning, refuse_unless_one_of
+from likely.core.errors import EstimateWarning
 from likely.core.files import checksum
 from likely.core.likelihood import Figure
 from likely.core.random import seeded
@@ -102,7 +102,7 @@ class Unnormalised(GenerativeModel):
         LikelyError
             If the method is "integral" and there are too many columns, or it is not one of the model's.
         """
-        refuse_unless_one_of("method", method, self.methods)
+        options.check_values("log_z", {"method": method}, {"method": self.methods}, {})
         if method != "ais" and (known := self._known_log_z(method)):
             return known
         betas, chains = self._effort(betas, chains)
