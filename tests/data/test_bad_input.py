@@ -141,7 +141,7 @@ def test_images():
         ("L", (5, 5), "5×5 grey, but 0.png is 4×5 grey; all images of a folder"),
         ("RGB", (4, 5), "4×5 colour, but 0.png is 4×5 grey"),
         ("RGBA", (4, 5), "the image has transparent pixels"),
-        ("I;16", (4, 5), "more than 8 bits a pixel"),
+        ("I;16", (4, 5), "4×5 grey in uint16, but 0.png is 4×5 grey"),
     ):
         Image.new(mode, size).save("7.png")
         assert f"7.png: {complaint}" in message(".")

@@ -132,7 +132,7 @@ def split_pairs(texts: list[str], option: str) -> dict[str, str]:
     for text in texts:
         if "=" not in text:
             raise LikelyError(f"{option} {text}: write it as name=value")
-    return {name.strip(): value.strip() for name, _, value in (t.partition("=") for t in texts)}
+    return {name.strip(): value.strip() for name, _, value in (t.rpartition("=") for t in texts)}
 
 
 def split_names(text: str | None) -> list[str] | None:

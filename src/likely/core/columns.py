@@ -153,7 +153,9 @@ class Interval(Column):
         object.__setattr__(self, "high", float(self.high))
 
     def contains(self, x: Tensor) -> Tensor:
-        return (x >= self.low) & (x <= self.high)
+        # π in float32 is more than π, and an angle of [−π, π] none the less.
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float32).tolist()
+        return (x >= min(low, self.low)) & (x <= max(high, self.high))
 
     def describe(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"

@@ -17,7 +17,9 @@ from likely.data.table import Table
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
 ATOM_SHARE = 0.01  # a continuous column has an atom where one value has a larger share of rows …
 ATOM_ROWS = 5  # … and at least as many rows
-SENTINELS = np.array([99, 999, 9999, 99999, 999999, 9999999, 32768])  # with either sign
+SENTINELS = (99, 999, 9999, 99999, 999999, 9999999, 32768)  # usual codes, with either sign
+FEW = 0.5  # largest part of the rows that may lie far from the rest
+FAR = 100  # widths of the rest that the values lie away from it, unless they are such codes
 ROUNDING = 1e-5  # of the spread of a column is what the rounding to float32 may take
 
 
@@ -141,13 +143,21 @@ def anomalies(some: np.ndarray, domain: Domain) -> list[str]:
         kind = domain.column(i)
         if isinstance(kind, Constant) or (kind.discrete and not isinstance(kind, Integer | Count)):
             continue
-        sentinels = _sentinels(column) if domain.layout == "vector" else []
+        far = far_values(column) if domain.layout == "vector" else column[:0]
+        values, counts = np.unique(far, return_counts=True)
         notes += [
-            f"column {domain.name(i)} is {value:g} in {np.mean(column == value):.2%} of the rows, far "
+            f"column {domain.name(i)} is {value:g} in {count / len(column):.2%} of the rows, far "
             "from the rest: if that stands for missing entries, make them NaN"
-            for value in sentinels
+            for value, count in zip(values, counts, strict=True)
+            if count > 1
         ]
-        rest = column[~np.isin(column, sentinels)]
+        if len(single := values[counts == 1]):
+            notes.append(
+                f"column {domain.name(i)} is {', '.join(f'{value:g}' for value in single[:3])} in "
+                f"{len(single)} of the rows, very far from the rest: models see little else; correct such "
+                "rows, make the entries NaN, or leave the rows out"
+            )
+        rest = column[~np.isin(column, far)]
         if not kind.discrete and has_atom(rest, len(column)):
             atoms.append(i)
             whole += [i] if (rest == np.floor(rest)).all() else []
@@ -172,16 +182,25 @@ def has_atom(column: np.ndarray, rows: int) -> bool:
     return bool(count >= ATOM_ROWS and count > ATOM_SHARE * rows)
 
 
-def _sentinels(column: np.ndarray) -> list[float]:
-    """Values such as −999 that occur repeatedly and lie further from the rest than that is wide."""
-    suspect = np.isin(np.abs(column), SENTINELS)
-    rest = column[~suspect]
-    if not suspect.any() or not len(rest):
-        return []
-    low, high = rest[0], rest[-1]
-    values, counts = np.unique(column[suspect], return_counts=True)
-    far = np.maximum(low - values, values - high) > high - low
-    return values[far & (counts > 1)].tolist()
+def far_values(column: np.ndarray) -> np.ndarray:
+    """Those values of a sorted column, at either end, that hardly belong to the others.
+
+    A value that occurs repeatedly, as codes of missing entries do, lies further from the rest than that
+    is wide. Single ones, and whole numbers among others that are no usual codes, do so a hundred times.
+    """
+    far = []
+    for ordered in (column, column[::-1]):
+        gap, width = np.abs(np.diff(ordered)), np.abs(ordered[:-1] - ordered[0])
+        last = ordered[-1]
+        factor = np.full(len(gap), FAR)
+        start = int(np.argmax(ordered == last))
+        code = np.abs(last) in SENTINELS or (ordered[:start] % 1).any()
+        if 0 < start < len(ordered) - 1 and code:
+            factor[start - 1] = 1
+        index = np.flatnonzero((width > 0) & (gap > factor * width)) + 1
+        if len(index := index[index >= len(ordered) * (1 - FEW)]):
+            far.append(ordered[index[0] :])
+    return np.concatenate(far) if far else column[:0]
 
 
 def _columns(domain: Domain, index: list[int]) -> str:

@@ -12,16 +12,20 @@ from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
 from likely.core.inference import infer_domain
 from likely.data.dataset import Rows
+from likely.data.numerals import Ambiguous, are_dates, read_numbers
 from likely.data.select import Declared, Selection, few, resolve
 from likely.data.table import MAPPED_BYTES, Table
 
 WINDOW = 256  # characters
 MAX_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
+EXACT = 2**53  # up to which float64 holds all whole numbers
+MANY_CATEGORIES = 50  # with which a column of text, mostly different in each row, is no category
 # What `pandas.api.types.infer_dtype` finds in columns that are neither numbers nor text.
 UNREADABLE = {
     *("bytes", "complex", "date", "datetime", "datetime64", "time", "timedelta", "timedelta64"),
     *("period", "interval"),
 }
+LEAVE_OUT = "or leave the column out with columns= (--columns)"
 
 
 def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tuple[Rows, Domain]:
@@ -126,16 +130,29 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     if holds in UNREADABLE:
         raise DataError(
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
-            "or leave the column out with columns= (--columns)"
+            f"{LEAVE_OUT}"
+        )
+    nested = series.map(lambda value: isinstance(value, list | dict | tuple | set | np.ndarray))
+    if holds.startswith("mixed") and nested.any():
+        where, row = table.where(int(np.flatnonzero(present)[nested.argmax()]))
+        raise DataError(
+            f"{where}: row {row}, column {label!r} holds {type(series[nested].iloc[0]).__name__} values; "
+            f"spread them over columns of their own, {LEAVE_OUT}"
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
         kind = kind or infer_domain(series.to_frame()).column(0)
         series = series.astype(str)
-    numbers = pd.to_numeric(series, errors="coerce")
+    numbers = _as_numbers(table, series, label, kind)
     if kind is None:
         # Text in a column that mostly reads as numbers is a slip, not a category.
         numeric = numbers.notna().sum() > len(numbers) / 2
         kind = infer_domain((numbers if numeric else series).to_frame()).column(0)
+        levels = series.nunique() if isinstance(kind, Categorical) else 0
+        if levels > max(MANY_CATEGORIES, len(series) / 2):
+            table.notes.append(
+                f"column {label!r} has {levels} categories in {len(series)} rows, such as "
+                f"{series.iloc[0]!r}: if these are names of the rows, leave it out with columns= (--columns)"
+            )
     labels = kind.labels if isinstance(kind, Categorical) else None
     if labels is not None:
         codes = pd.Index(labels).get_indexer(pd.Index(series.map(_as_text).astype(object)))
@@ -152,6 +169,37 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     column = np.full(len(present), np.nan)
     column[present] = values
     return column, kind
+
+
+def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None) -> pd.Series:
+    """The numbers of a column, NaN where an entry is none; a note if they were not plainly written."""
+    numbers = pd.to_numeric(series, errors="coerce")
+    if not pd.api.types.is_numeric_dtype(series) and series.astype(str).str.match(r"0\d").any():
+        # Codes such as 007.
+        return pd.Series(np.nan, series.index)
+    if pd.api.types.is_integer_dtype(series) and (series.abs() > EXACT).any():
+        table.notes.append(
+            f"column {label!r} has whole numbers beyond 2⁵³, which are rounded: if they are names of the "
+            "rows, leave it out with columns= (--columns)"
+        )
+    if numbers.notna().all() or isinstance(kind, Categorical):
+        return numbers
+    if are_dates(series):
+        raise DataError(
+            f"{table.name}: column {label!r} holds dates or times, such as {series.iloc[0]!r}; convert "
+            f"them to numbers, days since the first say, {LEAVE_OUT}"
+        )
+    try:
+        read = read_numbers(series)
+    except Ambiguous as error:
+        raise DataError(
+            f"{table.name}: column {label!r} {error}; write plain numbers, or declare it categorical with "
+            "its labels"
+        ) from error
+    if read is None:
+        return numbers
+    table.notes.append(f"column {label!r}: {read[1]}")
+    return read[0]
 
 
 def _as_text(value: object) -> str:

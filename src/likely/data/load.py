@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.core.columns import Real
+from likely.core.columns import Categorical, Column, Real
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.data import check
 from likely.data.dataset import Data, Rows, Split
 from likely.data.encode import WINDOW, encode
-from likely.data.readers.text import into_lines
+from likely.data.readers.text import into_lines, refuse_table
 from likely.data.select import Declared, Named, Selection, resolve, select, select_rows
 from likely.data.source import read
 from likely.data.split import members
@@ -38,7 +38,7 @@ def load_data(
     context_domain: Declared = None,
     weight: Any = None,
     columns: Named | None = None,
-    window: int = WINDOW,
+    window: int | None = None,
     missing: Literal["error", "drop"] = "error",
     seed: int = 0,
 ) -> Data:
@@ -56,11 +56,15 @@ def load_data(
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
         - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
           array, `context="label"`), or a target of `likely.targets`;
-        - a file: `.npy`, `.npz`, `.csv`, `.tsv`, `.parquet`, `.h5`, `.hdf5`; arrays in an `.npz` or
-          `.h5` file by name, `events.h5::group/key`, several as a table, `events.h5::pt,eta`;
+        - a file: `.npy`, `.npz`, `.h5`, `.hdf5`, `.parquet`, `.feather`, and tables in text, `.csv`, `.tsv`
+          and `.dat`, also with `.gz` behind; several by a pattern, `events-*.csv`, and a folder with parts
+          in Parquet; arrays in an `.npz` or `.h5` file by name, `events.h5::group/key`, several as a
+          table, `events.h5::pt,eta`;
         - a `.txt` file: a running text, or single ones (see `window`), over its own characters;
-        - a list of single texts;
-        - a folder of images of one size, 8 bits, grey (h, w) or colour (3, h, w);
+        - a list of single texts, or of dictionaries; a frame of pandas, polars or Arrow; a `Dataset` of
+          PyTorch, in which the second of two entries is called "label";
+        - a folder of images of one size, grey (h, w) or colour (3, h, w), or of folders, one for each
+          class, whose names are another array, `context="label"`;
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
@@ -77,9 +81,9 @@ def load_data(
         Non-negative weights of the rows, given like the context.
     columns : str, int or list of these, optional
         The columns to take; by default all that are neither context nor weight.
-    window : int
-        Characters of a window of a running text, unless a domain is declared; 0: each line that is
-        not empty is a text of its own.
+    window : int, optional
+        Characters of a window of a running text, by default 256, unless a domain is declared; 0: each
+        line that is not empty is a text of its own.
     missing : {"error", "drop"}
         What to do about rows with missing (NaN, None) or infinite entries.
     seed : int
@@ -109,7 +113,7 @@ def load_data(
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    table = _read(source, seed, domain, window)
+    table, window = _read(source, seed, domain, window)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, window)
     if len(found.x.rows) < MIN_ROWS:
         raise DataError(
@@ -144,7 +148,7 @@ def load_rows(
     context_domain: Declared = None,
     weight: Any = None,
     columns: Named | None = None,
-    window: int = WINDOW,
+    window: int | None = None,
     seed: int = 0,
 ) -> Split:
     """Read rows without splitting them: all of them, in the order of the source.
@@ -156,19 +160,32 @@ def load_rows(
     -------
     Split
     """
-    table = _read(source, seed, domain, window)
-    found, _ = _find(table, domain, context, context_domain, weight, columns, "error", window)
+    table, window = _read(source, seed, domain, window)
+    found, notes = _find(table, domain, context, context_domain, weight, columns, "error", window)
+    for note in notes:
+        warnings.warn(f"{table.name}: {note}", stacklevel=2)
     step = found.x.domain.size if isinstance(table.values, str) else 1
     return found.split(np.arange(0, len(found.x.rows), step))
 
 
-def _read(source: Any, seed: int, domain: Declared, window: int) -> Table:
+def _read(source: Any, seed: int, domain: Declared, window: int | None) -> tuple[Table, int]:
     """Read a source; a running text as single ones, where the domain or the window says so."""
-    if window < 0:
+    if window is not None and window < 0:
         raise LikelyError(f"window={window}: give a number of characters, or 0 for lines")
-    table = read(source, seed)
-    lines = domain.ends if isinstance(domain, Domain) else not window
-    return into_lines(table) if isinstance(table.values, str) and lines else table
+    kinds = domain.items() if isinstance(domain, Mapping) else ()
+    table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)])
+    if isinstance(table.values, str):
+        lines = domain.ends if isinstance(domain, Domain) else window == 0
+        if domain is None and window is None:
+            refuse_table(table)
+        table = into_lines(table) if lines else table
+    return table, WINDOW if window is None else window
+
+
+def _is_categorical(kind: Column | str) -> bool:
+    return (
+        kind.startswith("categorical") if isinstance(kind, str) else isinstance(kind, Categorical)
+    )
 
 
 @dataclass
@@ -278,7 +295,13 @@ def _find(
         number: Declared = {weighing.labels[0]: Real()}
         found.weight, unusable = _encoded(weighing, number, missing, check.scan_weight)
         parts.append(unusable)
-    return found, found.drop(np.unique(np.concatenate(parts)))
+    notes = dict.fromkeys(
+        note
+        for part in (selection, given, weighing)
+        if part is not None
+        for note in part.table.notes
+    )
+    return found, [*notes, *found.drop(np.unique(np.concatenate(parts)))]
 
 
 def _encoded(

@@ -44,8 +44,9 @@ def resolve(
     """
     found = []
     for key in wanted:
-        if isinstance(key, int) and str(key) not in labels and 0 <= key < len(labels):
-            found.append(labels[key])
+        position = int(key) if str(key).isdigit() else len(labels)
+        if position < len(labels) and str(key) not in labels:
+            found.append(labels[position])
         elif str(key) in labels:
             found.append(str(key))
         else:

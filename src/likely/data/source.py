@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
+
+from torch.utils.data import Dataset
 
 from likely.core.errors import DataError
 from likely.core.target import Target
 from likely.data import builtin
-from likely.data.readers.arrays import assemble, read_npy, read_npz
+from likely.data.readers.arrays import assemble, from_dataset, read_npy, read_npz, stacked
+from likely.data.readers.csv import read_csv
 from likely.data.readers.hdf5 import read_hdf5
 from likely.data.readers.images import read_images
-from likely.data.readers.tables import read_csv, read_parquet
+from likely.data.readers.tables import read_feather, read_parquet
 from likely.data.readers.text import read_text
 from likely.data.table import Table, as_values, from_target
 
 
-def read(source: Any, seed: int = 0) -> Table:
-    """Read whatever `load_data` takes.
+def read(source: Any, seed: int = 0, text: Sequence[str | int] = ()) -> Table:
+    """Read whatever `load_data` takes; columns of `text` stay as they are written, where they are.
 
     Raises
     ------
@@ -28,7 +32,7 @@ def read(source: Any, seed: int = 0) -> Table:
     if isinstance(source, str) and source in builtin.names():
         return builtin.read(source, seed)
     if isinstance(source, str | Path):
-        return _read_path(str(source))
+        return _read_path(str(source), text)
     if isinstance(source, Target):
         return from_target(source, seed)
     if isinstance(source, dict):
@@ -37,45 +41,50 @@ def read(source: Any, seed: int = 0) -> Table:
         )
     if isinstance(source, list) and source and all(isinstance(line, str) for line in source):
         return Table("the data", source)
+    if isinstance(source, Dataset):
+        return from_dataset(source)
     return Table("the data", as_values(source, "the data"))
 
 
-READERS: dict[str, Callable[[Path, list[str]], Table]] = {
+Reader = Callable[[Path, list[str]], Table]
+READERS: dict[str, Reader] = {
     ".npy": read_npy,
     ".npz": read_npz,
     ".csv": read_csv,
     ".tsv": read_csv,
+    ".dat": read_csv,
     ".parquet": read_parquet,
+    ".feather": read_feather,
+    ".arrow": read_feather,
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,
     ".txt": read_text,
 }
 
 
-def _read_path(text: str) -> Table:
-    """Read a file or a folder; `file::key` and `file::a,b` name arrays in it."""
-    name, _, keys = text.partition("::") if not Path(text).exists() else (text, "", "")
-    path = Path(name)
+def _read_path(name: str, text: Sequence[str | int]) -> Table:
+    """Read a file, several that match a pattern, or a folder; `file::key` and `file::a,b` name arrays."""
+    file, _, keys = name.partition("::") if not Path(name).exists() else (name, "", "")
+    path = Path(file)
+    if not path.exists() and (parts := sorted(glob(file))):
+        return stacked(name, [_read_path(f"{part}::{keys}".rstrip(":"), text) for part in parts])
     if not path.exists():
         raise DataError(
-            f"{name}: there is no such file or folder; built-in data are {', '.join(builtin.names())}"
+            f"{file}: there is no such file or folder; built-in data are {', '.join(builtin.names())}"
         )
     if path.is_dir():
-        return read_images(path)
-    read_file = READERS.get(path.suffix.lower())
-    if read_file is None:
-        raise DataError(
-            f"{path}: files of type {path.suffix!r} cannot be read; convert to one of "
-            f"{', '.join(READERS)}"
-        )
+        read_file: Reader = read_parquet if [*path.glob("*.parquet")] else read_images
+    else:
+        read_file = _reader(path)
     if keys and read_file not in (read_npz, read_hdf5):
         raise DataError(
-            f"{text}: only .npz and .h5 files hold arrays by name; leave '::{keys}' out"
+            f"{name}: only .npz and .h5 files hold arrays by name; leave '::{keys}' out"
         )
-    if path.stat().st_size == 0:
+    if path.stat().st_size == 0 and path.is_file():
         raise DataError(f"{path}: the file is empty")
+    names = [key.strip() for key in keys.split(",")] if keys else []
     try:
-        return read_file(path, [key.strip() for key in keys.split(",")] if keys else [])
+        return read_csv(path, names, text) if read_file == read_csv else read_file(path, names)
     except DataError:
         raise
     except Exception as error:  # whatever a library says of a damaged file
@@ -85,3 +94,17 @@ def _read_path(text: str) -> Table:
         raise DataError(
             f"{path}: not a readable {path.suffix} file ({reason}); restore it or convert it again"
         ) from error
+
+
+def _reader(path: Path) -> Reader:
+    """The reader of a file; tables in text may be compressed."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"] and READERS.get("".join(suffixes[-2:-1])) is read_csv:
+        return read_csv
+    read_file = READERS.get(path.suffix.lower())
+    if read_file is None:
+        raise DataError(
+            f"{path}: files of type {path.suffix!r} cannot be read; convert to one of "
+            f"{', '.join(READERS)}"
+        )
+    return read_file

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from torch import Tensor
 
 from likely.core.domain import Domain
@@ -41,6 +42,8 @@ class Table:
         Where the source knows it.
     truth : Target, optional
         The distribution that the rows were drawn from.
+    notes : list of str
+        What a user must know about how the source was read: `load_data` warns of it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Table:
     splits: dict[str, int] = field(default_factory=dict)
     domain: Domain | None = None
     truth: Target | None = None
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -97,6 +101,12 @@ def as_values(data: Any, name: str) -> np.ndarray | pd.DataFrame:
     """
     if isinstance(data, pd.Series):
         data = data.to_frame()
+    elif isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
+        data = pd.DataFrame(data)
+    elif hasattr(data, "__arrow_c_stream__") and not isinstance(data, pd.DataFrame):
+        data = from_arrow(pyarrow.table(data), name)
+    elif isinstance(data, np.ma.MaskedArray):
+        data = np.ma.filled(data.astype(float), np.nan) if data.mask.any() else data.data
     if isinstance(data, pd.DataFrame):
         if data.empty:
             raise DataError(f"{name}: the table is empty; give at least one row and one column")
@@ -121,7 +131,11 @@ def as_values(data: Any, name: str) -> np.ndarray | pd.DataFrame:
     if array.size == 0:
         raise DataError(f"{name}: the array is empty, its shape is {array.shape}")
     if array.dtype.names:
-        return as_frame({key: array[key] for key in array.dtype.names}, name)
+        return as_frame(_spread(array), name)
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            f"{name}: holds whole numbers beyond 2⁶³, which no tensor holds; rescale them"
+        )
     if array.ndim == 1 and array.dtype.kind in "USO":
         return as_frame({name: array}, name)
     if array.dtype.kind not in "biuf":
@@ -146,6 +160,36 @@ def as_frame(columns: dict[str, np.ndarray], name: str) -> pd.DataFrame:
     if len(set(lengths.values())) > 1:
         raise DataError(f"{name}: the columns have different lengths {lengths}")
     return pd.DataFrame(frame)
+
+
+def _spread(array: np.ndarray) -> dict[str, np.ndarray]:
+    """The fields of a compound type; those of several numbers become a column for each."""
+    columns = {}
+    for key in array.dtype.names or ():
+        field = array[key].reshape(len(array), -1)
+        if array[key].ndim == 1:
+            columns[key] = array[key]
+        else:
+            columns |= {f"{key}_{i}": field[:, i] for i in range(field.shape[1])}
+    return columns
+
+
+def from_arrow(table: Any, name: str) -> pd.DataFrame:
+    """A DataFrame in which whole numbers stay whole where entries are missing.
+
+    Raises
+    ------
+    DataError
+        If there are no rows.
+    """
+    if not table.num_rows:
+        raise DataError(f"{name}: the file has a header but no rows")
+
+    def nullable(kind: Any) -> Any:
+        whole = pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)
+        return pd.ArrowDtype(kind) if whole else None
+
+    return table.to_pandas(types_mapper=nullable)
 
 
 def as_other(values: np.ndarray | pd.DataFrame, key: str) -> np.ndarray | pd.DataFrame:

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,8 @@ def assemble(name: str, keys: list[str], load: Load) -> Table:
                     others[stem] = as_other(_concatenate(parts, name), stem)
         return Table(name, _concatenate(list(splits.values()), name), others, rows)
     main_key = keys[0] if len(keys) == 1 else next((key for key in MAIN if key in keys), None)
+    if len(keys) > 1 and (columns := _as_columns(keys, load)) is not None:
+        return Table(name, as_frame(columns, name))
     if main_key is None:
         raise DataError(
             f"{name}: holds {', '.join(keys) or 'no arrays'}; the rows must be called train, valid and "
@@ -64,6 +67,57 @@ def assemble(name: str, keys: list[str], load: Load) -> Table:
             if key != main_key and len(part := load(key)) == len(values):
                 others[key] = as_other(part, key)
     return Table(name, values, others)
+
+
+def _as_columns(keys: list[str], load: Load) -> dict[str, np.ndarray] | None:
+    """Arrays that are all columns: of one number a row, and of one length."""
+    columns = {}
+    with contextlib.suppress(DataError):
+        for key in keys:
+            columns[key] = np.asarray(load(key))
+            if columns[key].shape != (len(columns[keys[0]]), 1):
+                return None
+        return columns
+    return None
+
+
+def stacked(name: str, tables: list[Table]) -> Table:
+    """The rows of several tables, one below the other.
+
+    Raises
+    ------
+    DataError
+        If they are of different kinds, or have other columns.
+    """
+    first = tables[0]
+    for table in tables[1:]:
+        if table.labels != first.labels or type(table.values) is not type(first.values):
+            raise DataError(
+                f"{table.name}: has other columns than {first.name}; give files of one kind"
+            )
+    if isinstance(first.values, str):
+        raise DataError(f"{name}: several texts; join them in one file")
+    arrays = [
+        table.values for table in tables if isinstance(table.values, np.ndarray | pd.DataFrame)
+    ]
+    notes = [note for table in tables for note in table.notes]
+    return Table(name, _concatenate(arrays, name), notes=notes)
+
+
+def from_dataset(dataset: Any) -> Table:
+    """The entries of a PyTorch `Dataset`; the second of two is called "label"."""
+    from torch.utils.data import default_collate
+
+    if not hasattr(dataset, "__len__"):
+        raise DataError("the data: a Dataset without a length; give rows as an array")
+    entries = default_collate([dataset[i] for i in range(len(dataset))])
+    parts = entries if isinstance(entries, list | tuple) else [entries]
+    if len(parts) > 2:
+        raise DataError(f"the data: a Dataset of {len(parts)} parts; give rows, or rows and labels")
+    others = [as_other(as_values(part, "label"), "label") for part in parts[1:]]
+    return Table(
+        "the data", as_values(parts[0], "the data"), dict(zip(["label"], others, strict=False))
+    )
 
 
 def _concatenate(parts: list[np.ndarray | pd.DataFrame], name: str) -> np.ndarray | pd.DataFrame:

@@ -5,36 +5,62 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from likely.core.domain import integers
 from likely.core.errors import DataError
 from likely.data.readers.arrays import SPLIT, assemble
-from likely.data.table import (
-    Table,
-)
+from likely.data.table import Table, as_values
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
-def read_images(folder: Path) -> Table:
-    """A folder of images of one size, or subfolders `train`, `valid` and `test` of them."""
-    subfolders = [path.name for path in folder.iterdir() if path.is_dir()]
+def read_images(folder: Path, keys: list[str]) -> Table:
+    """A folder of images of one size; or folders of them: `train`, `valid` and `test`, or classes.
+
+    The names of classes, which may lie in the folders of splits, are another array, "label".
+    """
+    subfolders = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if any(SPLIT.fullmatch(name) for name in subfolders):
-        table = assemble(str(folder), sorted(subfolders), lambda name: _stack(folder / name))
+        images = {name: _labelled(folder / name) for name in subfolders if SPLIT.fullmatch(name)}
+        arrays = {name: values for name, (values, _) in images.items()}
+        labels = {
+            f"label_{name}": labels for name, (_, labels) in images.items() if labels is not None
+        }
+        arrays |= labels if len(labels) == len(images) else {}
+        table = assemble(
+            str(folder), [*arrays], lambda name: as_values(arrays[name], name.split("_")[0])
+        )
     else:
-        table = Table(str(folder), _stack(folder))
-    images = table.values
-    assert isinstance(images, np.ndarray)
-    if images.dtype == np.uint8:  # however dark they are
-        table.domain = integers(256, *images.shape[1:], layout="image")
+        values, classes = _labelled(folder)
+        table = Table(str(folder), values)
+        if classes is not None:
+            table.others["label"] = pd.DataFrame({"label": classes})
+    pixels = table.values
+    assert isinstance(pixels, np.ndarray)
+    if pixels.dtype == np.uint8:  # however dark they are
+        table.domain = integers(256, *pixels.shape[1:], layout="image")
     return table
 
 
-def _stack(folder: Path) -> np.ndarray:
-    """The images of a folder by name: 8 bits (n, height, width) or (n, 3, height, width), or 1 bit."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+def _labelled(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images of a folder, or of the folders of classes in it, and then their names."""
+    classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and _images_of(path)]
+    if _images_of(folder) or not classes:
+        return _stack([folder]), None
+    labels = [np.full(len(_images_of(path)), path.name, object) for path in classes]
+    return _stack(classes), np.concatenate(labels)
+
+
+def _images_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+
+
+def _stack(folders: list[Path]) -> np.ndarray:
+    """The images of folders by name: grey (n, height, width) or in colour (n, 3, height, width)."""
+    paths = [path for folder in folders for path in _images_of(folder)]
     if not paths:
-        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGES))})")
+        raise DataError(f"{folders[0]}: holds no images ({', '.join(sorted(IMAGES))})")
     images = [_image(path) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
@@ -46,14 +72,18 @@ def _stack(folder: Path) -> np.ndarray:
 
 
 def _image(path: Path) -> np.ndarray:
-    from PIL import Image
+    """8 or 16 bits, true or false, or floating point; the right way up; opaque."""
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
             if image.has_transparency_data:
-                raise DataError(f"{path}: the image has transparent pixels; save it without")
+                image = image.convert("RGBA")
+                if np.asarray(image)[:, :, 3].min() < 255:
+                    raise DataError(f"{path}: the image has transparent pixels; save it without")
             if image.mode[0] in "IF":
-                raise DataError(f"{path}: more than 8 bits a pixel; convert it, or give an array")
+                return _without_order(np.asarray(image))
             if image.mode not in ("1", "L"):
                 return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
             return np.asarray(image)
@@ -61,7 +91,15 @@ def _image(path: Path) -> np.ndarray:
         raise DataError(f"{path}: not a readable image ({error}); restore or remove it") from error
 
 
+def _without_order(pixels: np.ndarray) -> np.ndarray:
+    """Grey pixels of 16 bits, or of 32 in floating point, in the byte order of this machine."""
+    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() < 1 << 16:
+        return pixels.astype(np.uint16)
+    return pixels.astype(pixels.dtype.newbyteorder("="))
+
+
 def _describe(image: np.ndarray) -> str:
     height, width = image.shape[-2:]
-    mode = "colour" if image.ndim == 3 else "black and white" if image.dtype == bool else "grey"
+    names = {"bool": "black and white", "uint8": "grey"}
+    mode = "colour" if image.ndim == 3 else names.get(image.dtype.name, f"grey in {image.dtype}")
     return f"{width}×{height} {mode}"
