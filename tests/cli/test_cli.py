@@ -304,7 +304,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert output.splitlines()[-1] == "[]"
 
 
-def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
+def test_an_interrupted_fit_ends_with_130_and_can_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     command = "fit rows.npy --model made --steps 100000 --out interrupted"
     # Jobs in the background of a shell do not heed interrupts, unless they are told to.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -322,3 +324,10 @@ def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
     assert "resumes from the last checkpoint" in error
     assert "Traceback" not in error
     assert Path("interrupted/checkpoint").exists()
+    for command in ("sample interrupted", "score interrupted rows.npy"):
+        assert main([*command.split(), "--out", "early.npy"]) == 2
+    assert main(["evaluate", "interrupted", "rows.npy"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert all("interrupted: this fit was interrupted" in error for error in errors)
+    assert not Path("early.npy").exists()

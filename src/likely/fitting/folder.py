@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from likely._version import __version__, compatible
 from likely.contract import store
 from likely.contract.model import GenerativeModel
 from likely.core import files
@@ -65,7 +66,13 @@ class RunFolder:
             raise ArtifactError(
                 f"{self.config_file}: cannot be read ({error}); choose another folder"
             ) from error
-        differences = list(_differences(stored, self.config))
+        version = str(stored.get("version"))
+        if not compatible(version):
+            raise ArtifactError(
+                f"{self.config_file}: a run of likely {version}, and this is {__version__}: go on with "
+                "that version, or choose another folder"
+            )
+        differences = _differences(stored | {"version": __version__}, self.config)
         if differences:
             raise ArtifactError(
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
