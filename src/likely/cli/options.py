@@ -30,6 +30,9 @@ class Missing(StrEnum):
 Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
 Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
 Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Time.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto: CUDA where there is one, else the CPU.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Settings = Annotated[
     list[str] | None,

@@ -164,6 +164,7 @@ def reconstruct(
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,
     minutes: opt.Minutes = None,
+    device: opt.Device = "auto",
     as_json: opt.Json = False,
 ) -> None:
     """Fit a model to outcomes, and compare the state that it describes with the exact one.
@@ -185,7 +186,7 @@ def reconstruct(
     )
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes}
+    options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes, "device": device}
     result = fit(loaded, untrained, progress=sys.stderr.isatty(), **options)
     result.save(out)
     if as_json:

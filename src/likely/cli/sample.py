@@ -44,6 +44,7 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed gives the same samples.")
     ] = None,
+    device: opt.Device = "auto",
     context: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +82,7 @@ def sample(
     """Draw samples from a fitted model, in the data's own units."""
     if out is not None:
         check_suffix(out, (*TABLES, ".png", ".txt"))
-    model = lk.load(run)
+    model = lk.load(run, device)
     if model.domain.alphabet is None and (out is None or out.suffix.lower() == ".txt"):
         raise LikelyError(f"--out: give a file to write to, one of {', '.join(TABLES)} or .png")
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -91,7 +92,7 @@ def sample(
         x = model.sample(n, **options)
     else:
         x = _texts(model, n, prompt or "", length, options)
-    _write_samples(out, x, model.domain)
+    _write_samples(out, x.cpu(), model.domain)
 
 
 def _texts(
@@ -148,6 +149,7 @@ def score(
             "log-likelihood, or an autoencoder's error of reconstruction.",
         ),
     ] = False,
+    device: opt.Device = "auto",
     as_json: opt.Json = False,
 ) -> None:
     """Log-likelihood of every row, in nats, in the order of the data.
@@ -156,7 +158,7 @@ def score(
     the model was fitted with weights, so is the mean that is printed.
     """
     check_suffix(out, TABLES)
-    model = lk.load(run)
+    model = lk.load(run, device)
     # Rows outside the domain are read, too, as real numbers.
     options = fitted_options(model, run) | {"domain": model.domain.widened}
     options.pop("missing", None)

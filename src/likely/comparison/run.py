@@ -13,6 +13,7 @@ from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError
+from likely.core.runtime import find_device
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
 from likely.fitting.fit import fit
@@ -31,6 +32,7 @@ def compare(
     jobs: int = 1,
     rows: int | None = None,
     progress: bool = False,
+    device: str = "auto",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Fit each model with several seeds and measure what it is worth on the test split.
@@ -56,6 +58,8 @@ def compare(
         Score at most this many rows of the test split, a random subset, and draw as many samples.
     progress : bool
         Show which fit is running, and its progress bar; of several jobs, how many are done.
+    device : str
+        Where to compute, as in `fit`.
     hyperparameters : mapping of str to mapping, optional
         Hyperparameters of models, by name.
 
@@ -67,8 +71,8 @@ def compare(
     ------
     LikelyError
         If a model or a hyperparameter is unknown, a hyperparameter, the seed or the budget has a
-        value that is not valid, the budget is given twice, or there are several jobs without a budget
-        in steps or epochs.
+        value that is not valid, the budget is given twice, there is no such device, or there are several
+        jobs without a budget in steps or epochs.
     DomainError
         If no model takes the data.
     """
@@ -81,6 +85,7 @@ def compare(
     if rows is not None and rows < 1:
         raise LikelyError(f"rows must be at least 1, not {rows}")
     budget = one_budget(steps, epochs, minutes)
+    training: dict[str, Any] = budget | {"device": str(find_device(device))}
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(
             f"jobs={jobs}: several fits side by side need a budget in steps or epochs; with one in "
@@ -120,11 +125,11 @@ def compare(
         for name, model, at in untrained():
             if progress:
                 _announce(f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}")
-            runs.append(_run(name, model, data, at, budget, extractor, rows, progress))
+            runs.append(_run(name, model, data, at, training, extractor, rows, progress))
     else:
         parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
         runs = parallel(
-            joblib.delayed(_run)(name, model, data, at, budget, extractor, rows)
+            joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
             for name, model, at in untrained()
         )
     return Comparison(
@@ -151,7 +156,7 @@ def _run(
     model: GenerativeModel,
     data: Data,
     seed: int,
-    budget: Mapping[str, Any],
+    training: Mapping[str, Any],
     extractor: FeatureExtractor | None,
     rows: int | None = None,
     progress: bool = False,
@@ -159,7 +164,7 @@ def _run(
     """Fit one model with one seed and measure it."""
     run = Run(name, seed, model.density)
     try:
-        history = fit(model, data, seed=seed, progress=progress, **budget)
+        history = fit(model, data, seed=seed, progress=progress, **training)
         # The same rows and the same noise for every model and seed: differences are paired.
         run.evaluation = evaluate(
             model, data, seed=0, history=history, rows=rows, extractor=extractor

@@ -13,6 +13,7 @@ from likely.contract.registry import make, name_of
 from likely.core.domain import Domain
 from likely.core.errors import ArtifactError, LikelyError
 from likely.core.files import read_tensors, write_tensors
+from likely.core.runtime import find_device
 
 
 def configuration(model: GenerativeModel) -> dict[str, Any]:
@@ -67,21 +68,25 @@ def save(model: GenerativeModel, path: str | Path) -> None:
     write_tensors(path, model.state_dict(), description)
 
 
-def load(path: str | Path) -> GenerativeModel:
+def load(path: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
     """Load a model that `save` wrote, in evaluation mode.
 
     Parameters
     ----------
     path : str or Path
         The file, or a run folder that holds `model.safetensors`.
+    device : str or torch.device
+        "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA where there is one, and otherwise the CPU.
 
     Raises
     ------
     ArtifactError
         If the file is missing, damaged, or not a model that this version knows; or the run has not
         been completed. Nothing in it is ever executed.
+    LikelyError
+        If there is no such device.
     """
-    path = Path(path)
+    path, place = Path(path), find_device(device)
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.exists() and (path.parent / "config.json").exists():
@@ -97,7 +102,7 @@ def load(path: str | Path) -> GenerativeModel:
     except (LikelyError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         what = str(error) if isinstance(error, LikelyError) else f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{path}: {' '.join(what.split())}; {_remedy(description)}") from error
-    return model.eval()
+    return model.to(place).eval()
 
 
 def _remedy(description: Any) -> str:

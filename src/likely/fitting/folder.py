@@ -72,7 +72,7 @@ class RunFolder:
                 f"{self.config_file}: a run of likely {version}, and this is {__version__}: go on with "
                 "that version, or choose another folder"
             )
-        differences = _differences(stored | {"version": __version__}, self.config)
+        differences = _differences(_decisive(stored), _decisive(self.config))
         if differences:
             raise ArtifactError(
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
@@ -144,6 +144,15 @@ class RunFolder:
         files.write_text(self.history_file, history.to_csv())
         self._written = time.monotonic()
         self._cost = self._written - started
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run what it is: it may go on with another patch release, and on another device."""
+    decisive = {key: value for key, value in config.items() if key != "version"}
+    fitted = decisive.get("fit")
+    if isinstance(fitted, dict):
+        decisive["fit"] = {key: value for key, value in fitted.items() if key != "device"}
+    return decisive
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> list[str]:
