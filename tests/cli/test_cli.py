@@ -204,6 +204,25 @@ def test_models_for_people_and_for_scripts(capsys: pytest.CaptureFixture[str]) -
     assert all(name in text for name in names)
 
 
+def test_one_model_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models nsf-coupling --json") == 0
+    report = json.loads(capsys.readouterr().out)
+    options = {option["name"]: option for option in report["options"]}
+    assert report["density"] == "exact; lower bound on integers"
+    assert options["transforms"]["default"] == 5
+    assert options["coupling"]["default"] is True
+    assert run("models nsf-coupling") == 0
+    text = capsys.readouterr().out
+    for part in (
+        "arXiv:1906.04032",
+        "periodic",
+        "transforms",
+        "a whole number above 0",
+        "Bins of a",
+    ):
+        assert part in text
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     module = [sys.executable, "-m", "likely", "--version"]
@@ -253,6 +272,7 @@ MISTAKES = {
     "score run events.csv --device abacus --out new.csv": "device='abacus'",
     "evaluate run events.csv --device cuda:99": "device='cuda:99'",
     "compare rows.npy --device abacus --out new": "device='abacus'",
+    "models nfs": "did you mean nsf",
     "frobnicate": "frobnicate",
     "sample nope --out new.csv": "nope",
     "sample events.csv --out new.csv": "events.csv",
