@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import likely as lk
-from likely.cli import compare, fit, models, sample  # noqa: F401 – they register their commands
+from likely.cli import compare, fit, inspect, models, sample  # noqa: F401 – they register their commands
 from likely.cli.app import app
 from likely.cli.output import print_text
 from likely.cli.quantum import quantum

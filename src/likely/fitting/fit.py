@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-from likely._version import __version__
+from likely._version import __version__, provenance
 from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
 from likely.contract.store import configuration
@@ -166,6 +166,7 @@ def fit(
     if run is not None:
         config = {
             "version": __version__,
+            **provenance(place),
             "model": configuration(model),
             "data": {"source": data.name, "fingerprint": data.fingerprint()},
             "fit": asdict(plan),
