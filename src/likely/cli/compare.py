@@ -29,7 +29,7 @@ def evaluate(
         warnings.warn(
             f"{data}: not the data of {run}; measured on its own test split", stacklevel=1
         )
-    evaluation = lk.evaluate(model, loaded)
+    evaluation = lk.evaluate(model, loaded, progress=True)
     if as_json:
         print_json(evaluation.to_json())
     else:

@@ -14,6 +14,7 @@ from likely.cli.app import command
 from likely.cli.options import check_suffix, fitted_options, split_names, split_pairs
 from likely.cli.output import print_json, print_text
 from likely.core.errors import DataError, LikelyError
+from likely.core.progress import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,10 +89,11 @@ def sample(
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     options |= {"context": _context(model, context), "seed": seed}
-    if prompt is None and length is None:
-        x = model.sample(n, **options)
-    else:
-        x = _texts(model, n, prompt or "", length, options)
+    with shown("sample"):
+        if prompt is None and length is None:
+            x = model.sample(n, **options)
+        else:
+            x = _texts(model, n, prompt or "", length, options)
     _write_samples(out, x.cpu(), model.domain)
 
 
@@ -162,7 +164,8 @@ def score(
     # Rows outside the domain are read, too, as real numbers.
     options = fitted_options(model, run) | {"domain": model.domain.widened}
     options.pop("missing", None)
-    report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
+    with shown("score"):
+        report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
     if as_json:
         print_json(report | {"file": str(out)})
     else:

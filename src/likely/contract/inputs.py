@@ -13,6 +13,7 @@ from torch import Tensor
 
 from likely.core.domain import Domain
 from likely.core.errors import DataError
+from likely.core.progress import track
 from likely.core.random import seeded
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def map_chunks(
             context = context.expand(len(x), *model.context.shape)
     parts = []
     with torch.no_grad(), seeded(seed, model.device):
-        for start, stop in chunks(model.domain, len(x)) or [(0, 0)]:
+        for start, stop in track(chunks(model.domain, len(x)) or [(0, 0)], "rows"):
             part_context = None if context is None else context[start:stop]
             inside, rows, features = accept(model, x[start:stop], part_context)
             part = function(rows, features)
@@ -185,7 +186,7 @@ def draw_chunks(
     with torch.no_grad(), seeded(seed, model.device):
         parts = [
             draw(stop - start, None if features is None else features[start:stop])
-            for start, stop in chunks(model.domain, n)
+            for start, stop in track(chunks(model.domain, n), "draws")
         ]
     if not parts:
         return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)

@@ -10,6 +10,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.registry import name_of
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Kind
+from likely.core.progress import shown, track
 from likely.data import Data, load_data
 from likely.evaluation.case import Case
 from likely.evaluation.images import FeatureExtractor
@@ -29,6 +30,7 @@ def evaluate(
     history: History | None = None,
     rows: int | None = None,
     extractor: FeatureExtractor | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a fitted model on one split of the data.
 
@@ -48,6 +50,8 @@ def evaluate(
     extractor : FeatureExtractor, optional
         For the distances of images; None trains one on the training split, the same for the same
         data. Make one and give it where several models are evaluated.
+    progress : bool
+        Show progress bars, on a terminal.
 
     Returns
     -------
@@ -68,10 +72,10 @@ def evaluate(
         raise DataError(
             "the model is conditional, but the data have no context: load them with one"
         )
-    with _evaluation_mode(model):
+    with _evaluation_mode(model), shown("evaluate", progress):
         case = Case(model, data, split, seed, rows, history, extractor)
         values = {}
-        for measure in MEASURES:
+        for measure in track(MEASURES, "measures"):
             if measure.need.met(case):
                 values[measure.name] = measure.value(case)
                 if measure.floor is not None:
