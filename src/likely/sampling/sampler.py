@@ -306,7 +306,7 @@ class GradientSampler(Sampler):
     scaling: ClassVar[float]  # the step suits temperature T as step · T^scaling
     target: ClassVar[float] = 1.0  # acceptance that the step is tuned to; 1: it is not
 
-    step: float | Tensor
+    step: float | Tensor = 0.1
     domain: Domain | None = None
     compile: bool = field(default=False, kw_only=True)
 
