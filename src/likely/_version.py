@@ -6,6 +6,11 @@ import platform
 __version__ = "0.1.0"
 
 
+def compatible(version: str) -> bool:
+    """Whether another version writes what this one can go on with: they differ in the patch at most."""
+    return version.split(".")[:2] == __version__.split(".")[:2]
+
+
 def provenance(device: object) -> dict[str, str]:
     """The machine, and the versions of the libraries, that computed a result on a device."""
     import numpy as np

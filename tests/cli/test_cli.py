@@ -84,11 +84,20 @@ def test_the_seed_decides_the_weights() -> None:
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
+def test_the_options_of_a_fit_end_in_its_configuration() -> None:
+    options = "--rate 0.01 --batch 40 --ema 0.9 --clip 2 --weight-decay 0.1 --no-early-stopping"
+    assert run(f"fit rows.npy --model made {SMALL} {options} --device cpu --out chosen") == 0
+    found = json.loads(Path("chosen/config.json").read_text())["fit"]
+    wanted = {"rate": 0.01, "batch": 40, "ema": 0.9, "clip": 2.0, "weight_decay": 0.1}
+    wanted |= {"early_stopping": False, "device": "cpu"}
+    assert {name: found[name] for name in wanted} == wanted
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet"])
 def test_samples_keep_names_kinds_and_labels(suffix: str) -> None:
     out = f"samples.{suffix}"
     assert run(f"sample run -n 50 --seed 3 --out {out}") == 0
-    expected = lk.load("run").sample(50, seed=3).numpy()
+    expected = lk.load("run", "auto").sample(50, seed=3).numpy(force=True)
     if suffix in ("npy", "npz"):
         found = np.load(out)
         np.testing.assert_array_equal(found if suffix == "npy" else found["x"], expected)
@@ -110,9 +119,9 @@ def test_samples_given_a_context() -> None:
     pd.DataFrame({"kind": ["mu"], "n": [3]}).to_csv("one.csv", index=False)
     for context in ("kind=mu,n=3", "n=3,kind=mu", "mu,3", "one.csv"):
         assert run(f"sample given -n 20 --seed 1 --context {context} --out given.npy") == 0
-        model = lk.load("given")
+        model = lk.load("given", "auto")
         expected = model.sample(20, context=torch.tensor([1, 3]), seed=1)
-        np.testing.assert_array_equal(np.load("given.npy"), expected.numpy())
+        np.testing.assert_array_equal(np.load("given.npy"), expected.numpy(force=True))
 
 
 def test_scores_are_in_the_order_of_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +206,25 @@ def test_models_for_people_and_for_scripts(capsys: pytest.CaptureFixture[str]) -
     assert all(name in text for name in names)
 
 
+def test_one_model_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models nsf-coupling --json") == 0
+    report = json.loads(capsys.readouterr().out)
+    options = {option["name"]: option for option in report["options"]}
+    assert report["density"] == "exact; lower bound on integers"
+    assert options["transforms"]["default"] == 5
+    assert options["coupling"]["default"] is True
+    assert run("models nsf-coupling") == 0
+    text = capsys.readouterr().out
+    for part in (
+        "arXiv:1906.04032",
+        "periodic",
+        "transforms",
+        "a whole number above 0",
+        "Bins of a",
+    ):
+        assert part in text
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     module = [sys.executable, "-m", "likely", "--version"]
@@ -239,6 +267,14 @@ MISTAKES = {
     "fit events.csv --model made": "--out",
     "fit events.csv --model made --steps 1 --out events.csv": "events.csv",
     "fit events.csv --model made --columns e,n --steps 1 --out run": "another configuration",
+    "fit rows.npy --model made --rate -1 --out new": "rate=-1.0: give a finite number above 0",
+    "fit rows.npy --model made --ema 2 --out new": "ema=2.0",
+    "fit rows.npy --model made --device abacus --out new": "device='abacus'",
+    "sample run --device abacus --out new.csv": "device='abacus'",
+    "score run events.csv --device abacus --out new.csv": "device='abacus'",
+    "evaluate run events.csv --device cuda:99": "device='cuda:99'",
+    "compare rows.npy --device abacus --out new": "device='abacus'",
+    "models nfs": "did you mean nsf",
     "frobnicate": "frobnicate",
     "sample nope --out new.csv": "nope",
     "sample events.csv --out new.csv": "events.csv",
@@ -306,7 +342,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert output.splitlines()[-1] == "[]"
 
 
-def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
+def test_an_interrupted_fit_ends_with_130_and_can_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     command = "fit rows.npy --model made --steps 100000 --out interrupted"
     # Jobs in the background of a shell do not heed interrupts, unless they are told to.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -324,3 +362,10 @@ def test_an_interrupted_fit_ends_with_130_and_can_go_on() -> None:
     assert "resumes from the last checkpoint" in error
     assert "Traceback" not in error
     assert Path("interrupted/checkpoint").exists()
+    for command in ("sample interrupted", "score interrupted rows.npy"):
+        assert main([*command.split(), "--out", "early.npy"]) == 2
+    assert main(["evaluate", "interrupted", "rows.npy"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert all("interrupted: this fit was interrupted" in error for error in errors)
+    assert not Path("early.npy").exists()

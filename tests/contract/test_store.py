@@ -6,8 +6,11 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import likely as lk
+from likely.core import files
 from likely.core.files import read_tree, write_tree
 
 
@@ -107,3 +110,65 @@ def test_tree_round_trip(tmp_path):
     assert back["same"].shape == (0, 2)
     assert back["flag"].dtype == torch.bool
     assert (back["t"], back["nan"]) == (0.1, float("inf"))
+
+
+def rewritten(path, change):
+    """The same file with another description."""
+    tensors, description = files.read_tensors(path)
+    change(description)
+    files.write_tensors(path, tensors, description)
+    return path
+
+
+UNKNOWN = {
+    "unknown model 'nfs': did you mean nsf": lambda d: d["model"].update(name="nfs"),
+    "no option 'knots'": lambda d: d["model"]["hyperparameters"].update(knots=3),
+    "unknown column kind 'angle'": lambda d: d["model"]["domain"]["columns"][0].update(
+        kind="angle"
+    ),
+    "unknown layout 'graph'": lambda d: d["model"]["domain"].update(layout="graph"),
+    "'period'": lambda d: d["model"]["domain"]["columns"][0].update(period=3),
+    "not a model that lk.save wrote": lambda d: d.clear(),
+}
+
+
+@pytest.mark.parametrize("message", UNKNOWN)
+def test_what_a_file_holds_that_is_unknown_is_named(saved, message):
+    path = rewritten(saved[1], UNKNOWN[message])
+    with pytest.raises(lk.ArtifactError, match=r"model\.safetensors") as error:
+        lk.load(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_another_version_says_so_where_it_cannot_be_built(saved):
+    def newer(description):
+        description["version"] = "7.1.0"
+        description["model"]["name"] = "teleport"
+
+    with pytest.raises(lk.ArtifactError, match=r"'teleport'.*likely 7\.1\.0 wrote it"):
+        lk.load(rewritten(saved[1], newer))
+
+
+def test_formats_are_numbered(saved, monkeypatch):
+    model, path = saved
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert metadata.pop("format") == "1"
+    save_file(tensors, path, metadata)  # as 0.1.0 wrote it
+    assert lk.load(path).hyperparameters == model.hyperparameters
+    monkeypatch.setattr(files, "FORMAT", 2)
+    lk.save(model, path)
+    monkeypatch.undo()
+    with pytest.raises(lk.ArtifactError, match=r"model\.safetensors: of format 2.*update likely"):
+        lk.load(path)
+
+
+def test_a_run_without_a_model_is_told_by_name(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for path in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
+        with pytest.raises(lk.ArtifactError, match=r"interrupted.*likely fit … --out") as error:
+            lk.load(path)
+        assert f"{tmp_path / 'run'}: " in str(error.value)

@@ -16,6 +16,8 @@ from likely.contract.training import Batch, Objective, Recipe
 from likely.core.files import read_tree
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
+from likely.core.runtime import find_device
+from likely.fitting.folder import RunFolder
 
 SMALL = {"transforms": 1, "hidden": (8,), "bins": 4, "jitter": 0.0}
 
@@ -177,6 +179,34 @@ def test_a_complete_run_is_loaded_and_another_configuration_refused(tmp_path):
     (tmp_path / "other" / "thesis.tex").write_text("…")
     with pytest.raises(lk.ArtifactError, match="not an empty folder"):
         lk.fit(small(), data, steps=20, run=tmp_path / "other")
+
+
+def test_a_run_goes_on_on_another_device(tmp_path):
+    lk.fit(small(), data_of(), steps=20, run=tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["fit"]["device"] == str(find_device("auto"))
+    config["fit"]["device"] = "cuda:7"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="nothing left to do"):
+        lk.fit(small(), data_of(), steps=20, run=tmp_path)
+
+
+def test_a_run_goes_on_with_another_patch_release_only(tmp_path, monkeypatch):
+    data = data_of()
+    lk.fit(small(), data, steps=20, run=tmp_path / "whole")
+    monkeypatch.setattr(RunFolder, "finish", _interrupted)
+    with pytest.raises(InterruptedError):
+        lk.fit(small(), data, steps=20, run=tmp_path / "run")
+    monkeypatch.undo()
+    config = tmp_path / "run" / "config.json"
+    stored = json.loads(config.read_text())
+    config.write_text(json.dumps(stored | {"version": "99.0.0"}))
+    with pytest.raises(lk.ArtifactError, match=rf"config\.json.*99\.0\.0.*{lk.__version__}"):
+        lk.fit(small(), data, steps=20, run=tmp_path / "run")
+    patch = ".".join([*lk.__version__.split(".")[:2], "99"])
+    config.write_text(json.dumps(stored | {"version": patch}))
+    lk.fit(small(), data, steps=20, run=tmp_path / "run")
+    assert same_weights(lk.load(tmp_path / "run"), lk.load(tmp_path / "whole"))
 
 
 class Fragile(GenerativeModel):

@@ -152,6 +152,40 @@ def test_tempering_finds_both_wells_where_langevin_does_not():
     assert chain.info["step"].diff().min() > 0
 
 
+def test_tempering_finds_its_own_temperatures():
+    target = truth.double_well(15.0, 0.3)
+    init = target.modes[:1].expand(200, 1)
+    chain = ParallelTempering().run(target.energy, init, 300, 0, burn_in=200, thin=10)
+    left, p = (chain.last < 0).double().mean(), target.mode_weights[0]
+    assert abs(left - p) < 3.5 * (p * (1 - p) / 200).sqrt()
+    assert chain.info["temperatures"].tolist() == pytest.approx([2.0**k for k in range(8)])
+    # In many dimensions energies differ so much that temperatures must stand closer.
+    normal = ParallelTempering(MALA(), temperatures=5)
+    chain = normal.run(lambda x: x.square().sum(1) / 2, torch.zeros(50, 60), 200, 0, burn_in=300)
+    temperatures, swaps = chain.info["temperatures"], chain.info["swaps"]
+    assert temperatures[0] == 1
+    assert (temperatures[1:] / temperatures[:-1]).min() > 1.1
+    assert temperatures[-1] < 6
+    assert (swaps - 0.4).abs().max() < 0.1
+
+
+def test_given_temperatures_stay():
+    chain = ParallelTempering(MALA(), (1, 3)).run(
+        lambda x: x.square().sum(1) / 2, torch.zeros(20, 60), 20, 0, burn_in=50
+    )
+    assert chain.info["temperatures"].tolist() == [1, 3]
+    with pytest.raises(lk.LikelyError, match="must rise from 1, at least two"):
+        ParallelTempering(temperatures=1)
+
+
+@pytest.mark.parametrize("sampler", [HMC, MALA, Langevin, ParallelTempering])
+def test_samplers_need_no_arguments(sampler):
+    chain = sampler().run(
+        lambda x: x.square().sum(1) / 2, torch.zeros(200, 2), 300, 0, burn_in=300, thin=300
+    )
+    assert chain.last.var().item() == pytest.approx(1.0, abs=0.25)
+
+
 def test_particles_keep_the_weights_of_wells_they_cannot_cross():
     target = truth.double_well(15.0, 0.6)
     base = truth.gaussian([0.0], [[4.0]])

@@ -16,14 +16,16 @@ from likely.core.errors import DivergenceError
 
 
 @command("likely evaluate runs/digits digits --json")
-def evaluate(run: opt.RunFolder, data: opt.Source, as_json: opt.Json = False) -> None:
+def evaluate(
+    run: opt.RunFolder, data: opt.Source, device: opt.Device = "auto", as_json: opt.Json = False
+) -> None:
     """Measure a fitted model on the test split of the data: the same split as in the fit."""
-    model = lk.load(run)
+    model = lk.load(run, device)
     loaded = lk.load_data(data, **fitted_options(model, run))
     config = read_json(run, "config.json")
     if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
         warnings.warn(f"{data}: not the data of {run}; its own test split is used", stacklevel=1)
-    evaluation = lk.evaluate(model, loaded)
+    evaluation = lk.evaluate(model, loaded, progress=True)
     if as_json:
         print_json(evaluation.to_json())
     else:
@@ -46,6 +48,7 @@ def compare(
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,
     minutes: opt.Minutes = None,
+    device: opt.Device = "auto",
     jobs: Annotated[
         int,
         typer.Option(help="Fits side by side, given steps or epochs; -1: one on every core."),
@@ -69,7 +72,7 @@ def compare(
     loaded = lk.load_data(data, **data_options(column, columns, context, weight, window, missing))
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows}
+    options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}
     shown = sys.stderr.isatty()
     comparison = lk.compare(split_names(models), loaded, progress=shown, **options)
     comparison.to_html(out / "index.html")

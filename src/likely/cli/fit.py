@@ -13,6 +13,8 @@ from likely.cli.app import command
 from likely.cli.options import data_options, hyperparameters
 from likely.cli.output import print_json, print_text
 
+TRAINING = "Training: by default as the model's family recommends"
+
 
 class Precision(StrEnum):
     """In which numbers a fit computes."""
@@ -33,6 +35,7 @@ def fit(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
     settings: opt.Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    device: opt.Device = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Processes, each on a GPU or some cores, that share a batch.")
     ] = 1,
@@ -44,6 +47,31 @@ def fit(
         bool,
         typer.Option("--compile", help="Compile the loss; pays in long runs of flows."),
     ] = False,
+    batch: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Rows of a batch.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Learning rate.")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Weight decay of matrices.")
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Largest norm of a gradient.")
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=TRAINING, help="Decay of the averaged weights, from 0 to 1."),
+    ] = None,
+    early_stopping: Annotated[
+        bool,
+        typer.Option(
+            "--early-stopping/--no-early-stopping",
+            rich_help_panel=TRAINING,
+            help="Keep the best weights, and stop when validation no longer improves; otherwise spend "
+            "the whole budget and keep the last ones.",
+        ),
+    ] = True,
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,
     minutes: opt.Minutes = None,
@@ -72,7 +100,15 @@ def fit(
     if first and not as_json:
         print_text(str(loaded))
     training: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    training |= {"seed": seed, "devices": devices, "precision": precision.value, "compile": compile}
+    training |= {
+        "batch": batch,
+        "rate": rate,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "ema": ema,
+    }
+    training |= {"early_stopping": early_stopping, "seed": seed, "compile": compile}
+    training |= {"device": device, "devices": devices, "precision": precision.value}
     history = lk.fit(new, loaded, run=out, progress=sys.stderr.isatty(), **training)
     if not first:
         return

@@ -1,5 +1,6 @@
 """The command `likely`. Nothing heavy is imported before a command needs it."""
 
+import io
 import sys
 import warnings
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import likely as lk
-from likely.cli import compare, fit, models, sample  # noqa: F401 – they register their commands
+from likely.cli import compare, fit, inspect, models, sample  # noqa: F401 – they register their commands
 from likely.cli.app import app
 from likely.cli.output import print_text
 from likely.cli.quantum import quantum
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 done, 1 the run failed, 2 unusable arguments or data, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows knows few characters
+            stream.reconfigure(errors="replace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("default", UserWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +29,9 @@ class Missing(StrEnum):
 Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
 Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
 Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Time.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto: CUDA where there is one, else the CPU.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Settings = Annotated[
     list[str] | None,
@@ -121,10 +123,9 @@ def read_json(run: Path, name: str) -> dict[str, Any] | None:
     path = (run.parent if run.is_file() else run) / name
     if not path.is_file():
         return None
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); restore it or fit again") from error
+    from likely.core.files import read_json as read
+
+    return read(path)
 
 
 def split_pairs(texts: list[str], option: str) -> dict[str, str]:

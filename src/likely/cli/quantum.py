@@ -146,6 +146,7 @@ def reconstruct(
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,
     minutes: opt.Minutes = None,
+    device: opt.Device = "auto",
     as_json: opt.Json = False,
 ) -> None:
     """Fit a model to outcomes, and compare the state that it describes with the exact one.
@@ -165,7 +166,7 @@ def reconstruct(
     new = lk.make(model, loaded.povm.domain(loaded.sites), seed=seed, **hyperparameters(settings))
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes}
+    options |= {"seed": seed, "run": out, "draws": draws, "curve": sizes, "device": device}
     result = fit(loaded, new, progress=sys.stderr.isatty(), **options)
     result.save(out)
     if as_json:

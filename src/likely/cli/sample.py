@@ -14,6 +14,7 @@ from likely.cli.app import command
 from likely.cli.options import check_suffix, fitted_options, split_names, split_pairs
 from likely.cli.output import print_json, print_text
 from likely.core.errors import DataError, LikelyError
+from likely.core.progress import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed gives the same samples.")
     ] = None,
+    device: opt.Device = "auto",
     context: Annotated[
         str | None,
         typer.Option(
@@ -82,17 +84,18 @@ def sample(
     """Draw samples from a fitted model, in the data's own units."""
     if out is not None:
         check_suffix(out, (*TABLES, ".png", ".txt"))
-    model = lk.load(run)
+    model = lk.load(run, device)
     if model.domain.alphabet is None and (out is None or out.suffix.lower() == ".txt"):
         raise LikelyError(f"--out: give a file to write to, one of {', '.join(TABLES)} or .png")
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     options |= {"context": _context(model, context), "seed": seed}
-    if prompt is None and length is None:
-        x = model.sample(n, **options)
-    else:
-        x = _texts(model, n, prompt or "", length, options)
-    _write_samples(out, x, model.domain)
+    with shown("sample"):
+        if prompt is None and length is None:
+            x = model.sample(n, **options)
+        else:
+            x = _texts(model, n, prompt or "", length, options)
+    _write_samples(out, x.cpu(), model.domain)
 
 
 def _texts(
@@ -149,6 +152,7 @@ def score(
             "log-likelihood, or an autoencoder's error of reconstruction.",
         ),
     ] = False,
+    device: opt.Device = "auto",
     as_json: opt.Json = False,
 ) -> None:
     """Log-likelihood of every row, in nats, in the order of the data.
@@ -157,11 +161,12 @@ def score(
     the model was fitted with weights, so is the mean that is printed.
     """
     check_suffix(out, TABLES)
-    model = lk.load(run)
+    model = lk.load(run, device)
     # Rows outside the domain are read, too, as real numbers.
     options = fitted_options(model, run) | {"domain": model.domain.widened}
     options.pop("missing", None)
-    report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
+    with shown("score"):
+        report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
     if as_json:
         print_json(report | {"file": str(out)})
     else:

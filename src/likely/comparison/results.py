@@ -346,7 +346,7 @@ class Results:
             fit_seconds=_mean([history.seconds for history in histories]) if alone else None,
             steps=_mean([history.steps for history in histories]),
             parameters=evaluations[0].parameters if evaluations else None,
-            peak_memory=max((history.peak_memory for history in histories), default=None),
+            peak_memory=max((history.peak_memory for history in histories), default=0) or None,
         )
 
     @property

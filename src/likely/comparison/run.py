@@ -13,6 +13,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegativeInt, check_values
 from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError
+from likely.core.runtime import find_device
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
 from likely.fitting.fit import fit
@@ -31,6 +32,7 @@ def compare(
     jobs: int = 1,
     rows: int | None = None,
     progress: bool = False,
+    device: str = "auto",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Fit each model with several seeds and measure what it is worth on the test split.
@@ -56,6 +58,8 @@ def compare(
         Score at most this many rows of the test split, a random subset, and draw as many samples.
     progress : bool
         Show which fit is running, and its progress bar; of several jobs, how many are done.
+    device : str
+        Where to compute, as in `fit`.
     hyperparameters : mapping of str to mapping, optional
         Hyperparameters of models, by name.
 
@@ -67,8 +71,8 @@ def compare(
     ------
     LikelyError
         If a model or a hyperparameter is unknown, a hyperparameter, the seed or the budget has a
-        value that is not valid, the budget is given twice, or there are several jobs without a budget
-        in steps or epochs.
+        value that is not valid, the budget is given twice, there is no such device, or there are several
+        jobs without a budget in steps or epochs.
     DomainError
         If no model takes the data.
     """
@@ -77,6 +81,7 @@ def compare(
     if jobs < 1 and jobs != -1:
         raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
     budget = one_budget(steps, epochs, minutes)
+    training: dict[str, Any] = budget | {"device": str(find_device(device))}
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(f"jobs={jobs}: fits side by side need a budget in steps or epochs")
     if not isinstance(data, Data):
@@ -114,11 +119,11 @@ def compare(
             if progress:
                 line = f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}"
                 Console(stderr=True).print(line, style="bold", highlight=False)
-            runs.append(_run(name, model, data, at, budget, extractor, rows, progress))
+            runs.append(_run(name, model, data, at, training, extractor, rows, progress))
     else:
         parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
         runs = parallel(
-            joblib.delayed(_run)(name, model, data, at, budget, extractor, rows)
+            joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
             for name, model, at in untrained()
         )
     seconds = round(time.time() - started, 1)
@@ -131,7 +136,7 @@ def _run(
     model: GenerativeModel,
     data: Data,
     seed: int,
-    budget: Mapping[str, Any],
+    training: Mapping[str, Any],
     extractor: FeatureExtractor | None,
     rows: int | None = None,
     progress: bool = False,
@@ -139,7 +144,7 @@ def _run(
     """Fit one model with one seed and measure it."""
     run = Run(name, seed, model.density)
     try:
-        history = fit(model, data, seed=seed, progress=progress, **budget)
+        history = fit(model, data, seed=seed, progress=progress, **training)
         # The same rows and the same noise for every model and seed: differences are paired.
         run.evaluation = evaluate(model, data, history=history, rows=rows, extractor=extractor)
         run.model, run.history = model, history

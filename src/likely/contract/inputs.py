@@ -14,6 +14,7 @@ from torch import Tensor
 from likely.contract.views import Rows
 from likely.core.domain import Domain
 from likely.core.errors import DataError
+from likely.core.progress import track
 from likely.core.random import seeded
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def map_chunks(
             context = context.expand(len(x), *model.context.shape)
     parts = []
     with torch.no_grad(), seeded(seed, model.device):
-        for at in chunks(model.domain, len(x)) or [slice(0)]:
+        for at in track(chunks(model.domain, len(x)) or [slice(0)], "rows"):
             part_context = None if context is None else context[at]
             inside, rows, features = accept(model, x[at], part_context)
             part = function(rows, features)
@@ -189,7 +190,7 @@ def draw_chunks(
     with torch.no_grad(), seeded(seed, model.device):
         parts = [
             draw(at.stop - at.start, None if features is None else features[at])
-            for at in chunks(model.domain, n)
+            for at in track(chunks(model.domain, n), "draws")
         ]
     if not parts:
         return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)

@@ -99,6 +99,16 @@ def _hints(*functions: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
+def hints_of(cls: type) -> dict[str, Any]:
+    """Annotations of the options of a class."""
+    return _hints(*_constructors(cls))
+
+
+def wanted(hint: Any) -> str:
+    """What an annotation asks for in words; nothing where it does not say."""
+    return _unmet(object(), hint, ()) or ""
+
+
 def record(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
     """The options of a model that is being constructed, defaults included.
 
@@ -111,7 +121,7 @@ def record(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> d
     bound = known.bind(*arguments, **keywords)
     given = {name: value for name, value in bound.arguments.items() if name not in NOT_OPTIONS}
     defaults = {name: p.default for name, p in known.parameters.items()}
-    check_values(cls.__name__, given, _hints(*_constructors(cls)), defaults)
+    check_values(cls.__name__, given, hints_of(cls), defaults)
     bound.apply_defaults()
     return {k: plain(v) for k, v in bound.arguments.items() if k not in NOT_OPTIONS}
 

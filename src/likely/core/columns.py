@@ -332,7 +332,17 @@ COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column i
 
 
 def column_from_json(data: dict[str, Any]) -> Column:
-    """The column that `to_json` wrote."""
+    """The column that `to_json` wrote.
+
+    Raises
+    ------
+    DomainError
+        If the kind is unknown.
+    """
+    if data["kind"] not in COLUMNS:
+        raise DomainError(
+            f"unknown column kind {data['kind']!r}; the known ones are {', '.join(COLUMNS)}"
+        )
     arguments = {key: value for key, value in data.items() if key != "kind"}
     return COLUMNS[data["kind"]](**arguments)
 

@@ -1,6 +1,6 @@
 """Files: trees of tensors in one `.safetensors` file, written whole or not at all, never pickled.
 
-The metadata of a file holds a JSON description and a SHA-256 of the tensors.
+The metadata of a file holds a JSON description, a SHA-256 of the tensors and the number of the format.
 """
 
 import contextlib
@@ -17,8 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from likely._version import __version__
 from likely.core.errors import ArtifactError
 
+FORMAT = 1  # of what is written; files without a number are of format 1
 PART = ".part"  # ending of a file that is being written
 
 
@@ -78,6 +80,20 @@ def write_json(path: str | Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises
+    ------
+    ArtifactError
+        If it cannot be read.
+    """
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); restore it or fit again") from error
+
+
 def checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes."""
     digest = hashlib.sha256()
@@ -91,7 +107,11 @@ def checksum(tensors: dict[str, Tensor]) -> str:
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], description: Any) -> None:
     """Write tensors with a JSON description."""
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    metadata = {"likely": json.dumps(description), "sha256": checksum(tensors)}
+    metadata = {
+        "likely": json.dumps(description),
+        "sha256": checksum(tensors),
+        "format": str(FORMAT),
+    }
     content = to_bytes(tensors, metadata)
     with written_whole(path) as file:
         file.write(content)
@@ -103,7 +123,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     Raises
     ------
     ArtifactError
-        If the file is missing, damaged, or not one of ours.
+        If the file is missing, damaged, of a newer format, or not one of ours.
     """
     path = Path(path)
     if not path.is_file():
@@ -113,6 +133,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             if "likely" not in metadata or "sha256" not in metadata:
                 raise ArtifactError(f"{path}: a safetensors file, but not written by likely")
+            if (number := int(metadata.get("format", "1"))) > FORMAT:
+                raise ArtifactError(
+                    f"{path}: of format {number}, and likely {__version__} reads formats up to {FORMAT}: "
+                    "update likely"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             description = json.loads(metadata["likely"])
     except (SafetensorError, OSError, ValueError) as error:

@@ -13,6 +13,29 @@ from likely.core.errors import LikelyError
 LARGEST = (32 << 20) - (1 << 14)
 
 
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one, and otherwise the CPU.
+
+    Raises
+    ------
+    LikelyError
+        If this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    with contextlib.suppress(RuntimeError, TypeError):  # what torch says of a name it does not know
+        device = torch.device(name)
+        if (device.index or 0) < there.get(device.type, 0):
+            return device
+    found = ", ".join(["auto", *(kind for kind, devices in there.items() if devices)])
+    raise LikelyError(f"device={str(name)!r}: this machine has none; take one of {found}")
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for what comes next, instead of giving it back to the system.

@@ -1,11 +1,21 @@
 """Data: rows from files, arrays and tables, in a domain and in three splits.
 
 `load_data` reads a source, finds its domain, checks every row and splits; `load_rows` does the same
-without splitting. There is one reader for each format in `readers`.
+without splitting; `inspect` looks at each column alone. There is one reader for each format in `readers`.
 """
 
 from likely.data.builtin import names
 from likely.data.dataset import Data, Rows, Split
+from likely.data.inspection import Inspection, inspect
 from likely.data.load import load_data, load_rows
 
-__all__ = ["Data", "Rows", "Split", "load_data", "load_rows", "names"]
+__all__ = [
+    "Data",
+    "Inspection",
+    "Rows",
+    "Split",
+    "inspect",
+    "load_data",
+    "load_rows",
+    "names",
+]

@@ -105,7 +105,7 @@ def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows,
     table, labels = selection.table, selection.labels
     assert isinstance(table.values, pd.DataFrame)
     encoded = [
-        _encode_column(table, table.labels.index(label), kinds.get(label)) for label in labels
+        encode_column(table, table.labels.index(label), kinds.get(label)) for label in labels
     ]
     array = np.stack([numbers for numbers, _ in encoded], 1)
     by_position = selection.columns is None and table.by_position
@@ -116,7 +116,7 @@ def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows,
     return Rows(array, array.dtype), domain
 
 
-def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.ndarray, Column]:
+def encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.ndarray, Column]:
     """One column of a table in float64, NaN where an entry is missing, and its kind."""
     assert isinstance(table.values, pd.DataFrame)
     series, label = table.values.iloc[:, position], table.labels[position]
@@ -150,7 +150,7 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
         numeric = numbers.notna().sum() > len(numbers) / 2
         kind = infer_domain((numbers if numeric else series).to_frame()).column(0)
         levels = series.nunique() if isinstance(kind, Categorical) else 0
-        if levels > max(MANY_CATEGORIES, len(series) / 2):
+        if too_many(levels, len(series)):
             table.notes.append(
                 f"column {label!r} has {levels} categories in {len(series)} rows, such as "
                 f"{series.iloc[0]!r}: if these are names of the rows, leave it out with columns= (--columns)"
@@ -171,6 +171,11 @@ def _encode_column(table: Table, position: int, kind: Column | None) -> tuple[np
     column = np.full(len(present), np.nan)
     column[present] = values
     return column, kind
+
+
+def too_many(levels: int, rows: int) -> bool:
+    """Whether so many different texts in so many rows look like names of the rows."""
+    return levels > max(MANY_CATEGORIES, rows / 2)
 
 
 def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None) -> pd.Series:

@@ -112,15 +112,31 @@ def load_data(
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    table, window = _read(source, seed, domain, window)
+    table, window = read_table(source, seed, domain, window)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, window)
+    data, more = _into_splits(table, found, seed)
+    for note in notes + more:
+        warnings.warn(f"{table.name}: {note}", stacklevel=2)
+    return data
+
+
+def split_table(
+    table: Table, window: int, *, seed: int = 0, **options: Any
+) -> tuple[Data, list[str]]:
+    """What `load_data` makes of a table with its options, and what it warns of."""
+    options = dict.fromkeys(("domain", "context", "context_domain", "weight", "columns")) | options
+    found, notes = _find(table, missing=options.pop("missing", "error"), window=window, **options)
+    data, more = _into_splits(table, found, seed)
+    return data, notes + more
+
+
+def _into_splits(table: Table, found: _Found, seed: int) -> tuple[Data, list[str]]:
     if len(found.x.rows) < MIN_ROWS:
         raise DataError(
             f"{table.name}: {len(found.x.rows)} usable rows; at least {MIN_ROWS} are needed to train, "
             "validate and test"
         )
-    for note in notes + found.inspect(seed):
-        warnings.warn(f"{table.name}: {note}", stacklevel=2)
+    notes = found.inspect(seed)
     index_of = members(table, len(found.x.rows), found.x.domain.size, found.kept, seed)
     splits = {name: found.split(index) for name, index in index_of.items()}
     for name, split in splits.items():
@@ -130,7 +146,7 @@ def load_data(
                 "must be positive; give more rows, or other weights"
             )
     file, *keys = table.name.split("::")
-    return Data(
+    data = Data(
         found.x.domain,
         **splits,
         context=None if found.context is None else found.context.domain,
@@ -138,6 +154,7 @@ def load_data(
         name="::".join([Path(file).name, *keys]),
         running=isinstance(table.values, str),
     )
+    return data, notes
 
 
 def load_rows(
@@ -160,7 +177,7 @@ def load_rows(
     -------
     Split
     """
-    table, window = _read(source, seed, domain, window)
+    table, window = read_table(source, seed, domain, window)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", window)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
@@ -168,8 +185,10 @@ def load_rows(
     return found.split(np.arange(0, len(found.x.rows), step))
 
 
-def _read(source: Any, seed: int, domain: Declared, window: int | None) -> tuple[Table, int]:
-    """Read a source; a running text as single ones, where the domain or the window says so."""
+def read_table(
+    source: Any, seed: int = 0, domain: Declared = None, window: int | None = None
+) -> tuple[Table, int]:
+    """Read a source, and the length of windows; a text is single lines where domain or window say so."""
     if window is not None and window < 0:
         raise LikelyError(f"window={window}: give a number of characters, or 0 for lines")
     kinds = domain.items() if isinstance(domain, Mapping) else ()

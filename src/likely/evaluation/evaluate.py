@@ -8,6 +8,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.registry import name_of
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Kind
+from likely.core.progress import shown, track
 from likely.data import Data, load_data
 from likely.evaluation.case import Case
 from likely.evaluation.images import FeatureExtractor
@@ -27,6 +28,7 @@ def evaluate(
     history: "History | None" = None,
     rows: int | None = None,
     extractor: FeatureExtractor | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a fitted model on one split of the data.
 
@@ -46,6 +48,8 @@ def evaluate(
     extractor : FeatureExtractor, optional
         For the distances of images; None trains one on the training split, the same for the same
         data. Make one and give it where several models are evaluated.
+    progress : bool
+        Show progress bars, on a terminal.
 
     Returns
     -------
@@ -70,10 +74,10 @@ def evaluate(
             f"{data.name}: some weights are negative, for which distances between distributions are not "
             "defined; draw rows with positive weights to compare with"
         )
-    with _evaluation_mode(model):
+    with _evaluation_mode(model), shown("evaluate", progress):
         case = Case(model, data, split, seed, rows, history, extractor)
         values = {}
-        for measure in MEASURES:
+        for measure in track(MEASURES, "measures"):
             if measure.need.met(case):
                 values[measure.name] = measure.value(case)
                 if measure.floor is not None:

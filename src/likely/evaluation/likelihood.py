@@ -12,6 +12,7 @@ from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.errors import DataError, DensityError
 from likely.core.likelihood import Likelihood
+from likely.core.progress import track
 from likely.core.random import seeded
 from likely.core.target import Target
 from likely.data import Split
@@ -58,7 +59,7 @@ def held_out(
 
 def batches(model: GenerativeModel, split: Split, index: Tensor) -> Iterator[Batch]:
     """Rows of a split, as many as are scored at a time; a context only where the model takes one."""
-    for chunk in index.split(max(1, CHUNK // model.domain.size)):
+    for chunk in track(index.split(max(1, CHUNK // model.domain.size)), "rows"):
         batch = split.rows(chunk)
         yield batch if model.context is not None else replace(batch, context=None)
 

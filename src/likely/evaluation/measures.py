@@ -324,7 +324,8 @@ MEASURES = (
     ),
     Measure(
         "peak_memory", "peak memory", "of the process, fitting", "Largest resident memory of the whole "
-        "process during the fit, in bytes.", HISTORY, lambda case: case.history and case.history.peak_memory,
+        "process during the fit, in bytes.", HISTORY,
+        lambda case: (case.history and case.history.peak_memory) or None,
         text=lambda memory: f"{memory / 2**20:,.0f} MiB",
     ),
 )  # fmt: skip

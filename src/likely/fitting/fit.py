@@ -5,6 +5,7 @@ Both get the same budget, validation, history, checkpoints and progress.
 """
 
 import warnings
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +14,14 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-from likely._version import __version__
+from likely._version import __version__, provenance
 from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
 from likely.contract.store import configuration
 from likely.core.errors import DataError, DomainError, LikelyError
 from likely.core.files import checksum
 from likely.core.random import seeded
+from likely.core.runtime import find_device
 from likely.data import Data, load_data
 from likely.fitting import memory, processes
 from likely.fitting.folder import RunFolder
@@ -48,7 +50,7 @@ def fit(
     weight_decay: float | None = None,
     clip: float | None = None,
     ema: float | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     devices: int = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
     compile: bool = False,
@@ -87,8 +89,8 @@ def fit(
     rate, weight_decay, clip, ema : float, optional
         Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
         averaged weights; by default the family's `recipe`.
-    device : str
-        "auto", "cpu", "cuda" …
+    device : str or torch.device
+        "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA where there is one, and otherwise the CPU.
     devices : int
         Number of processes that share each batch: new ones on the cores or GPUs of this machine, from
         a script, a notebook or a test alike; or the processes that torchrun or Slurm has started,
@@ -111,8 +113,8 @@ def fit(
     Raises
     ------
     LikelyError
-        If an option is out of range, there are two budgets, one of several processes has ended, or the
-        loss cannot be compiled.
+        If an option is out of range, there are two budgets or no such device, one of several processes
+        has ended, or the loss cannot be compiled.
     DomainError
         If model and data are on different domains.
     DataError
@@ -130,6 +132,7 @@ def fit(
             "the model was built for another domain or context than the data's: "
             "build it with lk.make(name, data.domain, context=data.context)"
         )
+    place = find_device(device)
     options = {
         "steps": steps,
         "epochs": epochs,
@@ -141,16 +144,19 @@ def fit(
         "weight_decay": weight_decay,
         "clip": clip,
         "ema": ema,
-        "device": device,
+        "device": str(place),
         "devices": devices,
         "precision": precision,
         "compile": compile,
     }
     plan = Plan.of(model, len(data.train), options)
     alone = Fabric(
-        accelerator=device, devices=1, precision=precision, plugins=LightningEnvironment()
+        accelerator=place.type,
+        devices=1 if place.index is None else [place.index],
+        precision=precision,
+        plugins=LightningEnvironment(),
     )
-    fabric = processes.joined(devices, device, precision) or alone
+    fabric = processes.joined(devices, place.type, precision) or alone
     if devices > fabric.world_size and alone.device.type != "cpu":
         there_are = torch.accelerator.device_count()
         if there_are < devices:
@@ -162,9 +168,10 @@ def fit(
     if run is not None:
         config = {
             "version": __version__,
+            **provenance(place),
             "model": configuration(model),
             "data": {"source": data.name, "fingerprint": data.fingerprint()},
-            "fit": plan.configuration(),
+            "fit": asdict(plan),
         }
         folder = processes.first(fabric, partial(RunFolder, run, config))
     if precision == "64-true":
@@ -187,7 +194,7 @@ def fit(
     if devices == fabric.world_size:
         return _train(fabric, model, *arguments)
     history = processes.launch(
-        _train, model, *arguments, devices=devices, device=device, precision=precision
+        _train, model, *arguments, devices=devices, device=place.type, precision=precision
     )
     model.to(alone.device).eval()
     return history

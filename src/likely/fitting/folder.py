@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from likely._version import __version__, compatible
 from likely.contract import store
 from likely.contract.model import GenerativeModel
 from likely.core import files
@@ -59,13 +60,19 @@ class RunFolder:
 
     def _compare(self) -> None:
         try:
-            stored = json.loads(self.config_file.read_text())
+            stored = files.read_json(self.config_file)
             self.decisions = [tuple(pair) for pair in stored.pop("decisions")]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{self.config_file}: cannot be read ({error}); choose another folder"
             ) from error
-        if differences := _differences(stored, self.config):
+        version = str(stored.get("version"))
+        if not compatible(version):
+            raise ArtifactError(
+                f"{self.config_file}: a run of likely {version}, and this is {__version__}: go on with "
+                "that version, or choose another folder"
+            )
+        if differences := _differences(_decisive(stored), _decisive(self.config)):
             raise ArtifactError(
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
                 "choose another folder or remove this one"
@@ -119,6 +126,51 @@ class RunFolder:
         files.write_text(self.history_file, history.to_csv())
         self._written = time.monotonic()
         self._cost = self._written - started
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a run folder, or the file of a model, holds: JSON-able.
+
+    Raises
+    ------
+    ArtifactError
+        If it is neither, or damaged.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    model = path / "model.safetensors" if path.is_dir() else path
+    report: dict[str, Any] = {"run": str(path), "complete": model.exists()}
+    if model.exists():
+        description = files.read_tensors(model)[1]
+        if not (isinstance(description, dict) and "model" in description):
+            raise ArtifactError(
+                f"{model}: holds no model; give a run folder, or its model.safetensors"
+            )
+        report |= {key: description[key] for key in ("model", "dtype", "version")}
+    if model.name == "model.safetensors" and (folder / "config.json").exists():
+        config = files.read_json(folder / "config.json")
+        report |= {key: config[key] for key in config if key not in ("decisions", "version")}
+        report["begun_with"] = config.get("version")
+    if "model" not in report:
+        raise ArtifactError(
+            f"{path}: neither a run nor a model; give a run folder or a model's file"
+        )
+    checkpoint = folder / "checkpoint" / "state.safetensors"
+    if "fit" in report and checkpoint.exists():
+        history = files.read_tree(checkpoint)["state"]["history"]
+        report |= {
+            key: history[key] for key in ("steps", "seconds", "best", "skipped", "rows_seen")
+        }
+    return report
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run what it is: it may go on with another patch release, and on another machine."""
+    decisive = {key: config[key] for key in config if key not in ("version", "versions", "machine")}
+    fitted = decisive.get("fit")
+    if isinstance(fitted, dict):
+        decisive["fit"] = {key: value for key, value in fitted.items() if key != "device"}
+    return decisive
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> list[str]:

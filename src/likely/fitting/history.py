@@ -31,7 +31,8 @@ class History:
     rows_seen : int
         Training rows processed.
     peak_memory : int
-        Largest resident memory of the process, the first of several, during the fit, in bytes.
+        Largest resident memory of the process, the first of several, during the fit, in bytes; 0 where
+        it is not known (Windows).
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

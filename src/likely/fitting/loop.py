@@ -316,5 +316,8 @@ class Loop:
         self.model.load_training_state(own["training"])
         self.restore_more(checkpoint["more"])
         torch.set_rng_state(own["generator"])
-        if own["device_generator"] is not None:
-            torch.cuda.set_rng_state(own["device_generator"], self.fabric.device)
+        device = self.fabric.device
+        if (
+            own["device_generator"] is not None and device.type == "cuda"
+        ):  # else it goes on elsewhere
+            torch.cuda.set_rng_state(own["device_generator"], device)

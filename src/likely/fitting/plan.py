@@ -76,10 +76,6 @@ class Plan(Recipe):
         if min(self.batch, rows) < self.devices:
             raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
 
-    def configuration(self) -> dict[str, Any]:
-        """What makes a run what it is: where it computes is left out."""
-        return {name: value for name, value in asdict(self).items() if name != "device"}
-
 
 def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:
     """The budget that is given, by its unit, if any; a `LikelyError` for two, or one of 0 or less."""

@@ -260,7 +260,10 @@ def _work(
         registry._entries.update(script)
         fabric = _place(environments.LightningEnvironment(), devices, 1, device, precision)
         if rank == 0:
-            (Path(folder) / "task").unlink()  # now all have it; a kill would leave the data there
+            with contextlib.suppress(OSError):  # of Windows, while it is mapped
+                (
+                    Path(folder) / "task"
+                ).unlink()  # now all have it; a kill would leave the data there
         history = train(fabric, model, *arguments)
         if rank == 0:
             result = {"model": dict(model.state_dict()), "history": vars(history)}

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from likely.contract.training import BOOKKEEPING
+from likely.core.progress import make_bars
 
 
 class Progress:
@@ -18,20 +19,7 @@ class Progress:
     def __init__(self, title: str, shown: bool) -> None:
         self._bar: Any = None
         if shown:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-            from rich.progress import Progress as Bar
-
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-            times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-            figures = TextColumn("{task.fields[figures]}")
-            self._bar = Bar(*columns, *times, figures, console=Console(stderr=True))
+            self._bar = make_bars("{task.fields[figures]}")
             self._task = self._bar.add_task(title, total=None, figures="")
 
     def show(self, done: int, total: int | None, row: dict[str, Any] | None) -> None:

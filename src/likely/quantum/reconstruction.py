@@ -85,6 +85,7 @@ def reconstruct(
     progress: bool = False,
     draws: int = 100_000,
     curve: Sequence[int] = (),
+    device: str = "auto",
 ) -> Reconstruction:
     """Fit a model to shots, and measure it, and baselines, against the state where that is known.
 
@@ -109,6 +110,8 @@ def reconstruct(
     curve : sequence of int
         Numbers of shots for a learning curve, all different: for each the same model is fitted with
         the whole budget.
+    device : str
+        Where to compute, as in `fit`.
 
     Returns
     -------
@@ -144,13 +147,15 @@ def reconstruct(
     untrained = [copy.deepcopy(model) for _ in curve]
     started = time.perf_counter()
     scorer = Scorer(shots, test, draws, seed)
-    fitted = partial(fit, steps=steps, epochs=epochs, minutes=minutes, seed=seed, progress=progress)
+    training: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    training |= {"seed": seed, "device": device, "progress": progress}
 
     def train(model: GenerativeModel, x: Tensor, run: Path | None) -> tuple[Data, History]:
         valid, rest = x.tensor_split([_held(len(x))])
         data = Data(domain, Split(rest), Split(valid), Split(test), name="shots")
         known = scorer.truth is not None and model.density == Kind.EXACT
-        return data, fitted(model, data, run=run, watch=scorer.watch if known else None)
+        watch = scorer.watch if known else None
+        return data, fit(model, data, run=run, watch=watch, **training)
 
     folder = None if run is None else Path(run)
     before = time.perf_counter() - started

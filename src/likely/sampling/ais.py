@@ -29,6 +29,7 @@ from torch import Tensor
 
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Figure, importance_bound
+from likely.core.progress import shown, track
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
 from likely.sampling.annealing import Annealing, EnergyPath, Kernel, effective, systematic
@@ -119,6 +120,7 @@ def ais(
     chain_steps: int = 1000,
     reverse: bool = True,
     seed: int | None = None,
+    progress: bool = False,
 ) -> Annealed:
     """log Z = log ∫ e^(−E) by annealed importance sampling, forwards and backwards.
 
@@ -151,6 +153,8 @@ def ais(
         False leaves the reverse run out.
     seed : int, optional
         By default torch's global generator is used.
+    progress : bool
+        Show progress bars, on a terminal.
 
     Returns
     -------
@@ -171,6 +175,7 @@ def ais(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(seeded(seed))
+        stack.enter_context(shown("ais", progress))
         x = base.sample(chains, seed=_seed())
         stack.enter_context(fast_products(x.device))
         check_energy(energy, x, outside=True)
@@ -196,7 +201,7 @@ def ais(
                 start = x[systematic(log_weight.softmax(0))]
             start = start.to(x)
             if exact is None:
-                for _ in range(chain_steps):
+                for _ in track(range(chain_steps), "long chains"):
                     start = annealing.move(start, 1.0)
             inverse = log_mean(_anneal(annealing, start, schedule.flip(0))[1])
             backwards = Figure(log_z0 - inverse.value, inverse.stderr)
@@ -232,7 +237,7 @@ def _anneal(
 ) -> tuple[Tensor, Float[Tensor, " n"]]:
     """Last states and log-weights of a run along a schedule."""
     log_weight = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for beta, after in itertools.pairwise(schedule.tolist()):
+    for beta, after in track([*itertools.pairwise(schedule.tolist())], "temperatures"):
         log_weight += annealing.weighing(x, beta)(after)
         x = annealing.move(x, after)
     return x, log_weight

@@ -11,6 +11,7 @@ Roberts & Tweedie 1996, Bernoulli 2, 341.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ def _noise(x: Tensor) -> Iterator[Tensor]:
         block = max(1, min(2 * block, NOISE // x.numel()))
 
 
+@dataclass(frozen=True)
 class Langevin(GradientSampler):
     """Unadjusted Langevin dynamics: fast, and biased by its step.
 
@@ -36,13 +38,15 @@ class Langevin(GradientSampler):
     Parameters
     ----------
     step : float or Tensor of shape (n,)
-        η, of all chains or of each.
+        η, of all chains or of each; 0.01 suits coordinates of a deviation about 1.
     domain, compile
         As in `GradientSampler`: where a sample lives, and whether the energy is compiled.
     """
 
     scaling = 1.0
     invariant = False
+
+    step: float | Tensor = 0.01
 
     def _walk(self, energy: Energy, x: Tensor, tune: int) -> Iterator[Move]:
         step = rows(torch.as_tensor(self.step, dtype=x.dtype, device=x.device), x)

@@ -15,6 +15,7 @@ from likely.contract.views import LOG_TWO_PI
 from likely.core.columns import Column, Interval, Periodic, Positive
 from likely.core.domain import Domain
 from likely.core.errors import DomainError, LikelyError
+from likely.core.progress import shown, track
 from likely.core.random import seeded
 from likely.core.runtime import check_compilable, compiled, fast_products, keep_freed_memory
 from likely.sampling.chain import Chain
@@ -66,6 +67,7 @@ class Sampler(ABC):
         *,
         burn_in: int = 0,
         thin: int = 1,
+        progress: bool = False,
     ) -> Chain:
         """Run all chains.
 
@@ -83,6 +85,8 @@ class Sampler(ABC):
             Transitions before, which are thrown away, and tune what the sampler can tune.
         thin : int
             Keep every `thin`-th state.
+        progress : bool
+            Show progress bars, on a terminal.
 
         Returns
         -------
@@ -103,18 +107,19 @@ class Sampler(ABC):
             )
         steps, thin, burn_in = whole
         keep_freed_memory()
-        with torch.no_grad(), seeded(seed, init.device), fast_products(init.device):
+        where = init.device
+        with torch.no_grad(), seeded(seed, where), fast_products(where), shown("run", progress):
             check_energy(energy, init, self.domain, outside=self.annealed)
             self.check(energy, init)
             walk = self.walk(energy, init, burn_in)
-            for _ in range(burn_in):
+            for _ in track(range(burn_in), "burn-in"):
                 next(walk)
             chains, draws = len(init), steps // thin
             samples = init.new_empty(draws, *init.shape)
             energies: Tensor | None = None
             acceptance = torch.full((chains,), float(steps), device=init.device)
             invalid = torch.zeros(chains, device=init.device)
-            for t in range(1, steps + 1):
+            for t in track(range(1, steps + 1), "steps"):
                 move = next(walk)
                 if move.acceptance is not None:
                     acceptance += move.acceptance - 1
@@ -276,7 +281,7 @@ class GradientSampler(Sampler):
     scaling: ClassVar[float]  # the step suits temperature T as step · T^scaling
     target: ClassVar[float] = 1.0  # acceptance that the step is tuned to; 1: it is not
 
-    step: float | Tensor
+    step: float | Tensor = 0.1
     domain: Domain | None = None
     compile: bool = field(default=False, kw_only=True)
 

@@ -38,12 +38,19 @@ class Walk(Protocol):
 class Autoregressive(GenerativeModel):
     """A model with a conditional for each entry given those before it in an ordering.
 
-    A subclass sets `heads`, and writes `_terms` and `_walk`. The option `order` lists the entries,
-    counted in row-major order, as they are generated (by default as they stand); `orders` is the number of
-    orderings, of which those after the first are random permutations. With several the model is the
-    equal mixture of the autoregressive models of these orderings, which share their weights:
+    A subclass sets `heads`, and writes `_terms` and `_walk`. With several orderings the model is the
+    equal mixture of the autoregressive models of these, which share their weights:
     log p(x) = log 1/K Σ_k p_k(x), exactly. A training step takes one of them at random and descends
     −log p_k, whose mean over k bounds −log p from above.
+
+    Parameters
+    ----------
+    domain, context : Domain
+    order : sequence of int, optional
+        The entries, counted in row-major order, in the order in which they are generated; by
+        default as they stand.
+    orders : int
+        Number of orderings K; those after the first are random permutations.
     """
 
     heads: ColumnHeads

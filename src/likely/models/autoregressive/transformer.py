@@ -43,10 +43,14 @@ class Transformer(SequenceModel):
         It is added to the embedding of every symbol.
     width : int
         Of the hidden vectors; `heads` times an even number.
-    layers, heads : int
+    layers : int
+        Number of blocks.
+    heads : int
+        Heads of the attention in each.
     dropout : float
         From 0 to below 1; in training mode, which a new module is in and `fit` leaves.
     positions : {"rotary", "learned"}
+        How symbols know where they stand: keys and queries are turned, or a vector is added.
     order : sequence of int, optional
         The entries, counted in row-major order, in the order in which they are generated; by
         default as they stand.

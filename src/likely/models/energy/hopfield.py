@@ -56,6 +56,7 @@ class Hopfield(AssociativeMemory, BoltzmannMachine):
     domain : Domain
         Of spins, or of binary columns, whose zeros count as −1.
     storage : {"hebbian", "pseudo-inverse"}
+        Which couplings hold the patterns: Hebb's rule, or those of which each is a fixed point.
     patterns : int, optional
         How many rows are stored, drawn at random; by default a tenth of the number of spins, which
         Hebb's rule can just hold.

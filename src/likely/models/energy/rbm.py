@@ -83,6 +83,7 @@ class RBM(BoltzmannMachine):
         Weight of a cross-entropy that draws the mean of each hidden unit towards `activity`, by the
         hidden biases only.
     activity : float
+        Part of the rows in which a hidden unit is to be on.
     sample_steps : int
         Gibbs steps of a sample, where no layer can be enumerated.
 
