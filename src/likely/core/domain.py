@@ -201,7 +201,7 @@ class Domain:
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
         return torch.tensor(codes, dtype=dtype).reshape(self.shape)
 
-    def frame(self, x: Shaped[Tensor, "n *shape"]) -> pd.DataFrame:
+    def frame(self, x: Shaped[Tensor, "n *shape"]) -> "pd.DataFrame":
         """Rows as a frame of pandas, with names, labels and types as they were read.
 
         Columns without names are called x0, x1, ….
