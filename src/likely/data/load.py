@@ -1,5 +1,7 @@
 """load_data: a table → select → encode → check → split."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import warnings
