@@ -26,7 +26,8 @@ def test_negative_weights_take_rows_away():
     kept, other = RNG.normal(size=(3000, 1)), 4 + RNG.normal(size=(6000, 1))
     x = np.concatenate([kept, other])
     weight = np.concatenate([np.ones(6000), -np.ones(3000)])
-    data = lk.load_data(x, weight=weight)
+    with pytest.warns(UserWarning, match="33.33% of the weights are negative: these rows take"):
+        data = lk.load_data(x, weight=weight)
     model = lk.make("nsf", data.domain, seed=0, **SMALL)
     lk.fit(model, data, steps=200, batch=2000)
     samples = model.sample(2000, seed=0)

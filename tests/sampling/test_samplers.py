@@ -174,7 +174,7 @@ def test_given_temperatures_stay():
         lambda x: x.square().sum(1) / 2, torch.zeros(20, 60), 20, 0, burn_in=50
     )
     assert chain.info["temperatures"].tolist() == [1, 3]
-    with pytest.raises(lk.LikelyError, match="must rise from 1, at least two"):
+    with pytest.raises(lk.LikelyError, match="must rise from 1, and be two at least"):
         ParallelTempering(temperatures=1)
 
 

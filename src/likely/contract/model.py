@@ -201,7 +201,7 @@ class GenerativeModel(nn.Module):
         Raises
         ------
         DataError
-            If the context is missing, not wanted, or outside its domain, or if draws are not finite.
+            If the context is missing, not wanted, or outside its domain, or too far out.
         LikelyError
             If the family has no such option, or not of that value.
         """

@@ -259,7 +259,10 @@ class _Found:
 
     def inspect(self, seed: int) -> list[str]:
         parts = [part for part in (self.x, self.context) if part is not None]
-        return [note for part in parts for note in part.inspect(seed)]
+        notes = [note for part in parts for note in part.inspect(seed)]
+        if self.weight is not None and (below := (self.weight.rows.raw(slice(None)) < 0).mean()):
+            notes.append(f"{below:.2%} of the weights are negative: these rows take others away")
+        return notes
 
     def split(self, index: np.ndarray) -> Split:
         if self.x.large:
