@@ -257,7 +257,6 @@ MISTAKES = {
     "compare rows.npy --seed -1 --out new": "--seed",
     "fit events.csv --model made --columns phi,zz --out new": "'zz'",
     "fit events.csv --model made --context zz --out new": "'zz'",
-    "fit events.csv --model gmm --columns e --weight phi --out new": "negative",
     "fit events.csv --model made --column phi=periodc --out new": "periodc",
     "fit events.csv --model made --column 'phi=interval(0,1)' --out new": "row 1, column 'phi'",
     "fit events.csv --model made --steps 3 --epochs 2 --out new": "one budget",
