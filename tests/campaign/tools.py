@@ -16,7 +16,7 @@ import torch
 import likely as lk
 
 MEMORY = 3 << 30  # address space that a case may add
-SECONDS = 20  # that a case may take
+SECONDS = 20  # of computing that a case may take
 
 Outcome = tuple[str, str]  # ("result" | "refused" | "failed" …, and what was seen)
 
@@ -59,12 +59,12 @@ def bounded(case: Callable[[], Any]) -> Outcome:
     def late(*_: Any) -> None:
         raise TimeoutError(f"more than {SECONDS} s")
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         return outcome(case)
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def tally(cases: Iterable[tuple[str, Callable[[], Any]]], batch: int = 50) -> tuple[Counter, list]:
