@@ -1,14 +1,16 @@
-"""The Z in samples of a flow: invariant masses of muon pairs that a model has drawn.
+"""The Z in samples of a model: invariant masses of muon pairs that a model has drawn.
 
     python docs/examples/z_mass.py Zmumu_Run2011A.csv --out z-mass.png
 
-A neural spline flow learns the six kinematic columns of 10,583 pairs of muons that CMS recorded in 2011
+A model learns the six kinematic columns of 10,583 pairs of muons that CMS recorded in 2011
 (CERN Open Data, record 545). It knows nothing of masses; whether those of its samples peak at the Z shows
 how well it has learned how the six hang together,
 
     m² = 2 p_T1 p_T2 [cosh(η₁ − η₂) − cos(φ₁ − φ₂)],
 
-muons taken as massless. Two minutes on two cores.
+muons taken as massless. Columns come one after the other, so that the last one, a momentum, has a narrow
+distribution given the others, wherever they put the Z. In two minutes MADE comes to 71 % of its samples
+between 85 and 97 GeV, and NSF to 68 %, where the data have 74 %.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure
 import likely as lk
 from likely.report import INK, PALETTE, STYLE, to_png
 
-COLUMNS = ["pt1", "eta1", "phi1", "pt2", "eta2", "phi2"]
+COLUMNS = ["pt1", "eta1", "phi1", "eta2", "phi2", "pt2"]
 KINDS = {
     "pt1": "positive",
     "pt2": "positive",
@@ -60,7 +62,7 @@ def main() -> None:
     """Fit, sample, and compare the masses."""
     parser = argparse.ArgumentParser()
     parser.add_argument("events", type=Path)
-    parser.add_argument("--model", default="nsf")
+    parser.add_argument("--model", default="made")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("z-mass.png"))

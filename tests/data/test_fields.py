@@ -69,6 +69,17 @@ def test_tables_of_fits(tmp_path):
         assert data.domain.column(5) == lk.Categorical(["disc", "star"])
 
 
+def test_masked_texts_of_fits_are_missing(tmp_path):
+    columns = [
+        astropy.Column("x", "D", array=RNG.normal(size=30)),
+        astropy.Column("kind", "4A", array=["star", "disc", ""] * 10),
+    ]
+    astropy.BinTableHDU.from_columns(columns).writeto(tmp_path / "stars.fits")
+    with pytest.warns(UserWarning, match="10 of 30 rows have missing"):
+        data = load_data(tmp_path / "stars.fits", missing="drop")
+    assert data.domain.column(1) == lk.Categorical(["disc", "star"])
+
+
 def test_images_of_fits(tmp_path):
     cube = RNG.normal(size=(20, 5, 4)).astype(np.float32)
     astropy.PrimaryHDU(cube).writeto(tmp_path / "cube.fits")

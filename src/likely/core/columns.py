@@ -366,6 +366,8 @@ def parse_column(text: Column | str) -> Column:
         raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
     parts = [part.strip() for part in rest[:-1].split(",")] if rest else []
     try:
+        if cls is Categorical and not parts:
+            raise TypeError
         if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
             return Categorical(parts)
         number = int if cls in (Integer, Categorical) else _number

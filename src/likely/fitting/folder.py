@@ -178,7 +178,7 @@ def _differences(stored: Any, given: Any, where: str = "") -> list[str]:
     if isinstance(stored, dict) and isinstance(given, dict):
         return [
             line
-            for key in sorted({*stored, *given})
+            for key in sorted({*stored, *given}, key=lambda key: (key != "model", key))
             for line in _differences(stored.get(key), given.get(key), f"{where}.{key}".lstrip("."))
         ]
     if stored == given:

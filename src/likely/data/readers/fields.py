@@ -89,8 +89,10 @@ def read_fits(path: Path, keys: list[str]) -> Table:
 
 def _filled(column: Any) -> np.ndarray:
     """A column of a table of astropy, with NaN where it is masked, and text in Unicode."""
-    if column.dtype.kind == "S":
-        return np.char.decode(np.asarray(column)).astype(object)
+    if column.dtype.kind in "SU":
+        texts = np.asarray(column).astype(str).astype(object)
+        texts[np.ma.getmaskarray(column) | (texts == "")] = None  # an empty one is FITS's null
+        return texts
     if np.ma.is_masked(column):
         return np.ma.filled(column.astype(float), np.nan)
     return np.asarray(column)
