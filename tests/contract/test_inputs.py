@@ -68,6 +68,32 @@ def test_log_prob_can_be_mapped_and_differentiated(data, name):
     torch.testing.assert_close(mapped, gradient, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gmm",
+        "made",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("nsf", "nsf-coupling", "maf", "realnvp", "nice")
+        ),
+    ],
+)
+def test_log_prob_can_be_exported(data, name):
+    class LogProb(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model.log_prob(x)
+
+    model, x = prepared(name, data), data.train.x
+    exported = torch.export.export(LogProb(model), (x[:4],)).module()
+    torch.testing.assert_close(exported(x[4:8]), model.log_prob(x[4:8]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["nsf", "nsf-coupling", "maf", "realnvp", "made", "vae", "iaf"])
 def test_draws_are_finite_at_any_context(name):
     context = np.random.default_rng(1).normal(size=(200, 3))

@@ -213,6 +213,9 @@ class GenerativeModel(nn.Module):
     def log_prob(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, " n"]:
         """Exact log-density, differentiable, −inf outside the support.
 
+        `torch.func` and `torch.export` follow it where no context is given, except that an IAF, whose
+        inverse goes column by column, cannot be exported.
+
         Parameters
         ----------
         x : Tensor, shape (n, *domain.shape)
