@@ -114,6 +114,7 @@ def test_unknown_columns_and_bad_options():
     assert message("a.csv", context="mass") == "a.csv: the context: unknown column 'mass'" + there
     assert message("a.csv", weight="mass") == "a.csv: the weight: unknown column 'mass'" + there
     assert message("a.csv", domain={"mass": "real"}) == "a.csv: unknown column 'mass'" + there
+    assert "columns 1.5: give them by name or position" in message("a.csv", columns=1.5)
     assert "no columns are left" in message("a.csv", context=["pt", "eta"])
     assert "unknown column '2'; the columns are 0, 1" in message(ROWS, columns=[2])
     assert "the data have no columns" in message(ROWS[:, :, None], columns=[0])

@@ -61,6 +61,8 @@ def _is_named(given: Any) -> bool:
 
 
 def _listed(given: Named) -> list[str | int]:
+    if not _is_named(given):
+        raise DataError(f"columns {given!r}: give them by name or position, one or a list")
     keys = [given] if isinstance(given, str | int) else list(given)
     if not keys:
         raise DataError("an empty list of columns: name at least one, or leave the option out")
