@@ -132,15 +132,16 @@ def encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
             f"{LEAVE_OUT}"
         )
-    nested = series.map(
-        lambda value: isinstance(value, list | dict | tuple | set | bytes | np.ndarray)
-    )
-    if holds.startswith("mixed") and nested.any():
-        where, row = table.where(int(np.flatnonzero(present)[nested.argmax()]))
-        raise DataError(
-            f"{where}: row {row}, column {label!r} holds {type(series[nested].iloc[0]).__name__} values; "
-            f"spread them over columns of their own, {LEAVE_OUT}"
+    if holds.startswith("mixed"):
+        nested = series.map(
+            lambda value: isinstance(value, list | dict | tuple | set | bytes | np.ndarray)
         )
+        if nested.any():
+            where, row = table.where(int(np.flatnonzero(present)[nested.argmax()]))
+            raise DataError(
+                f"{where}: row {row}, column {label!r} holds {type(series[nested].iloc[0]).__name__} values; "
+                f"spread them over columns of their own, {LEAVE_OUT}"
+            )
     if isinstance(series.dtype, pd.CategoricalDtype):
         kind = kind or infer_domain(series.to_frame()).column(0)
         series = series.astype(str)
@@ -181,23 +182,26 @@ def too_many(levels: int, rows: int) -> bool:
 def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None) -> pd.Series:
     """The numbers of a column, NaN where an entry is none; a note if they were not plainly written."""
     numbers = pd.to_numeric(series, errors="coerce")
-    if not pd.api.types.is_numeric_dtype(series) and series.astype(str).str.match(r"0\d").any():
-        # Codes such as 007.
-        return pd.Series(np.nan, series.index)
     if pd.api.types.is_integer_dtype(series) and (series.abs() > EXACT).any():
         table.notes.append(
             f"column {label!r} has whole numbers beyond 2⁵³, which are rounded: if they are names of the "
             "rows, leave it out with columns= (--columns)"
         )
+    if pd.api.types.is_numeric_dtype(series):
+        return numbers
+    texts = series.astype(str)
+    distinct = texts.drop_duplicates()  # of a category there are few, however many rows
+    if distinct.str.match(r"0\d").any():  # codes such as 007
+        return pd.Series(np.nan, series.index)
     if numbers.notna().all() or isinstance(kind, Categorical):
         return numbers
-    if are_dates(series):
+    if are_dates(distinct):
         raise DataError(
             f"{table.name}: column {label!r} holds dates or times, such as {series.iloc[0]!r}; convert "
             f"them to numbers, days since the first say, {LEAVE_OUT}"
         )
     try:
-        read = read_numbers(series)
+        read = read_numbers(distinct)
     except Ambiguous as error:
         raise DataError(
             f"{table.name}: column {label!r} {error}; write plain numbers, or declare it categorical with "
@@ -206,7 +210,7 @@ def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None
     if read is None:
         return numbers
     table.notes.append(f"column {label!r}: {read[1]}")
-    return read[0]
+    return texts.map(read[0].set_axis(distinct))
 
 
 def _as_text(value: object) -> str:
