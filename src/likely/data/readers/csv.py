@@ -21,6 +21,7 @@ from likely.data.table import Table, as_values, from_arrow
 LOOKED_AT = 200  # lines from which the layout is decided
 DELIMITERS = "\t;|, "  # the earlier one where two fit alike; a blank stands for any number of them
 BLOCK_BYTES = 1 << 28  # within which a column keeps its type
+SEARCHED_BYTES = 1 << 24  # at a time
 NUMBER = re.compile(
     r"[^\w.,+−-]?\s*[+−-]?(\d[\d.,']*|[.,]\d+)([eEdD][+−-]?\d+)?\s*%?|nan|inf|", re.I
 )
@@ -187,6 +188,17 @@ def opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
 
 
+def _holds(path: Path, pattern: bytes) -> bool:
+    """Whether a pattern of three bytes at most is in a file, which begins as if after a line break."""
+    tail = b"\n"
+    with opened(path) as file:
+        while block := file.read(SEARCHED_BYTES):
+            if re.search(pattern, tail + block):
+                return True
+            tail = block[-2:]  # where a match may begin that ends in the next block
+    return False
+
+
 def _read_blanks(path: Path, layout: Layout, labels: list[str], text: list[str]) -> pd.DataFrame:
     return pd.read_csv(
         path, sep=r"\s+", header=None, names=labels, skiprows=layout.skip, comment="#",
@@ -204,9 +216,8 @@ def _read_arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) 
         for name, kind in zip(labels, table.schema.types, strict=True)
         if pyarrow.types.is_integer(kind)
     ]
-    with opened(path) as file:  # a search of all bytes takes less time than to read columns again
-        zeros = bool(whole) and re.search(rb"(?:^|[,;|\t\"\s])0\d", file.read()) is not None
-    if zeros:
+    # A search of all bytes takes less time than to read columns again.
+    if whole and _holds(path, rb"[,;|\t\"\s]0\d"):
         written = _arrow(path, layout, labels, [*text, *whole])
         for position, name in enumerate(labels):
             column = written.column(position)
@@ -242,7 +253,7 @@ def _arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> An
                 ),
                 arrow_csv.ParseOptions(
                     delimiter=layout.delimiter,
-                    newlines_in_values=True,
+                    newlines_in_values=_holds(path, b'"'),  # which takes twice the time
                     invalid_row_handler=on_invalid,
                 ),
                 arrow_csv.ConvertOptions(
