@@ -78,7 +78,7 @@ def _read_path(name: str, text: Sequence[str | int]) -> Table:
             f"{file}: there is no such file or folder; built-in data are {', '.join(builtin.names())}"
         )
     if path.is_dir():
-        read_file: Reader = read_parquet if [*path.rglob("*.parquet")] else read_images
+        read_file: Reader = read_parquet if any(path.rglob("*.parquet")) else read_images
     else:
         read_file = _reader(path)
     if keys and read_file not in (read_npz, read_hdf5, read_root, read_fits):

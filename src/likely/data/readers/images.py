@@ -1,5 +1,6 @@
 """Folders of images."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -43,22 +44,22 @@ def read_images(folder: Path, keys: list[str]) -> Table:
 
 def _labelled(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """The images of a folder, or of the folders of classes in it, and then their names."""
-    classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and _images_of(path)]
-    if _images_of(folder) or not classes:
-        return _stack([folder]), None
-    labels = [np.full(len(_images_of(path)), path.name, object) for path in classes]
-    return _stack(classes), np.concatenate(labels)
+    classes = {path: _images_of(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    own = _images_of(folder)
+    if own or not any(classes.values()):
+        return _stack(folder, own), None
+    labels = [path.name for path, images in classes.items() for _ in images]
+    return _stack(folder, [*chain(*classes.values())]), np.array(labels, object)
 
 
 def _images_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
 
 
-def _stack(folders: list[Path]) -> np.ndarray:
-    """The images of folders by name: grey (n, height, width) or in colour (n, 3, height, width)."""
-    paths = [path for folder in folders for path in _images_of(folder)]
+def _stack(folder: Path, paths: list[Path]) -> np.ndarray:
+    """Images in their order: grey (n, height, width) or in colour (n, 3, height, width)."""
     if not paths:
-        raise DataError(f"{folders[0]}: holds no images ({', '.join(sorted(IMAGES))})")
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGES))})")
     images = [_image(path) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
