@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +40,11 @@ class Column:
     def ends(self) -> tuple[float, float]:
         """The least and the greatest value; infinite where there is none."""
         return -math.inf, math.inf
+
+    @property
+    def anchor(self) -> float:
+        """A value inside the support."""
+        return 0.0
 
     @property
     def bounded(self) -> bool:
@@ -127,6 +134,10 @@ class Logarithmic(Column):
 class Positive(Logarithmic):
     """The half-line (0, ∞)."""
 
+    @property
+    def anchor(self) -> float:
+        return 1.0
+
     def contains(self, x: Tensor) -> Tensor:
         return x.isfinite() & (x > 0)
 
@@ -156,10 +167,20 @@ class Interval(Column):
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
+    @property
+    def anchor(self) -> float:
+        return (self.low + self.high) / 2
+
+    @cached_property
+    def reach(self) -> tuple[float, float]:
+        """Ends of the values that count as inside, also when they come in float32, whose π is more than π."""
+        with np.errstate(over="ignore"):
+            low, high = float(np.float32(self.low)), float(np.float32(self.high))
+        return min(low, self.low), max(high, self.high)
+
     def contains(self, x: Tensor) -> Tensor:
-        # π in float32 is more than π, and an angle of [−π, π] none the less.
-        low, high = torch.tensor([self.low, self.high], dtype=torch.float32).tolist()
-        return (x >= min(low, self.low)) & (x <= max(high, self.high))
+        low, high = self.reach
+        return (x >= low) & (x <= high)
 
     def describe(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
@@ -204,6 +225,10 @@ class Constant(Column):
             raise DomainError(f"constant({self.value!r}): give a finite number")
         object.__setattr__(self, "value", plain(self.value))
 
+    @property
+    def anchor(self) -> float:
+        return self.value
+
     def contains(self, x: Tensor) -> Tensor:
         return x == torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
 
@@ -228,6 +253,10 @@ class Discrete(Column):
             object.__setattr__(self, "levels", whole("levels", self.levels, DomainError))
         if self.levels is not None and self.levels < 1:
             raise DomainError(f"{self.kind}({self.levels}): at least one level is needed")
+
+    @property
+    def anchor(self) -> float:
+        return self.low
 
     def contains(self, x: Tensor) -> Tensor:
         code = self.code(x.to(torch.float64))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
@@ -18,10 +19,7 @@ from likely.core.columns import (
     Categorical,
     Column,
     Constant,
-    Discrete,
     Integer,
-    Interval,
-    Positive,
     Real,
     Spin,
     column_from_json,
@@ -277,20 +275,14 @@ class Domain:
         rows = ("".join(symbols[code] for code in row) for row in x.tolist())
         return [row.partition(END)[0] for row in rows]
 
+    @cached_property
+    def _anchors(self) -> np.ndarray:
+        return np.array([self.column(i).anchor for i in range(self.size)]).reshape(self.shape)
+
     @property
     def anchor(self) -> Tensor:
         """One point inside the support, shape (*shape,): it stands in for rows outside it."""
-        values = torch.zeros(self.size, dtype=torch.float64)
-        for column, index in self.groups:
-            if isinstance(column, Interval):
-                values[index] = (column.low + column.high) / 2
-            elif isinstance(column, Constant):
-                values[index] = column.value
-            elif isinstance(column, Discrete):
-                values[index] = column.low
-            elif isinstance(column, Positive):
-                values[index] = 1.0
-        return values.reshape(self.shape)
+        return torch.tensor(self._anchors, dtype=torch.float64)
 
     def to_json(self) -> dict[str, Any]:
         """A description for JSON, which `from_json` reads."""
