@@ -13,6 +13,7 @@ from likely.core import files
 from likely.core.errors import ArtifactError
 from likely.fitting.history import History
 
+CONFIG, MODEL, CHECKPOINT = "config.json", "model.safetensors", "checkpoint/state.safetensors"
 MIN_INTERVAL = 1.0  # seconds between checkpoints …
 OVERHEAD = 0.05  # … and the part of the time that writing them may take
 
@@ -34,10 +35,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.config_file = self.path / "config.json"
+        self.config_file = self.path / CONFIG
         self.history_file = self.path / "history.csv"
-        self.model = self.path / "model.safetensors"
-        self.checkpoint = self.path / "checkpoint" / "state.safetensors"
+        self.model = self.path / MODEL
+        self.checkpoint = self.path / CHECKPOINT
         self.config = json.loads(json.dumps(config))
         self.decisions: list[tuple[int, int]] = []  # of `Minutes`
         self.writes = True  # of several processes, one
@@ -138,26 +139,23 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    model = path / "model.safetensors" if path.is_dir() else path
+    model = path / MODEL if path.is_dir() else path
     report: dict[str, Any] = {"run": str(path), "complete": model.exists()}
     if model.exists():
         description = files.read_tensors(model)[1]
         if not (isinstance(description, dict) and "model" in description):
-            raise ArtifactError(
-                f"{model}: holds no model; give a run folder, or its model.safetensors"
-            )
+            raise ArtifactError(f"{model}: holds no model; give a run folder, or its {MODEL}")
         report |= {key: description[key] for key in ("model", "dtype", "version")}
-    if model.name == "model.safetensors" and (folder / "config.json").exists():
-        config = files.read_json(folder / "config.json")
+    if model.name == MODEL and (folder / CONFIG).exists():
+        config = files.read_json(folder / CONFIG)
         report |= {key: config[key] for key in config if key not in ("decisions", "version")}
         report["begun_with"] = config.get("version")
     if "model" not in report:
         raise ArtifactError(
             f"{path}: neither a run nor a model; give a run folder or a model's file"
         )
-    checkpoint = folder / "checkpoint" / "state.safetensors"
-    if "fit" in report and checkpoint.exists():
-        history = files.read_tree(checkpoint)["state"]["history"]
+    if "fit" in report and (folder / CHECKPOINT).exists():
+        history = files.read_tree(folder / CHECKPOINT)["state"]["history"]
         report |= {
             key: history[key] for key in ("steps", "seconds", "best", "skipped", "rows_seen")
         }
