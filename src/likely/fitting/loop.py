@@ -317,7 +317,6 @@ class Loop:
         self.restore_more(checkpoint["more"])
         torch.set_rng_state(own["generator"])
         device = self.fabric.device
-        if (
-            own["device_generator"] is not None and device.type == "cuda"
-        ):  # else it goes on elsewhere
+        # A checkpoint of a GPU may go on on a CPU.
+        if own["device_generator"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(own["device_generator"], device)

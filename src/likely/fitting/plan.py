@@ -1,7 +1,7 @@
 """Plan: everything that a fit is asked to do, checked once; its fields are the run's configuration."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -48,11 +48,9 @@ class Plan(Recipe):
             If an option is out of range, or not for this model.
         """
         given = {name: plain(value) for name, value in options.items() if value is not None}
-        given |= {
-            name: whole(name, value)
-            for name, value in given.items()
-            if name in ("steps", "epochs", "batch", "seed", "devices")
-        }
+        hints = get_type_hints(cls)
+        integers = [name for name in given if int in (hints[name], *get_args(hints[name]))]
+        given |= {name: whole(name, given[name]) for name in integers}
         recipe = asdict(model.recipe)
         recipe["batch"] = min(
             recipe["batch"], max(32, rows // 8), max(16, BATCH_ENTRIES // model.domain.size)

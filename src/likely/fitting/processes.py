@@ -260,10 +260,9 @@ def _work(
         registry._entries.update(script)
         fabric = _place(environments.LightningEnvironment(), devices, 1, device, precision)
         if rank == 0:
-            with contextlib.suppress(OSError):  # of Windows, while it is mapped
-                (
-                    Path(folder) / "task"
-                ).unlink()  # now all have it; a kill would leave the data there
+            # Now all have it; a kill would leave the data there. Windows keeps what is mapped.
+            with contextlib.suppress(OSError):
+                (Path(folder) / "task").unlink()
         history = train(fabric, model, *arguments)
         if rank == 0:
             result = {"model": dict(model.state_dict()), "history": vars(history)}
