@@ -162,6 +162,12 @@ def test_numbers_of_numpy_and_round_ones(data, tmp_path):
         lk.fit(model, data, steps=1.5)
 
 
+@pytest.mark.parametrize(("n", "why"), [(-1, "negative"), (10**16, "memory")])
+def test_numbers_of_draws_that_cannot_be_are_refused(n, why):
+    with pytest.raises(lk.DataError, match=why):
+        lk.make("gmm", lk.reals(2), components=2).sample(n)
+
+
 def test_float64_as_the_default_type(data):
     torch.set_default_dtype(torch.float64)
     try:

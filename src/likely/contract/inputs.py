@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OfRows = Callable[[Tensor, Tensor | None], Tensor]  # and of context features
 OfNumber = Callable[[int, Tensor | None], Tensor]
 CHUNK = 1 << 17  # entries that are scored or sampled at a time
+MOST = 1 << 37  # entries that are drawn in one call: half a terabyte
 
 
 def as_rows(values: Any, domain: Domain, what: str) -> Tensor:
@@ -186,6 +187,8 @@ def draw_chunks(
     """n draws by `draw(rows, context features)`, by chunks and without gradients."""
     if n < 0:
         raise DataError(f"sample: n must not be negative, not {n}")
+    if n * model.domain.size > MOST:
+        raise DataError(f"sample: {n:,} draws do not fit into memory: draw them in parts")
     features = accept_context(model, context, n)
     with torch.no_grad(), seeded(seed, model.device):
         parts = [
