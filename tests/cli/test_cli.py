@@ -247,7 +247,7 @@ MISTAKES = {
     ),
     "fit rows.npy --model nsf --set jitter=x --out new": "jitter='x': give a finite number of 0 or more",
     "fit rows.npy --model nsf --set hidden=64 --out new": (
-        "NSF: hidden=64: give a sequence of whole numbers above 0, such as (128, 128)"
+        "NSF: hidden=64: give a sequence of whole numbers above 0, such as (64,) (--set hidden=64,)"
     ),
     "fit rows.npy --model nsf --set hidden=-5,3 --out new": "hidden=(-5, 3): give a sequence",
     "fit rows.npy --model nsf --set coupling=1 --out new": "coupling=1: give True or False",
