@@ -93,16 +93,24 @@ def test_the_options_of_a_fit_end_in_its_configuration() -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet"])
-def test_samples_keep_names_kinds_and_labels(suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet", "fits"])
+def test_samples_keep_names_kinds_and_labels(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = f"samples.{suffix}"
     assert run(f"sample run -n 50 --seed 3 --out {out}") == 0
     expected = lk.load("run", "auto").sample(50, seed=3).numpy(force=True)
     if suffix in ("npy", "npz"):
+    assert capsys.readouterr().out == f"50 rows × 4 columns: {out}\n"
         found = np.load(out)
         np.testing.assert_array_equal(found if suffix == "npy" else found["x"], expected)
         return
-    table = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
+    if suffix == "fits":
+        astropy = pytest.importorskip("astropy.table")
+        table = astropy.Table.read(out).to_pandas()
+        table["kind"] = table["kind"].str.decode("ascii")
+    else:
+        table = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
     assert list(table) == ["phi", "e", "n", "kind"]
     np.testing.assert_array_equal(table["n"], expected[:, 2])
     assert table["n"].dtype == np.int64
