@@ -255,7 +255,8 @@ def test_float64_where_it_matters():
     assert load_data(spread + 1e4).train.x.dtype == torch.float64  # rounding to 5e-4
     assert load_data(spread * 1e-50).train.x.dtype == torch.float64
     big = pd.DataFrame({"id": np.arange(1000) + 2**30, "x": NORMAL[:, 0]})
-    data = load_data(big)
+    data, (note,) = caught(big)
+    assert "'id' looks like a running number" in note
     assert data.train.x.dtype == torch.float64
     assert set(data.train.x[:, 0].tolist()) <= set(big.id.tolist())
     tiny = np.abs(spread).copy()
@@ -359,6 +360,16 @@ def test_rows_that_are_stored_by_columns_become_contiguous():
     data = Data(lk.reals(2), by_columns, by_columns, by_columns)
     assert data.train.x.is_contiguous()
     assert torch.equal(data.train.x, by_columns.x)
+
+
+def test_names_of_rows_among_numbers_are_told():
+    rng = np.random.default_rng(0)
+    event = rng.choice(10**8, 1000) + 2**25
+    frame = pd.DataFrame({"event": event, "x": NORMAL[:, 0]})
+    (note,) = caught(frame.astype({"event": float}))[1]
+    assert note.startswith("the data: column 'event' looks like names of the rows")
+    assert caught(frame, context="event")[1] == []  # a choice
+    assert caught(frame.assign(event=event // 10**5))[1] == []
 
 
 def test_all_columns_that_cannot_be_read_are_named():
