@@ -238,3 +238,20 @@ def test_a_mixed_frame_gets_a_model_that_takes_it():
     estimator = DensityEstimator(steps=3, random_state=0).fit(frame)
     assert type(estimator.model_).__name__ == "MADE"
     assert estimator.sample(5).dtypes.tolist() == frame.dtypes.tolist()
+
+
+def test_names_of_rows_are_told_once_in_words_of_frames():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {"id": rng.integers(2**60, 2**62, 100), "n": range(100), "x": rng.normal(size=100)}
+    )
+    estimator = DensityEstimator("gaussian", random_state=0)
+    with pytest.warns(UserWarning, match="names of the rows|running number") as caught:
+        estimator.fit(X)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert all("with X.drop(columns=…)" in text and "--columns" not in text for text in said)
+    estimator.score_samples(X)
+    estimator.sample(3)
+    with pytest.raises(lk.DataError, match=r"X.dropna\(\), or leave the column out with X.drop"):
+        estimator.score_samples(X.assign(x=np.nan).assign(x=lambda X: X.x.where(X.n > 5, 0.0)))

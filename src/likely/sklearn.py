@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -20,11 +21,11 @@ from likely.contract.options import Range
 from likely.contract.registry import find, make
 from likely.core.columns import Column, Real
 from likely.core.domain import Domain, reals
-from likely.core.errors import DensityError, LikelyError
+from likely.core.errors import DataError, DensityError, LikelyError
 from likely.core.frames import to_frame
 from likely.core.likelihood import Kind
-from likely.data import Split, load_data, load_rows
-from likely.data.load import MIN_ROWS
+from likely.data import Split, load_rows
+from likely.data.load import MIN_ROWS, read_table, split_table
 from likely.fitting import History, fit
 
 NESTED = "hyperparameters__"
@@ -169,6 +170,11 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         LikelyError
             If a parameter is out of range, if the model does not take the domain, or if a DataFrame
             holds entries that are missing or outside a declared domain.
+
+        Warns
+        -----
+        UserWarning
+            As `likely.load_data`; also if a column of a DataFrame looks like names of the rows.
         """
         given = {"contamination": self.contamination}
         options.check(type(self).__name__, DensityEstimator.__init__, given)
@@ -179,7 +185,11 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         if not isinstance(domain, Domain):
             domain = dict.fromkeys(_numeric(rows), Real()) | dict(domain or {})
         seed = self._seed(self.random_state)
-        data = load_data(rows, domain=domain, seed=seed)
+        table, window = read_table(rows, seed, domain)
+        with _in_terms_of_frames():
+            data, notes = split_table(table, window, domain=domain, seed=seed)
+        for note in notes:
+            warnings.warn(_for_frames(f"{table.name}: {note}"), stacklevel=2)
         train = Split(torch.cat([data.train.x[:], data.test.x[:]]))
         data = dataclasses.replace(data, train=train, test=data.valid)  # nothing is tested here
         flow = "nsf" if find("nsf").takes(data.domain) else "made"
@@ -291,7 +301,9 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         rows, domain = self._validated(X, reset=False), self.model_.domain
         if isinstance(rows, np.ndarray):
             return torch.tensor(rows, dtype=torch.float64).reshape(-1, *domain.shape)
-        return load_rows(rows, domain=domain.widened).x[:]
+        with warnings.catch_warnings(), _in_terms_of_frames():
+            warnings.simplefilter("ignore", UserWarning)  # the fit has said it
+            return load_rows(rows, domain=domain.widened).x[:]
 
     def _normality(self, X: Any) -> np.ndarray:
         return -self.model_.anomaly_score(self._rows(X), seed=SCORE_SEED).numpy()
@@ -310,3 +322,17 @@ def _numeric(rows: np.ndarray | pd.DataFrame) -> list[Any]:
         for label, dtype in rows.dtypes.items()
         if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
     ]
+
+
+def _for_frames(message: object) -> str:
+    """A message with the ways of pandas in place of options that the estimator lacks."""
+    text = str(message).replace("columns= (--columns)", "X.drop(columns=…)")
+    return text.replace("missing='drop' (--missing drop)", "X.dropna()")
+
+
+@contextlib.contextmanager
+def _in_terms_of_frames() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_for_frames(error)) from error

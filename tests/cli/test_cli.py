@@ -71,7 +71,9 @@ def test_a_run_holds_what_the_other_commands_need(folder: Path) -> None:
 def test_fit_again_has_nothing_left_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     before = Path("run/model.safetensors").read_bytes()
     assert run(f"fit events.csv --model made {COLUMNS} --weight w {SMALL} --out run") == 0
-    assert "nothing left to do" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "nothing left to do" in said.err
+    assert "complete before this command: validation log-likelihood" in said.out
     assert Path("run/model.safetensors").read_bytes() == before
 
 
@@ -93,16 +95,24 @@ def test_the_options_of_a_fit_end_in_its_configuration() -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet"])
-def test_samples_keep_names_kinds_and_labels(suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet", "fits"])
+def test_samples_keep_names_kinds_and_labels(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = f"samples.{suffix}"
     assert run(f"sample run -n 50 --seed 3 --out {out}") == 0
+    assert capsys.readouterr().out == f"50 rows × 4 columns: {out}\n"
     expected = lk.load("run", "auto").sample(50, seed=3).numpy(force=True)
     if suffix in ("npy", "npz"):
         found = np.load(out)
         np.testing.assert_array_equal(found if suffix == "npy" else found["x"], expected)
         return
-    table = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
+    if suffix == "fits":
+        astropy = pytest.importorskip("astropy.table")
+        table = astropy.Table.read(out).to_pandas()
+        table["kind"] = table["kind"].str.decode("ascii")
+    else:
+        table = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
     assert list(table) == ["phi", "e", "n", "kind"]
     np.testing.assert_array_equal(table["n"], expected[:, 2])
     assert table["n"].dtype == np.int64
@@ -247,7 +257,7 @@ MISTAKES = {
     ),
     "fit rows.npy --model nsf --set jitter=x --out new": "jitter='x': give a finite number of 0 or more",
     "fit rows.npy --model nsf --set hidden=64 --out new": (
-        "NSF: hidden=64: give a sequence of whole numbers above 0, such as (128, 128)"
+        "NSF: hidden=64: give a sequence of whole numbers above 0, such as (64,) (--set hidden=64,)"
     ),
     "fit rows.npy --model nsf --set hidden=-5,3 --out new": "hidden=(-5, 3): give a sequence",
     "fit rows.npy --model nsf --set coupling=1 --out new": "coupling=1: give True or False",
@@ -266,6 +276,9 @@ MISTAKES = {
     "fit events.csv --model made": "--out",
     "fit events.csv --model made --steps 1 --out events.csv": "events.csv",
     "fit events.csv --model made --columns e,n --steps 1 --out run": "another configuration",
+    f"fit events.csv --model made {COLUMNS} --weight w {SMALL}0 --out run": (
+        "fit.steps is 5 there and 50 here); repeat its options to go on with it (a budget stays as it is"
+    ),
     "fit rows.npy --model made --rate -1 --out new": "rate=-1.0: give a finite number above 0",
     "fit rows.npy --model made --ema 2 --out new": "ema=2.0",
     "fit rows.npy --model made --device abacus --out new": "device='abacus'",
@@ -368,3 +381,19 @@ def test_an_interrupted_fit_ends_with_130_and_can_go_on(
     assert len(errors) == 3
     assert all("interrupted: this fit was interrupted" in error for error in errors)
     assert not Path("early.npy").exists()
+
+
+def test_a_resumed_fit_says_from_where(capsys: pytest.CaptureFixture[str]) -> None:
+    fit = f"fit rows.npy --model made {SMALL} --out resumed"
+    assert run(fit) == 0
+    assert "resuming" not in capsys.readouterr().out
+    Path("resumed/model.safetensors").unlink()
+    assert run(fit) == 0
+    assert "resuming at step 5\n" in capsys.readouterr().out
+
+
+def test_the_help_of_fit_names_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit --help") == 0
+    shown = capsys.readouterr().out
+    for suffix in (".feather", ".root", ".fits", ".lhe", ".dat"):
+        assert suffix in shown

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from likely.cli import main
 
@@ -94,3 +95,20 @@ def test_a_run_says_what_it_was_and_became(capsys: pytest.CaptureFixture[str]) -
     Path("run/config.json").write_text("{}")
     assert main(["inspect", "run"]) == 2
     assert "neither a run nor a model" in capsys.readouterr().err
+
+
+def test_angles_and_classes_are_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(-np.pi, np.pi, 200)
+    pd.DataFrame({"Muon phi": angle, "u": angle[::-1]}).to_csv("angles.csv", index=False)
+    assert main(["inspect", "angles.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert "if these are angles, add: '--column=Muon phi=periodic(-pi,pi)'\n" in shown
+    for name in "ab":
+        Path("images", name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"images/{name}/{i}.png")
+    line = report(capsys, "images")["command"]
+    assert "--context label" in line
+    assert main([*shlex.split(line)[1:], "--steps", "1"]) == 0

@@ -49,7 +49,7 @@ def test_texts_begin_with_the_prompt_and_are_as_long_as_asked(capsys):
     assert [len(text) for text in texts] == [100] * 3
     assert all(text.startswith("to be") for text in texts)
     assert len(set(texts)) == 3
-    assert said(capsys, *options, "--out", "a.txt") == ""
+    assert said(capsys, *options, "--out", "a.txt") == "3 samples: a.txt\n"
     assert Path("a.txt").read_text() == "\n\n".join(texts) + "\n"
     # One symbol is left to draw from, so that all texts are the same.
     greedy = said(capsys, *options, "--top-k", "1").removesuffix("\n").split("\n\n")

@@ -172,3 +172,12 @@ def test_a_run_without_a_model_is_told_by_name(tmp_path):
         with pytest.raises(lk.ArtifactError, match=r"interrupted.*likely fit … --out") as error:
             lk.load(path)
         assert f"{tmp_path / 'run'}: " in str(error.value)
+
+
+def test_the_same_model_is_the_same_bytes(saved):
+    model, path = saved
+    contents = {path.read_bytes()}
+    for _ in range(20):
+        lk.save(model, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1

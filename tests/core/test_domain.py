@@ -110,3 +110,11 @@ def test_inference():
     images[0] = 7
     assert lk.infer_domain(images) == lk.integers(256, 8, 8, layout="image")
     assert lk.infer_domain(torch.tensor([[1, -1], [1, 1]])) == lk.Domain((2,), (lk.Spin(),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "example"), [("integer", r"integer\(17\), for 0 to 16"), ("real(3)", "real$")]
+)
+def test_a_wrong_kind_shows_how_to_write_it(kind, example):
+    with pytest.raises(lk.DomainError, match=f"wrong arguments; write {example}"):
+        lk.table(x=kind)

@@ -126,3 +126,18 @@ def test_stores_of_pandas(tmp_path):
     assert len(load_rows(f"{tmp_path}/a.h5::second")) == 20
     with pytest.raises(lk.DataError, match="holds the frames first, second; name one"):
         load_rows(tmp_path / "a.h5")
+
+
+def test_fits_logical_columns_keep_what_is_missing(tmp_path):
+    flags = np.array([True, False] * 10)
+    columns = [
+        astropy.Column("ok", "L", array=flags),
+        astropy.Column("x", "D", array=np.arange(20) ** 0.5),
+    ]
+    astropy.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    start = content.index(b"T", 2 * 2880)  # of the rows
+    (tmp_path / "a.fits").write_bytes(content[:start] + b"\0" + content[start + 1 :])
+    with pytest.warns(UserWarning, match="1 of 20 rows"):
+        data = load_data(tmp_path / "a.fits", missing="drop")
+    assert data.domain.column(0) == lk.Binary()

@@ -20,6 +20,8 @@ def table():
             "id": np.arange(ROWS) + 1000,
             "uid": [f"ev{i:05d}" for i in range(ROWS)],
             "hash": rng.integers(2**60, 2**62, ROWS),
+            "event": 10**9 + rng.permutation(10 * ROWS)[:ROWS] // 2,
+            "run": 325_000,
             "when": pd.date_range("2024-01-01", periods=ROWS, freq="h"),
             "day": [f"2024-05-{i % 28 + 1:02d}" for i in range(ROWS)],
             "jets": [list(range(i % 3)) for i in range(ROWS)],
@@ -49,6 +51,8 @@ def test_each_bad_column_is_named_with_its_reason_and_left_out(table):
         "id": "running number",
         "uid": "names of the rows, such as 'ev00000'",
         "hash": "names of the rows",
+        "event": "names of the rows",
+        "run": "never changes",
         "when": "datetime64",
         "day": "dates or times",
         "jets": "list values",
@@ -73,6 +77,7 @@ def test_good_columns_are_described(table):
     declared = {name: c.declared for name, c in columns.items() if c.declared}
     assert declared == {"e": "positive", "n": "integer(5)"}
     assert "periodic(-pi,pi)" in columns["phi"].remark
+    assert columns["phi"].suggested == "periodic(-pi,pi)"
     assert "--weight weight" in columns["weight"].remark
     assert not columns["u"].remark
 
@@ -120,3 +125,18 @@ def test_what_cannot_be_loaded_says_why():
     assert days.warnings == ["no column can be read"]
     with pytest.raises(lk.DataError, match="there is no such file"):
         lk.data.inspect("nowhere.csv")
+
+
+def test_positive_is_proposed_for_each_column_over_decades_with_a_tail():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({f"e{i}": rng.lognormal(0, 1.5, 500) for i in range(20)})
+    frame["u"] = rng.uniform(0, 1, 500)
+    found = lk.data.inspect(frame)
+    assert found.options["domain"] == dict.fromkeys(frame.columns.drop("u"), "positive")
+
+
+def test_remarks_are_whole_sentences():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(2**60, 2**62, 100) // 2**57 * 2**57
+    found = lk.data.inspect(pd.DataFrame({"h": hashes, "x": rng.normal(size=100)}))
+    assert found.columns[0].remark == "has whole numbers beyond 2⁵³, which are rounded"

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 
@@ -254,7 +255,8 @@ def test_float64_where_it_matters():
     assert load_data(spread + 1e4).train.x.dtype == torch.float64  # rounding to 5e-4
     assert load_data(spread * 1e-50).train.x.dtype == torch.float64
     big = pd.DataFrame({"id": np.arange(1000) + 2**30, "x": NORMAL[:, 0]})
-    data = load_data(big)
+    data, (note,) = caught(big)
+    assert "'id' looks like a running number" in note
     assert data.train.x.dtype == torch.float64
     assert set(data.train.x[:, 0].tolist()) <= set(big.id.tolist())
     tiny = np.abs(spread).copy()
@@ -358,3 +360,33 @@ def test_rows_that_are_stored_by_columns_become_contiguous():
     data = Data(lk.reals(2), by_columns, by_columns, by_columns)
     assert data.train.x.is_contiguous()
     assert torch.equal(data.train.x, by_columns.x)
+
+
+def test_names_of_rows_among_numbers_are_told():
+    rng = np.random.default_rng(0)
+    event = rng.choice(10**8, 1000) + 2**25
+    frame = pd.DataFrame({"event": event, "x": NORMAL[:, 0]})
+    (note,) = caught(frame.astype({"event": float}))[1]
+    assert note.startswith("the data: column 'event' looks like names of the rows")
+    assert caught(frame, context="event")[1] == []  # a choice
+    assert caught(frame.assign(event=event // 10**5))[1] == []
+
+
+def test_all_columns_that_cannot_be_read_are_named():
+    slips = ["1.5"] * 15 + ["high"] * 5
+    frame = pd.DataFrame(dict.fromkeys("abcdefg", slips) | {"x": range(20)})
+    with pytest.raises(lk.DataError, match=r"column 'a'.*; nor can b, c, d, e, … be read"):
+        load_data(frame)
+
+
+def test_the_way_out_of_ambiguous_numbers_suits_what_is_declared():
+    frame = pd.DataFrame({"n": ["1,200", "3,400"] * 10})
+    with pytest.raises(lk.DataError, match=r"thousands=',', or declare the column categorical"):
+        load_data(frame)
+    with pytest.raises(lk.DataError, match=r"decimal=','\) or thousands=','$"):
+        load_data(frame, domain={"n": "count"})
+
+
+def test_a_table_without_rows_is_called_so():
+    with pytest.raises(lk.DataError, match="the data: the table has no rows"):
+        load_data(pyarrow.table({"x": pyarrow.array([], pyarrow.float64())}))

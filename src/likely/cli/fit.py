@@ -89,7 +89,8 @@ def fit(
     """
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    from likely.core.files import write_json
+    from likely.core.files import read_tree, write_json
+    from likely.fitting.folder import CHECKPOINT, MODEL
 
     options = data_options(column, columns, context, weight, window, missing)
     loaded = lk.load_data(data, **options)
@@ -99,6 +100,10 @@ def fit(
     first = not getattr(rank_zero_only, "rank", 0)
     if first and not as_json:
         print_text(str(loaded))
+    complete, checkpoint = (out / MODEL).exists(), out / CHECKPOINT
+    if first and not as_json and checkpoint.exists() and not complete:
+        done = read_tree(checkpoint)["state"]["history"]["steps"]
+        print_text(f"resuming at step {done:,}")
     training: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     training |= {
         "batch": batch,
@@ -120,4 +125,5 @@ def fit(
         return
     best, spent = history.best, f"{history.steps:,} steps in {history.seconds:,.1f} s"
     score = "" if best is None else f"validation log-likelihood {best:.6g} nats ({new.density}), "
-    print_text(f"{score}{spent}: {out / 'model.safetensors'}")
+    state = "complete before this command: " if complete else ""
+    print_text(f"{state}{score}{spent}: {out / MODEL}")

@@ -70,6 +70,10 @@ def _data(source: str, as_json: bool) -> None:
         print_text(f"warning: {warning}", "yellow")
     if found.others:
         print_text(f"also there, for --context or --weight: {', '.join(found.others)}")
+    suggested = [column for column in found.columns if column.suggested]
+    if suggested:
+        kinds = [f"--column={_key(c.name, found.labels)}={c.suggested}" for c in suggested]
+        print_text(f"if these are angles, add: {shlex.join(kinds)}")
     if line is not None:
         print_text(f"models that take these data: {', '.join(found.models)}")
         print_text(line, "bold")
@@ -77,6 +81,8 @@ def _data(source: str, as_json: bool) -> None:
 
 def _fit_line(source: str, found: Inspection) -> str | None:
     """A command that fits a model to what can be read."""
+    from likely.contract.registry import find
+
     assert found.data is not None
     models, proposed = found.models, PROPOSED[found.data.domain.layout]
     model = next((name for name in (*proposed, *models) if name in models), None)
@@ -87,6 +93,9 @@ def _fit_line(source: str, found: Inspection) -> str | None:
         parts += ["--columns", ",".join(_key(name, found.labels) for name in columns)]
     for name, kind in found.options.get("domain", {}).items():
         parts += ["--column", f"{_key(name, found.labels)}={kind}"]
+    classes = found.data.domain.layout == "image" and "label" in found.others
+    if classes and find(model).cls.takes_context:
+        parts += ["--context", "label"]
     if "missing" in found.options:
         parts += ["--missing", found.options["missing"]]
     name = re.sub(r"\W+", "-", Path(source.partition("::")[0]).stem).strip("-") or "data"

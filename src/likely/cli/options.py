@@ -48,8 +48,9 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A file (.npy .npz .csv .tsv .parquet .h5 .txt), a folder of images, or a built-in "
-        "name such as [bold]digits[/bold]. Arrays in a file: [bold]events.h5::group/key[/bold].",
+        help="A file (.npy .npz .csv .tsv .dat .parquet .feather .h5 .root .fits .lhe .txt), a folder of "
+        "images, or a built-in name such as [bold]digits[/bold]. Arrays in a file: "
+        "[bold]events.h5::group/key[/bold].",
     ),
 ]
 Kinds = Annotated[
@@ -159,6 +160,10 @@ def check_suffix(path: Path, known: tuple[str, ...]) -> None:
         raise LikelyError(
             f"--out {path}: files of type {path.suffix!r} are not written; use {', '.join(known)}"
         )
+    if path.suffix.lower() == ".fits":
+        from likely.data.readers.fields import library
+
+        library("astropy.table", "fits", path)
 
 
 def check_writable(folder: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from likely.contract.model import GenerativeModel
     from likely.core.domain import Domain
 
-TABLES = (".npy", ".npz", ".csv", ".parquet")
+TABLES = (".npy", ".npz", ".csv", ".parquet", ".fits")
 TEXT = "Texts and other sequences"
 
 
@@ -39,7 +39,7 @@ def sample(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=".npy .npz .csv .parquet .png, or .txt for texts; these are printed without it.",
+            help=".npy .npz .csv .parquet .fits .png, or .txt for texts; these are printed without it.",
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
@@ -96,6 +96,10 @@ def sample(
         else:
             x = _texts(model, n, prompt or "", length, options)
     _write_samples(out, x.cpu(), model.domain)
+    if out is not None:
+        table = out.suffix.lower() in TABLES
+        size = f"rows × {model.domain.size:,} columns" if table else "samples"
+        print_text(f"{len(x):,} {size}: {out}")
 
 
 def _texts(
@@ -143,7 +147,7 @@ def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
 def score(
     run: opt.RunFolder,
     data: opt.Source,
-    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv or .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".npy .npz .csv .parquet or .fits.")],
     anomaly: Annotated[
         bool,
         typer.Option(
@@ -280,5 +284,10 @@ def _write_rows(
             np.savez_compressed(file, allow_pickle=False, **{name: array})
         elif suffix == ".csv":
             table.to_csv(file, index=False, lineterminator="\n")
+        elif suffix == ".fits":
+            from likely.data.readers.fields import library
+
+            astropy = library("astropy.table", "fits", path)
+            astropy.Table.from_pandas(table).write(file, format="fits")
         else:
             table.to_parquet(file, index=False)

@@ -162,6 +162,8 @@ def check_values(
         if wanted := _unmet(value, hints.get(option), ()):
             default = defaults.get(option)
             example = "" if default in (None, Parameter.empty) else f", such as {default!r}"
+            if _unmet((value,), hints.get(option), ()) is None:
+                example = f", such as ({value!r},) (--set {option}={value!r},)"
             raise LikelyError(f"{owner}: {option}={value!r}: give {wanted}{example}")
 
 

@@ -356,6 +356,13 @@ class Categorical(Discrete):
         return {"kind": self.kind, "categories": categories}
 
 
+EXAMPLES = {
+    "interval": "interval(0, 1)",
+    "periodic": "periodic(-pi, pi)",
+    "constant": "constant(1)",
+    "integer": "integer(17), for 0 to 16",
+    "categorical": "categorical(e, mu)",
+}
 KINDS = (Real, Positive, Interval, Periodic, Constant, Integer, Count, Categorical, Binary, Spin)
 COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column in KINDS}
 
@@ -403,8 +410,7 @@ def parse_column(text: Column | str) -> Column:
         return cls(*map(number, parts))
     except (TypeError, ValueError):
         raise DomainError(
-            f"column kind {text!r}: wrong arguments; write it like 'interval(0, 1)', 'periodic(-pi, pi)', "
-            f"'integer(17)', 'categorical(e, mu)' or 'real'"
+            f"column kind {text!r}: wrong arguments; write {EXAMPLES.get(kind, kind)}"
         ) from None
 
 

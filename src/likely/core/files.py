@@ -112,9 +112,15 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], description: Any
         "sha256": checksum(tensors),
         "format": str(FORMAT),
     }
-    content = to_bytes(tensors, metadata)
+    content = memoryview(to_bytes(tensors, metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    # In an order of its own, so that the same tensors are the same bytes: safetensors takes any.
+    header = json.loads(bytes(content[8:start])) | {"__metadata__": metadata}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
     with written_whole(path) as file:
-        file.write(content)
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        file.write(content[start:])
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import torch
 
-from likely.core.columns import Constant, Count, Discrete, Integer, Real
+from likely.core.columns import Categorical, Constant, Count, Discrete, Integer, Real
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.data.dataset import Rows
+from likely.data.encode import EXACT, LEAVE_OUT
 from likely.data.table import Table
 
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
@@ -18,6 +20,9 @@ ATOM_ROWS = 5  # … and at least as many rows
 SENTINELS = (99, 999, 9999, 99999, 999999, 9999999, 32768)  # usual codes, with either sign
 FEW = 0.5  # largest part of the rows that may lie far from the rest
 FAR = 100  # widths of the rest that the values lie away from it, unless they are such codes
+FLOAT32 = 2**24  # up to which float32 holds all whole numbers
+DISTINCT = 0.9  # the least part of the rows that names of the rows tell apart
+IDENTIFIER = re.compile(r"(?i:(.*[_\W])?(id|ids|index|key|nr|no|number|uuid))|.*[a-z]I[dD]")
 ROUNDING = 1e-5  # of the spread of a column is what the rounding to float32 may take
 
 
@@ -51,8 +56,7 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
                 kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
                 raise DataError(
                     f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
-                    "drop such rows with missing='drop' (--missing drop), or leave the column out "
-                    "with columns= (--columns)"
+                    f"drop such rows with missing='drop' (--missing drop), {LEAVE_OUT}"
                 )
             usable = finite.all(1)
             unusable.append(number[~usable])
@@ -178,6 +182,34 @@ def has_atom(column: np.ndarray, rows: int) -> bool:
     changes = np.flatnonzero(column[1:] != column[:-1])
     count = np.diff(np.concatenate([[-1], changes, [len(column) - 1]])).max()
     return bool(count >= ATOM_ROWS and count > ATOM_SHARE * rows)
+
+
+def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
+    """Warnings about columns of a table that look like names of the rows."""
+    notes = []
+    for i in range(domain.size if domain.dtypes else 0):
+        column = np.sort(some[:, i])
+        what = names_of_rows(domain.label(i), column)
+        # Larger ones were told as they were read, and names in text too.
+        if what and column[-1] <= EXACT and not isinstance(domain.column(i), Categorical):
+            notes.append(
+                f"column {domain.name(i)} looks like {what}, in which there is nothing to learn: leave it "
+                "out with columns= (--columns)"
+            )
+    return notes
+
+
+def names_of_rows(name: str, column: np.ndarray) -> str | None:
+    """What a sorted column of numbers is in words, if it looks like names of the rows."""
+    new = column[1:] > column[:-1]
+    whole = (column == np.floor(column)).all()
+    if len(column) < ATOM_ROWS or not whole or new.mean() < DISTINCT:
+        return None
+    low, high = column[[0, -1]]
+    if high - low == len(new) == new.sum():
+        return "a running number of the rows"
+    named = new.all() and IDENTIFIER.fullmatch(name)
+    return "names of the rows" if named or max(high, -low) > FLOAT32 else None
 
 
 def far_values(column: np.ndarray) -> np.ndarray:

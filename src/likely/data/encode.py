@@ -104,9 +104,16 @@ def _infer(rows: Rows, selection: Selection, kinds: dict[str, Column]) -> Domain
 def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows, Domain]:
     table, labels = selection.table, selection.labels
     assert isinstance(table.values, pd.DataFrame)
-    encoded = [
-        encode_column(table, table.labels.index(label), kinds.get(label)) for label in labels
-    ]
+    encoded, wrong = [], {}
+    for label in labels:
+        try:
+            encoded.append(encode_column(table, table.labels.index(label), kinds.get(label)))
+        except DataError as error:
+            wrong[label] = error
+    if wrong:
+        first, *others = wrong
+        more = f"; nor can {few(others, 4)} be read" if others else ""
+        raise DataError(f"{wrong[first]}{more}") from wrong[first]
     array = np.stack([numbers for numbers, _ in encoded], 1)
     by_position = selection.columns is None and table.by_position
     names = None if by_position else tuple(labels)
@@ -203,9 +210,10 @@ def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None
     try:
         read = read_numbers(distinct)
     except Ambiguous as error:
+        other = ", or declare the column categorical with its labels" if kind is None else ""
         raise DataError(
-            f"{table.name}: column {label!r} {error}; write plain numbers, or declare it categorical with "
-            "its labels"
+            f"{table.name}: column {label!r} {error}; write plain numbers, read the file with "
+            f"pandas.read_csv(…, decimal=',') or thousands=','{other}"
         ) from error
     if read is None:
         return numbers

@@ -17,12 +17,13 @@ from likely.core.errors import LikelyError
 from likely.core.inference import INTEGER_LEVELS, infer_domain
 from likely.data import check
 from likely.data.dataset import Data, Rows
-from likely.data.encode import EXACT, encode_column, too_many
+from likely.data.encode import encode_column, too_many
 from likely.data.load import read_table, split_table
 from likely.data.table import Table
 
+DECADES = 100  # from the least to the greatest of numbers that are best seen as logarithms
 MOST = 0.5  # a column that is missing in a larger part of the rows is left out
-IDENTIFIER = re.compile(r"(?i:(.*[_\W])?(id|ids|index|key|nr|no|number|uuid))|.*[a-z]I[dD]")
+ANGLE = re.compile(r".*(phi|theta|psi|angle|azimuth).*", re.IGNORECASE)
 WEIGHT = re.compile(r"(w|wt|weights?|.*_weights?)", re.IGNORECASE)
 
 
@@ -47,6 +48,8 @@ class ColumnReport:
         Whether the proposed options take the column …
     declared : str, optional
         … and as what, where not as inferred.
+    suggested : str, optional
+        A kind that only its user can tell: the period of an angle.
     """
 
     name: str
@@ -58,10 +61,11 @@ class ColumnReport:
     remark: str = ""
     used: bool = True
     declared: str | None = None
+    suggested: str | None = None
 
     def leave_out(self, why: str) -> None:
         """Note why the proposed options do without the column."""
-        self.used, self.declared = False, None
+        self.used, self.declared, self.suggested = False, None, None
         self.remark = f"left out: {why}"
 
 
@@ -237,29 +241,31 @@ def _numbers(report: ColumnReport, ordered: np.ndarray, kind: Column, remarks: l
     """Ends of a column of numbers, and what they suggest."""
     low, high = report.low, report.high = float(ordered[0]), float(ordered[-1])
     whole = bool((ordered == np.floor(ordered)).all())
-    if whole and len(ordered) >= check.ATOM_ROWS and report.distinct == len(ordered):
-        running = high - low == len(ordered) - 1
-        if running or IDENTIFIER.fullmatch(report.name) or max(high, -low) > EXACT:
-            report.leave_out("names of the rows" if not running else "a running number of the rows")
-            return
+    if what := check.names_of_rows(report.name, ordered):
+        report.leave_out(what)
+        return
+    if low == high:
+        report.leave_out("never changes")
+        return
     if isinstance(kind, Real):
         if whole and low >= 0 and check.has_atom(ordered, len(ordered)):
             levels = int(high) + 1
             report.declared = f"integer({levels})" if levels <= INTEGER_LEVELS else "count"
-        elif low > 0 and _leans_on_zero(ordered):
+        elif low > 0 and high > DECADES * low and _has_tail(ordered):
             report.declared = "positive"
         elif max(high, -low) < math.pi + 1e-3 and (np.abs(ordered) > 0.9 * math.pi).mean() > 0.05:
             remarks.append("an angle? Declare it periodic(-pi,pi)")
+            report.suggested = "periodic(-pi,pi)" if ANGLE.fullmatch(report.name) else None
         if report.declared is not None:
             remarks.append(f"taken as {report.declared}")
     if low >= 0 and high > 0 and WEIGHT.fullmatch(report.name):
-        remarks.append(f"a weight of the rows? Name it: --weight {report.name}")
+        remarks.append(f"a weight of the rows? Name it with weight= (--weight {report.name})")
 
 
-def _leans_on_zero(ordered: np.ndarray) -> bool:
-    """Whether values crowd just above zero, and have a long tail."""
-    low, middle, high = np.quantile(ordered, [0.05, 0.5, 0.95])
-    return bool(high > 10 * low and high - middle > 2 * (middle - low))
+def _has_tail(ordered: np.ndarray) -> bool:
+    """Whether the upper half of the values takes more than twice the room of the lower."""
+    low, middle, high = np.quantile(ordered, [0, 0.5, 1])
+    return bool(high - middle > 2 * (middle - low))
 
 
 def _distinct(series: pd.Series) -> int | None:
@@ -282,7 +288,9 @@ def _short(said: object, table: Table, name: str | None = None) -> str:
         text = text.removeprefix(f"column {name!r} ").removeprefix(f"column {name!r}: ")
         text = text.replace(f", column {name!r}", "")
         text = re.sub(
-            r"[,;] (or )?leave (it|the column) out with columns= \(--columns\)$", "", text
+            r"(: if [^:;]+)?[,;] (or )?leave (it|the column) out with columns= \(--columns\)$",
+            "",
+            text,
         )
     return text.removeprefix("(rows counted from 0): ")
 

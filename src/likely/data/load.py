@@ -109,8 +109,9 @@ def load_data(
     -----
     UserWarning
         If rows are dropped; if a continuous column never changes (its kind becomes `Constant`), has
-        more than 1 % of its rows on one value, or holds values such as −999 far from the rest. The
-        last two look at a random sample where there are more than 4 million entries.
+        more than 1 % of its rows on one value, or holds values such as −999 far from the rest; if a
+        column of a table looks like names of the rows. The last three look at a random sample where
+        there are more than 4 million entries.
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
@@ -216,10 +217,11 @@ class _Part:
     rows: Rows
     domain: Domain
 
-    def inspect(self, seed: int) -> list[str]:
+    def inspect(self, seed: int, learnt: bool = False) -> list[str]:
         """Declare constant columns; warnings about these and about other anomalies."""
         some = check.sample(self.rows, seed)
         self.domain, notes = check.declare_constants(self.rows, some, self.domain)
+        notes += check.identifiers(some, self.domain) if learnt else []
         return notes + check.anomalies(some, self.domain)
 
     @property
@@ -258,8 +260,8 @@ class _Found:
         return [f"{len(unusable)} of {rows} rows have missing or infinite entries and are left out"]
 
     def inspect(self, seed: int) -> list[str]:
-        parts = [part for part in (self.x, self.context) if part is not None]
-        notes = [note for part in parts for note in part.inspect(seed)]
+        notes = self.x.inspect(seed, learnt=True)
+        notes += [] if self.context is None else self.context.inspect(seed)
         if self.weight is not None and (below := (self.weight.rows.raw(slice(None)) < 0).mean()):
             notes.append(f"{below:.2%} of the weights are negative: these rows take others away")
         return notes

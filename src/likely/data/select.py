@@ -108,6 +108,6 @@ def select_rows(
     return Selection(table, left)
 
 
-def few(labels: Sequence[str]) -> str:
+def few(labels: Sequence[str], most: int = 20) -> str:
     """The first labels, for a message."""
-    return ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
+    return ", ".join(labels[:most]) + (", …" if len(labels) > most else "")

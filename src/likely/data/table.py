@@ -183,7 +183,7 @@ def from_arrow(table: Any, name: str) -> pd.DataFrame:
         If there are no rows.
     """
     if not table.num_rows:
-        raise DataError(f"{name}: the file has a header but no rows")
+        raise DataError(f"{name}: the table has no rows; give at least one")
     table.validate(full=True)  # a damaged file shows here, and not when a column is looked at
 
     def nullable(kind: Any) -> Any:

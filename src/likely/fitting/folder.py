@@ -14,6 +14,7 @@ from likely.core.errors import ArtifactError
 from likely.fitting.history import History
 
 CONFIG, MODEL, CHECKPOINT = "config.json", "model.safetensors", "checkpoint/state.safetensors"
+BUDGETS = ("fit.steps", "fit.epochs", "fit.minutes")
 MIN_INTERVAL = 1.0  # seconds between checkpoints …
 OVERHEAD = 0.05  # … and the part of the time that writing them may take
 
@@ -74,9 +75,12 @@ class RunFolder:
                 "that version, or choose another folder"
             )
         if differences := _differences(_decisive(stored), _decisive(self.config)):
+            why = ""
+            if any(line.startswith(BUDGETS) for line in differences):
+                why = " (a budget stays as it is: the schedule of the rate belongs to it)"
             raise ArtifactError(
                 f"{self.path}: holds a run of another configuration ({'; '.join(differences[:3])}); "
-                "choose another folder or remove this one"
+                f"repeat its options to go on with it{why}, or choose another folder with run= (--out)"
             )
 
     def write_decisions(self, decisions: list[tuple[int, int]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from likely.data.table import Table, as_frame, as_values, spread
 KINEMATICS = ("px", "py", "pz", "e")
 
 
-def _library(module: str, extra: str, path: Path) -> Any:
+def library(module: str, extra: str, path: Path) -> Any:
+    """A module that files of a format need.
+
+    Raises
+    ------
+    DataError
+        If it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -30,7 +38,7 @@ def read_root(path: Path, keys: list[str]) -> Table:
     Branches with several values an event become a column for each; those with a varying number of values
     are left out, and told.
     """
-    uproot = _library("uproot", "root", path)
+    uproot = library("uproot", "root", path)
     with uproot.open(path) as file:
         kinds = file.classnames(cycle=False)
         trees = [key for key, kind in kinds.items() if kind == "TTree" or "RNTuple" in kind]
@@ -61,8 +69,8 @@ def read_fits(path: Path, keys: list[str]) -> Table:
     A cube holds an image for each step along its first axis, and so do extensions of one shape together;
     a file with one image is a row of these. Masked entries are missing.
     """
-    fits = _library("astropy.io.fits", "fits", path)
-    tables = _library("astropy.table", "fits", path)
+    fits = library("astropy.io.fits", "fits", path)
+    tables = library("astropy.table", "fits", path)
     with fits.open(path, memmap=False) as file:
         held = {hdu.name or str(i): hdu for i, hdu in enumerate(file) if hdu.data is not None}
         named = {**{str(i): hdu for i, hdu in enumerate(file)}, **{hdu.name: hdu for hdu in file}}
@@ -79,8 +87,14 @@ def read_fits(path: Path, keys: list[str]) -> Table:
             )
         title = f"{path}::{keys[0]}" if keys else str(path)
         if isinstance(chosen[0].data, fits.FITS_rec):
-            table = tables.Table.read(chosen[0])
+            with warnings.catch_warnings():  # those of logical columns, whose nulls are kept here
+                warnings.filterwarnings("ignore", ".*contains NULL")
+                table = tables.Table.read(chosen[0])
             columns = {name: _filled(table[name]) for name in table.colnames}
+            raw = chosen[0].data.view(np.ndarray)
+            for name, column in columns.items():
+                if column.dtype == bool and (null := raw[name] == 0).any():  # neither T nor F
+                    columns[name] = np.where(null, np.nan, column)
             return Table(title, as_values(as_frame(spread(columns), title), title))
         images = [np.asarray(hdu.data) for hdu in chosen]
     pixels = np.stack(images) if images[0].ndim == 2 else images[0]
@@ -103,7 +117,7 @@ def read_lhe(path: Path, keys: list[str]) -> Table:
 
     The columns are `px0`, `py0`, `pz0`, `e0`, `px1` …, in GeV; the weights are another array, "weight".
     """
-    pylhe = _library("pylhe", "lhe", path)
+    pylhe = library("pylhe", "lhe", path)
     rows, weights = [], []
     for event in pylhe.LHEFile.fromfile(str(path)).events:
         outgoing = [particle for particle in event.particles if particle.status == 1]
