@@ -57,7 +57,9 @@ def read_root(path: Path, keys: list[str]) -> Table:
         raise DataError(f"{title}: no branch has the same number of values in each event")
     table = Table(title, as_values(as_frame(columns, title), title))
     if jagged:
-        table.notes = [f"branches with a varying number of values are left out: {', '.join(jagged)}"]
+        table.notes = [
+            f"branches with a varying number of values are left out: {', '.join(jagged)}"
+        ]
         table.left_out = dict.fromkeys(jagged, JAGGED)
     return table
 
