@@ -35,6 +35,7 @@ from likely.contract import registry
 from likely.contract.model import GenerativeModel
 from likely.core import errors, files
 from likely.core.errors import LikelyError
+from likely.core.runtime import children_ignore_interrupts
 from likely.fitting.history import History
 
 # After which a process that is alive but does not answer is given up.
@@ -215,7 +216,7 @@ def launch(
             port = free.getsockname()[1]
         threads = max(1, torch.get_num_threads() // devices)
         settings = folder, port, threads, devices, device, precision
-        with _without_main():
+        with _without_main(), children_ignore_interrupts():
             context = start_processes(
                 _work, settings, devices, join=False, daemon=True, start_method="spawn"
             )
