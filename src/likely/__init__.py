@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         DomainError,
         EstimateWarning,
         LikelyError,
+        RunError,
     )
     from likely.core.inference import infer_domain
     from likely.core.likelihood import Figure, Kind, Likelihood
@@ -58,7 +59,8 @@ _PUBLIC = {
     ),
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (
-        "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError"
+        "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError "
+        "RunError"
     ),
     "core.inference": "infer_domain",
     "core.likelihood": "Figure Kind Likelihood",

@@ -4,7 +4,9 @@ A power cut keeps the content of files that were fsynced, and those renames whos
 others, the later ones are undone.
 """
 
+import contextlib
 import csv
+import functools
 import os
 import pathlib
 import shutil
@@ -12,6 +14,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from likely.fitting import folder as run_folder
 from likely.models.flows.nsf import NSF
 
 KILLS_A_RUN = 12
+TOGETHER = "two processes"  # which take seconds to start: one run in twenty
 X = np.random.default_rng(0).normal(size=(600, 2))
 BITS = (np.random.default_rng(1).random((600, 6)) < 0.3).astype(int)
 
@@ -55,23 +60,34 @@ FAMILIES = {  # gradients, EM, players, chains, stages, bounds, levels of noise
     "vae": ({"hidden": (8,)}, BITS, 150),
     "ncsn": ({"hidden": (8,)}, X, 150),
     "rnn": ({"hidden": 8}, BITS, 100),
+    TOGETHER: ({"transforms": 1, "hidden": (8,)}, X, 150),
 }
 
 
 def fit(name: str, out: Path, journal: Path | None = None) -> None:
     """One fit with a checkpoint after nearly every step; its writes go into a journal."""
-    run_folder.MIN_INTERVAL, run_folder.OVERHEAD = 0.0, 1.0
-    if journal is not None:
-        _keep_journal(journal)
+    _watched(journal)
     options, x, steps = FAMILIES[name]
     data = lk.load_data(x)
     torch.manual_seed(0)
-    model = (
-        Staged(data.domain, **options)
-        if name == "staged"
-        else lk.make(name, data.domain, **options)
-    )
-    lk.fit(model, data, steps=steps, seed=1, run=out)
+    model = lk.make("nsf" if name == TOGETHER else name, data.domain, **options)
+    if name == TOGETHER:
+        model.loss = partial(_loss, model.loss, journal)
+    lk.fit(model, data, steps=steps, seed=1, run=out, devices=1 + (name == TOGETHER))
+
+
+def _loss(loss: Callable[[lk.Batch], torch.Tensor], journal: Path | None, batch: lk.Batch):
+    """The loss of a model in another process, which is the first that is called there."""
+    _watched(journal)
+    return loss(batch)
+
+
+@functools.cache
+def _watched(journal: Path | None) -> None:
+    """Write a checkpoint whenever one may be due, and keep a journal of it."""
+    run_folder.MIN_INTERVAL, run_folder.OVERHEAD = 0.0, 1.0
+    if journal is not None:
+        _keep_journal(journal)
 
 
 def _keep_journal(journal: Path) -> None:
@@ -129,13 +145,26 @@ def same(alone: Path, killed: Path) -> str:
     return f"files are left over: {left}" if left else ""
 
 
+def _alone(name: str, out: Path, journal: Path) -> None:
+    """A fit in a group of processes of its own."""
+    os.setsid()
+    fit(name, out, journal)
+
+
+def _kill(child: int) -> None:
+    """Kill a process with all that it has started."""
+    with contextlib.suppress(ProcessLookupError):  # it has no group yet
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
+
+
 def tally(n: int, first: int = 0) -> tuple[Counter, list[str]]:
     """n kills, a dozen for each run, half of them with a power cut."""
     counts: Counter = Counter()
-    failures, names = [], list(FAMILIES)
+    failures, names = [], [name for name in FAMILIES if name != TOGETHER]
     base = Path(tempfile.mkdtemp(prefix="kills-"))
     seconds = {}
-    for name in names:
+    for name in FAMILIES:
         started = time.perf_counter()
         child, pipe = tools.forked(lambda name=name: fit(name, base / name))
         _, status = os.waitpid(child, 0)
@@ -145,16 +174,17 @@ def tally(n: int, first: int = 0) -> tuple[Counter, list[str]]:
         seconds[name] = time.perf_counter() - started
     run = first
     while counts["kills"] < n:
-        name, out = names[run % len(names)], base / f"run-{run}"
+        name = TOGETHER if run % 20 == 19 else names[run % len(names)]
+        out = base / f"run-{run}"
         rng = np.random.default_rng(run)
         for attempt in range(KILLS_A_RUN + 1):
             journal = base / f"journal-{run}-{attempt}"
             child, pipe = tools.forked(
-                lambda name=name, out=out, journal=journal: fit(name, out, journal)
+                lambda name=name, out=out, journal=journal: _alone(name, out, journal)
             )
             if attempt < KILLS_A_RUN:
                 time.sleep(rng.uniform(0, 0.8 * seconds[name]))
-                os.kill(child, signal.SIGKILL)
+                _kill(child)
             _, status = os.waitpid(child, 0)
             os.close(pipe)
             if status == signal.SIGKILL:

@@ -1,10 +1,11 @@
-"""Run a part of the campaign: `python tests/campaign/run.py good 10000`, `bad 10000`, `kills 1000`."""
+"""Run a part of the campaign: `python tests/campaign/run.py good 10000`, `bad`, `kills` or `hardship`."""
 
 import sys
 import time
 
 import bad_inputs
 import good_inputs
+import hardship
 import kills
 import tools
 
@@ -14,8 +15,8 @@ def main() -> int:
     part, n = sys.argv[1], int(sys.argv[2])
     first = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     started = time.perf_counter()
-    if part == "kills":
-        counts, failures = kills.tally(n, first)
+    if part in ("kills", "hardship"):
+        counts, failures = {"kills": kills, "hardship": hardship}[part].tally(n, first)
     else:
         counts, failures = tools.tally(
             {"good": good_inputs, "bad": bad_inputs}[part].cases(n, first)

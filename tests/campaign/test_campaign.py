@@ -1,4 +1,4 @@
-"""A part of the campaign in some minutes: good and bad inputs, and kills of every family."""
+"""A part of the campaign in some minutes: good and bad inputs, kills of every family, hardships."""
 
 import importlib
 import sys
@@ -20,7 +20,13 @@ def test_inputs(part, n):
 
 def test_kills():
     kills = importlib.import_module("kills")  # it registers a model
-    counts, failures = kills.tally(100, first=1000)
+    counts, failures = kills.tally(100, first=1019)  # the first one is of two processes
     assert not failures
     assert counts["kills"] >= 100
     assert counts["power cuts"] > 20
+
+
+def test_hardship():
+    counts, failures = importlib.import_module("hardship").tally(10)
+    assert not failures
+    assert sum(counts.values()) == 10

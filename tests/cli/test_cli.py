@@ -1,7 +1,9 @@
 """The command end to end: what it writes, what it says, and how it ends."""
 
+import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -321,15 +323,54 @@ def test_a_mistake_is_one_line_and_changes_nothing(
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
-def test_a_fit_that_diverges_ends_with_1(
+OUT_OF_MEMORY = "memory has run out ({}); free some, or ask for less: a smaller batch, fewer rows"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (lk.DivergenceError("the loss is not finite"), "the loss is not finite"),
+        (lk.RunError("process 1 of 2 was killed"), "process 1 of 2 was killed"),
+        (MemoryError(), OUT_OF_MEMORY.format("MemoryError")),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nGPU 0"),
+            OUT_OF_MEMORY.format("CUDA out of memory. GPU 0"),
+        ),
+        (
+            RuntimeError("can't allocate memory: you tried"),
+            OUT_OF_MEMORY.format("can't allocate memory: you tried"),
+        ),
+    ],
+)
+def test_a_fit_that_fails_ends_with_1(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(lk, "fit", fail, raising=False)
+    assert run("fit rows.npy --model made --out failed") == 1
+    resumes = "; the same command resumes from the last checkpoint" if "memory" in said else ""
+    assert capsys.readouterr().err == f"error: {said}{resumes}\n"
+
+
+def test_a_fit_whose_disk_is_full_ends_with_1_and_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(*_: object, **__: object) -> None:
-        raise lk.DivergenceError("the loss is not finite")
+    command = "fit rows.npy --model made --steps 5 --out full"
 
-    monkeypatch.setattr(lk, "fit", diverge, raising=False)
-    assert run("fit rows.npy --model made --out diverged") == 1
-    assert capsys.readouterr().err == "error: the loss is not finite\n"
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        assert run(command) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: full.config\.json: cannot be written \(No space .*\n", error)
+    assert run(command) == 0
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_report() -> None:
@@ -354,10 +395,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert output.splitlines()[-1] == "[]"
 
 
-def test_an_interrupted_fit_ends_with_130_and_can_go_on(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        ("SIGINT", 130, "interrupted"),
+        pytest.param("SIGTERM", 143, "terminated", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_fit_says_so_and_can_go_on(
+    capsys: pytest.CaptureFixture[str], sent: str, status: int, said: str
 ) -> None:
-    command = "fit rows.npy --model made --steps 100000 --out interrupted"
+    command = f"fit rows.npy --model made --steps 100000 --out {said}"
     # Jobs in the background of a shell do not heed interrupts, unless they are told to.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     run = "import sys; from likely.cli import main; sys.exit(main())"
@@ -366,20 +414,19 @@ def test_an_interrupted_fit_ends_with_130_and_can_go_on(
         stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not Path("interrupted/history.csv").exists():
+    while time.monotonic() < deadline and not Path(said, "history.csv").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, sent))
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "resumes from the last checkpoint" in error
-    assert "Traceback" not in error
-    assert Path("interrupted/checkpoint").exists()
-    for command in ("sample interrupted", "score interrupted rows.npy"):
+    assert process.returncode == status
+    assert error == f"{said}; the same command resumes from the last checkpoint\n"
+    assert Path(said, "checkpoint").exists()
+    for command in (f"sample {said}", f"score {said} rows.npy"):
         assert main([*command.split(), "--out", "early.npy"]) == 2
-    assert main(["evaluate", "interrupted", "rows.npy"]) == 2
+    assert main(["evaluate", said, "rows.npy"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
-    assert all("interrupted: this fit was interrupted" in error for error in errors)
+    assert all(f"{said}: this fit was interrupted" in error for error in errors)
     assert not Path("early.npy").exists()
 
 

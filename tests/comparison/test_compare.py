@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -480,6 +482,15 @@ def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path
     page = comparison._repr_html_()
     assert "≥" in page
     assert " ± " in page.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.slow
+def test_a_killed_job_ends_the_comparison_with_an_error(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "_run", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(lk.RunError, match="jobs=2: one of the processes was killed"):
+        lk.compare(["gaussian"], data, jobs=2, steps=2, seeds=1)
 
 
 @pytest.mark.slow

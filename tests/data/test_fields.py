@@ -47,6 +47,12 @@ def test_a_tree_of_root(events):
         load_rows(f"{events}:other")
 
 
+def test_a_jagged_branch_that_is_asked_for_is_called_so(events):
+    for options in ({"columns": ["pt", "jets"]}, {"weight": "jets"}, {"domain": {"jets": "real"}}):
+        with pytest.raises(lk.DataError, match=r"column 'jets' is jagged: .* such as the first"):
+            load_data(events, **options)
+
+
 def test_the_extra_is_named(events, monkeypatch):
     monkeypatch.setitem(sys.modules, "uproot", None)
     with pytest.raises(lk.DataError, match=r"needs uproot: pip install 'likely\[root\]'"):

@@ -145,6 +145,34 @@ def test_images_of_more_than_eight_bits(tmp_path, dtype, column):
     np.testing.assert_array_equal(load_rows(tmp_path).x, pixels)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "tag"),
+    [
+        (np.uint8, 7, "7"),
+        (np.uint16, 40000, "40000 "),
+        (np.float32, -9999.9, "-9999.9"),
+        (np.float32, np.finfo(np.float32).min, "-3.4028234663852886e+38"),
+    ],
+)
+def test_pixels_of_the_value_that_gdal_declares_are_missing(tmp_path, dtype, value, tag):
+    pixels = RNG.integers(10, 250, (40, 5, 4)).astype(dtype)
+    pixels[3, 2, 1] = value
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.tif", tiffinfo={42113: tag})
+    with pytest.raises(lk.DataError, match="row 3, column 9: the entry is missing"):
+        load_data(tmp_path)
+    with (
+        pytest.warns(UserWarning, match="its tag GDAL_NODATA names are missing"),
+        pytest.warns(UserWarning, match="1 of 40 rows"),
+    ):
+        data = load_data(tmp_path, missing="drop")
+    assert (data.domain == lk.integers(256, 5, 4, layout="image")) == (dtype == np.uint8)
+    rows = np.concatenate([split.x[:] for split in (data.train, data.valid, data.test)])
+    assert {row.tobytes() for row in rows.astype(dtype)} == {
+        image.tobytes() for i, image in enumerate(pixels) if i != 3
+    }
+
+
 def test_images_the_right_way_up_and_without_needless_alpha(tmp_path):
     pixels = RNG.integers(0, 255, (12, 5, 4, 3), dtype=np.uint8)
     exif = Image.Exif()

@@ -1,5 +1,6 @@
 """Several processes: the same training as in one, noise of their own, and no hang when one ends."""
 
+import errno
 import os
 import pickle
 import signal
@@ -90,7 +91,7 @@ def restless(model, faults):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_fit():
     model = restless(flow(), {20: "kill"})
-    with pytest.raises(lk.LikelyError, match="process 2 of 2 was killed by SIGKILL"):
+    with pytest.raises(lk.RunError, match="process 2 of 2 was killed by SIGKILL"):
         lk.fit(model, data_of(), steps=10_000, devices=2)
 
 
@@ -137,6 +138,15 @@ def test_a_gan_of_two_processes_is_as_good_as_one():
     together = np.array([distance(seed, 2) for seed in range(2)])
     error = alone.std(ddof=1) * np.sqrt(1 / 4 + 1 / 2)
     assert abs(together.mean() - alone.mean()) < 3 * error
+
+
+def test_a_full_disk_is_told_before_processes_start(monkeypatch):
+    def no_space(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(lk.RunError, match=r"task: cannot be written \(No space left"):
+        lk.fit(flow(), data_of(), steps=1, devices=2)
 
 
 def test_what_cannot_be_shared_is_refused():

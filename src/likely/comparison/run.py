@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, get_type_hints
 
 import joblib
@@ -12,8 +13,8 @@ from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegativeInt, check_values
 from likely.contract.registry import entries, find, make
-from likely.core.errors import DivergenceError, DomainError, LikelyError
-from likely.core.runtime import find_device
+from likely.core.errors import DivergenceError, DomainError, LikelyError, RunError
+from likely.core.runtime import children_ignore_interrupts, find_device
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
 from likely.fitting.fit import fit
@@ -75,6 +76,8 @@ def compare(
         jobs without a budget in steps or epochs.
     DomainError
         If no model takes the data.
+    RunError
+        If one of several processes is killed.
     """
     whole = {"seeds": seeds, "seed": seed, "rows": rows}
     check_values("compare", whole, get_type_hints(compare, include_extras=True), {})
@@ -121,11 +124,19 @@ def compare(
                 Console(stderr=True).print(line, style="bold", highlight=False)
             runs.append(_run(name, model, data, at, training, extractor, rows, progress))
     else:
-        parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0)
-        runs = parallel(
+        fits = (
             joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
             for name, model, at in untrained()
         )
+        try:
+            with joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0) as parallel:
+                with children_ignore_interrupts():
+                    parallel([joblib.delayed(int)()])  # starts the processes
+                runs = parallel(fits)
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"jobs={jobs}: one of the processes was killed; if memory ran out, take fewer jobs"
+            ) from error
     seconds = round(time.time() - started, 1)
     settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
     return Comparison(data=data, runs=runs, refused=refused, settings=settings)

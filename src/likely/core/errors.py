@@ -21,12 +21,20 @@ class AbilityError(LikelyError, AttributeError):
     """This model cannot do what was asked of it; others can."""
 
 
-class DivergenceError(LikelyError):
+class RunError(LikelyError):
+    """What was asked for is right, and the run has failed: a killed process, no space, no memory."""
+
+
+class DivergenceError(RunError):
     """Training has diverged."""
 
 
 class ArtifactError(LikelyError):
     """A file that `likely` wrote is missing, damaged, of another kind or of another configuration."""
+
+
+class SpaceError(ArtifactError, RunError):
+    """The disk is full."""
 
 
 class EstimateWarning(UserWarning):

@@ -4,6 +4,7 @@ The metadata of a file holds a JSON description, a SHA-256 of the tensors and th
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from likely._version import __version__
-from likely.core.errors import ArtifactError
+from likely.core.errors import ArtifactError, SpaceError
 
 FORMAT = 1  # of what is written; files without a number are of format 1
 PART = ".part"  # ending of a file that is being written
@@ -31,7 +32,7 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
     Raises
     ------
     ArtifactError
-        If the file cannot be written; what was there before stays.
+        If the file cannot be written; what was there before stays. SpaceError, if the disk is full.
     """
     path = Path(path)
     temporary = None
@@ -50,13 +51,15 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise ArtifactError(
+        kind = SpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ArtifactError
+        raise kind(
             f"{path}: cannot be written ({error.strerror or error}); "
             "free some space or choose another place"
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may have become read-only
+                temporary.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

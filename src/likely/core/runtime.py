@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -48,6 +49,23 @@ def keep_freed_memory() -> None:
     With another allocator, or thresholds from the environment, this changes nothing.
     """
     torch.empty(LARGEST, dtype=torch.uint8, device="cpu")
+
+
+@contextlib.contextmanager
+def children_ignore_interrupts() -> Iterator[None]:
+    """Processes that are started inside never get an interrupt, from their first moment on.
+
+    Ctrl-C goes to all processes of a terminal. Those that work for another one are ended by it, and
+    would only add a traceback each. Meanwhile this thread gets none either.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

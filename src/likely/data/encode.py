@@ -58,7 +58,7 @@ def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tu
         return _encode_running(table, declared, window)
     kinds: dict[str, Column] = {}
     if isinstance(declared, Mapping):
-        keys = resolve(declared, labels, table.name)
+        keys = resolve(declared, labels, table)
         for key, kind in zip(keys, declared.values(), strict=True):
             kinds[key] = parse_column(kind)
     elif declared is not None and declared.size == len(labels):

@@ -301,7 +301,7 @@ def _find(
     weighing = None if weight is None else select(table, weight, "the weight")
     if isinstance(domain, Mapping):
         known = table.labels if given is None else [*table.labels, *given.labels]
-        keys = resolve(domain, known, table.name)
+        keys = resolve(domain, known, table)
         domain = declared = dict(zip(keys, domain.values(), strict=True))
         if given is not None and not isinstance(context_domain, Domain):
             own = {key: declared.pop(key) for key in keys if key in given.labels}

@@ -29,11 +29,11 @@ class Selection:
 
 
 def resolve(
-    wanted: Iterable[str | int], labels: list[str], name: str, others: Sequence[str] = ()
+    wanted: Iterable[str | int], labels: list[str], table: Table, what: str | None = None
 ) -> list[str]:
     """The labels of columns that are given by label or by position.
 
-    `others` is what else the message of the error mentions.
+    `what` is what they are for, if other arrays of the table might serve it, too.
 
     Raises
     ------
@@ -48,7 +48,10 @@ def resolve(
         elif str(key) in labels:
             found.append(str(key))
         else:
-            known = few([*others, *labels])
+            name = table.name if what is None else f"{table.name}: {what}"
+            if reason := table.left_out.get(str(key)):
+                raise DataError(f"{name}: column {str(key)!r} {reason}")
+            known = few([*(() if what is None else table.others), *labels])
             there = f"the columns are {known}" if known else "the data have no columns"
             raise DataError(f"{name}: unknown column {str(key)!r}; {there}")
     return found
@@ -77,7 +80,7 @@ def select(table: Table, given: Any, what: str) -> Selection:
         keys = _listed(given)
         others = [table.others[str(key)] for key in keys if str(key) in table.others]
         if len(others) < len(keys):
-            labels = resolve(keys, table.labels, f"{table.name}: {what}", list(table.others))
+            labels = resolve(keys, table.labels, table, what)
             return Selection(table, labels)
         frames = [other for other in others if isinstance(other, pd.DataFrame)]
         if len(others) > 1 and len(frames) < len(others):
@@ -95,10 +98,10 @@ def select_rows(
 ) -> Selection:
     """The columns that are named, those of a named domain, or all that are neither context nor weight."""
     if columns is not None:
-        return Selection(table, resolve(_listed(columns), table.labels, table.name))
+        return Selection(table, resolve(_listed(columns), table.labels, table))
     names = domain.names if isinstance(domain, Domain) else None
     if names and (not table.by_position or set(names) <= set(table.labels)):
-        return Selection(table, resolve(names, table.labels, table.name))
+        return Selection(table, resolve(names, table.labels, table))
     used = {label for part in apart if part and part.table is table for label in part.labels}
     if not used:
         return Selection(table)

@@ -40,6 +40,8 @@ class Table:
         Where the source knows it.
     truth : Target, optional
         The distribution that the rows were drawn from.
+    left_out : dict of str to str
+        Columns that the source has and the table has not: why, and what to do, for a message.
     notes : list of str
         What a user must know about how the source was read: `load_data` warns of it.
     """
@@ -50,6 +52,7 @@ class Table:
     splits: dict[str, int] = field(default_factory=dict)
     domain: Domain | None = None
     truth: Target | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @cached_property

@@ -113,8 +113,10 @@ def fit(
     Raises
     ------
     LikelyError
-        If an option is out of range, there are two budgets or no such device, one of several processes
-        has ended, or the loss cannot be compiled.
+        If an option is out of range, there are two budgets or no such device, or the loss cannot be
+        compiled.
+    RunError
+        If one of several processes has ended.
     DomainError
         If model and data are on different domains.
     DataError
@@ -122,7 +124,8 @@ def fit(
     DivergenceError
         If training has diverged; the last good checkpoint is kept.
     ArtifactError
-        If `run` is not empty and not this run, or cannot be written.
+        If `run` is not empty and not this run, or cannot be written; also a RunError, if the disk
+        is full.
     """
     if not isinstance(data, Data):
         data = load_data(data, domain=model.domain)

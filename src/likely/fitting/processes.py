@@ -34,7 +34,8 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_
 from likely.contract import registry
 from likely.contract.model import GenerativeModel
 from likely.core import errors, files
-from likely.core.errors import LikelyError
+from likely.core.errors import LikelyError, RunError
+from likely.core.runtime import children_ignore_interrupts
 from likely.fitting.history import History
 
 # After which a process that is alive but does not answer is given up.
@@ -44,7 +45,7 @@ GRACE = 5.0  # seconds in which the others say what they know, once a process ha
 T = TypeVar("T")
 
 
-class Lost(LikelyError):
+class Lost(RunError):
     """The others do not answer: what this process says of a failure that is not its own."""
 
 
@@ -93,7 +94,7 @@ def first(fabric: Fabric, make: Callable[[], T]) -> T:
         except LikelyError as error:
             outcome = error
         except Exception as error:  # the others must not wait for an answer
-            outcome, cause = LikelyError(f"process 1: {type(error).__name__}: {error}"), error
+            outcome, cause = RunError(f"process 1: {type(error).__name__}: {error}"), error
     with _answered(fabric):
         outcome = fabric.broadcast(outcome)
     if isinstance(outcome, LikelyError):
@@ -209,13 +210,16 @@ def launch(
     script = {k: e for k, e in registry.entries().items() if e.cls.__module__ == "__main__"}
     with tempfile.TemporaryDirectory(prefix="likely-") as folder:
         task = train, model, arguments, script
-        torch.save(task, Path(folder) / "task", pickle_module=cloudpickle)
+        with files.written_whole(Path(folder) / "task") as file:
+            torch.save(task, file, pickle_module=cloudpickle)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         threads = max(1, torch.get_num_threads() // devices)
         settings = folder, port, threads, devices, device, precision
-        with _without_main():
+        # It would tell that it ends the others, which the error says.
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+        with _without_main(), children_ignore_interrupts():
             context = start_processes(
                 _work, settings, devices, join=False, daemon=True, start_method="spawn"
             )
@@ -290,12 +294,13 @@ def _failure(context: ProcessContext, error: ProcessException, folder: Path) -> 
         elif hasattr(errors, report["type"]):
             return getattr(errors, report["type"])(report["message"])
         else:
-            return LikelyError(f"process {rank + 1} {of}: {report['type']}: {report['message']}")
+            message = " ".join(report["message"].split())
+            return RunError(f"process {rank + 1} {of}: {report['type']}: {message}")
     for rank in (error.error_index, *range(len(context.processes))):
         code = context.processes[rank].exitcode
         if code < 0:
-            return LikelyError(
+            return RunError(
                 f"process {rank + 1} {of} was killed by {signal.Signals(-code).name}; if memory ran "
                 "out, take a smaller batch; a fit with a run folder goes on from its last checkpoint"
             )
-    return lost or LikelyError(str(error))
+    return lost or RunError(str(error).strip().splitlines()[-1])

@@ -13,6 +13,10 @@ from likely.core.errors import DataError
 from likely.data.select import few
 from likely.data.table import Table, as_frame, as_values, spread
 
+JAGGED = (
+    "is jagged: it has a varying number of values in each event; write branches with one value an event, "
+    "such as the first value, their number or their sum"
+)
 KINEMATICS = ("px", "py", "pz", "e")
 
 
@@ -59,8 +63,13 @@ def read_root(path: Path, keys: list[str]) -> Table:
     title = f"{path}:{wanted}"
     if not columns:
         raise DataError(f"{title}: no branch has the same number of values in each event")
-    notes = [f"branches with a varying number of values are left out: {', '.join(jagged)}"]
-    return Table(title, as_values(as_frame(columns, title), title), notes=notes if jagged else [])
+    table = Table(title, as_values(as_frame(columns, title), title))
+    if jagged:
+        table.notes = [
+            f"branches with a varying number of values are left out: {', '.join(jagged)}"
+        ]
+        table.left_out = dict.fromkeys(jagged, JAGGED)
+    return table
 
 
 def read_fits(path: Path, keys: list[str]) -> Table:

@@ -2,6 +2,7 @@
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from likely.core.errors import DataError
 from likely.data.readers.arrays import SPLIT, assemble
 from likely.data.table import Table, as_values
 
+NO_DATA = 42113  # the tag of a TIFF in which GDAL writes the value of pixels without data
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
@@ -31,13 +33,17 @@ def read_images(folder: Path, keys: list[str]) -> Table:
             str(folder), [*arrays], lambda name: as_values(arrays[name], name.split("_")[0])
         )
     else:
-        values, classes = _labelled(folder)
-        table = Table(str(folder), values)
+        images = {"": _labelled(folder)}
+        values, classes = images[""]
+        table = Table(str(folder), as_values(values, str(folder)))
         if classes is not None:
             table.others["label"] = pd.DataFrame({"label": classes})
-    pixels = table.values
-    assert isinstance(pixels, np.ndarray)
-    if pixels.dtype == np.uint8:  # however dark they are
+    found = [values for values, _ in images.values()]
+    if any(map(np.ma.is_masked, found)):
+        table.notes.append("pixels of the value that its tag GDAL_NODATA names are missing")
+    if all(values.dtype == np.uint8 for values in found):  # however dark they are
+        pixels = table.values
+        assert isinstance(pixels, np.ndarray)
         table.domain = integers(256, *pixels.shape[1:], layout="image")
     return table
 
@@ -57,7 +63,10 @@ def _images_of(folder: Path) -> list[Path]:
 
 
 def _stack(folder: Path, paths: list[Path]) -> np.ndarray:
-    """Images in their order: grey (n, height, width) or in colour (n, 3, height, width)."""
+    """Images in their order: grey (n, height, width) or in colour (n, 3, height, width).
+
+    Pixels without data are masked.
+    """
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGES))})")
     images = [_image(path) for path in paths]
@@ -67,7 +76,8 @@ def _stack(folder: Path, paths: list[Path]) -> np.ndarray:
                 f"{path}: {_describe(image)}, but {paths[0].name} is {_describe(images[0])}; "
                 "all images of a folder must have one size and one mode"
             )
-    return np.stack(images)
+    masked = any(isinstance(image, np.ma.MaskedArray) for image in images)
+    return np.ma.stack(images) if masked else np.stack(images)
 
 
 def _image(path: Path) -> np.ndarray:
@@ -76,18 +86,32 @@ def _image(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                if np.asarray(image)[:, :, 3].min() < 255:
-                    raise DataError(f"{path}: the image has transparent pixels; save it without")
-            if image.mode[0] in "IF":
-                return _without_order(np.asarray(image))
-            if image.mode not in ("1", "L"):
-                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-            return np.asarray(image)
+            pixels = _pixels(ImageOps.exif_transpose(opened), path)
+            no_data = getattr(opened, "tag_v2", {}).get(NO_DATA)
+        return pixels if no_data is None else _masked(pixels, float(no_data.strip(" \0")))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not a readable image ({error}); restore or remove it") from error
+
+
+def _pixels(image: Any, path: Path) -> np.ndarray:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if np.asarray(image)[:, :, 3].min() < 255:
+            raise DataError(f"{path}: the image has transparent pixels; save it without")
+    if image.mode[0] in "IF":
+        return _without_order(np.asarray(image))
+    if image.mode not in ("1", "L"):
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    return np.asarray(image)
+
+
+def _masked(pixels: np.ndarray, no_data: float) -> np.ndarray:
+    """Pixels, masked where they have a value that is written with more digits than theirs."""
+    if pixels.dtype.kind != "f":
+        return np.ma.masked_array(pixels, pixels == no_data)
+    with np.errstate(over="ignore"):
+        value = np.asarray(no_data).astype(pixels.dtype)
+    return np.ma.masked_array(pixels, pixels == value)
 
 
 def _without_order(pixels: np.ndarray) -> np.ndarray:
