@@ -55,7 +55,14 @@ def exact_target(
         value = value.to(x.dtype) if x.is_floating_point() else value
         return torch.where(inside, value, -torch.inf)
 
-    return Target(name, domain, sample, log_prob, lambda x: -log_prob(x), 0.0)
+    return Target(
+        domain,
+        name=name,
+        sample=sample,
+        log_prob=log_prob,
+        energy=lambda x: -log_prob(x),
+        log_z=0.0,
+    )
 
 
 def with_log_z(target: Target, log_z: float) -> Target:

@@ -105,7 +105,7 @@ def phi4(size: int = 8, mass: float = -4.0, coupling: float = 8.0) -> Target:
         return density.sum((1, 2))
 
     domain = Domain((size, size), (Real(),), layout="lattice")
-    return Target("phi4", domain, energy=action)
+    return Target(domain, name="phi4", energy=action)
 
 
 def susceptibility(x: Float[Tensor, "n L L"]) -> Float[Tensor, " n"]:
