@@ -85,6 +85,7 @@ def test_enumeration_of_twenty_bits_and_of_mixed_columns():
         (lambda: truth.phi4(4, 4, mass2=-1.0, coupling=0.0), "no lower bound"),
         (lambda: truth.phi4(4, 4, mass2=-1.0, coupling=(0.0, 1.0)), "no lower bound"),
         (lambda: truth.phi4(2, 2, 2), "one or two positive lengths"),
+        (lambda: truth.phi4_exact(3, mass2=0.0, coupling=0.0), "no lower bound"),
         (lambda: truth.phi4_exact(9, 9, mass2=-4, coupling=8, points=100), "smaller lattice"),
         (lambda: truth.u1(4, 1), "at least 2"),
         (lambda: truth.u1(4, beta=0.0), "must be positive"),

@@ -13,7 +13,7 @@ from likely.core.domain import Domain, table
 from likely.core.errors import LikelyError
 from likely.core.target import Target
 from likely.targets.exact import exact_target
-from likely.targets.transfer import phi4_exact
+from likely.targets.transfer import check, phi4_exact
 
 WIDTH = 4  # up to which log Z is computed with the target
 SITES = 1024  # up to which the covariance of a free field is kept
@@ -65,11 +65,7 @@ def phi4(*shape: int, mass2: float = -4.0, coupling: float | tuple[float, float]
     tensor([0., 0., 0.])
     """
     shape = shape or (8, 8)
-    if len(shape) > 2 or min(shape) < 1:
-        raise LikelyError(f"phi4: give one or two positive lengths, not {shape}")
-    low = coupling[0] if isinstance(coupling, tuple) else coupling
-    if low < 0 or (low == 0 and mass2 <= 0):
-        raise LikelyError(f"phi4: the action has no lower bound with {mass2=} and {coupling=}")
+    check(shape, mass2, coupling[0] if isinstance(coupling, tuple) else coupling)
     axes = tuple(range(1, len(shape) + 1))
 
     def action(x: Float[Tensor, "n ..."], coupling: float | Tensor) -> Float[Tensor, " n"]:

@@ -8,12 +8,14 @@ diagonal, and those between rows a product over sites, K. In the eigenbasis of K
 
 import math
 from functools import cached_property, reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from likely.core.errors import LikelyError
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 NODES = 64  # of a site, at most
 DENSE = 1500  # states up to which the whole spectrum is taken
@@ -48,7 +50,8 @@ def phi4_exact(
     Raises
     ------
     LikelyError
-        If the grid would need more points: the lattice is too wide, or its fields too large.
+        If the grid would need more points (the lattice is too wide, or its fields too large), or for
+        what `phi4` refuses.
 
     References
     ----------
@@ -59,6 +62,7 @@ def phi4_exact(
     >>> {name: round(value, 5) for name, value in phi4_exact(4, 4, mass2=-4, coupling=8).items()}
     {'log_z': 2.40514, 'phi2': 0.14775, 'susceptibility': 0.68397}
     """
+    check(shape, mass2, coupling)
     width, length = (1, *shape) if len(shape) == 1 else sorted(shape)
     previous = math.inf
     for nodes in range(4, min(NODES, math.floor(points ** (1 / width) + 1e-9)) + 1):
@@ -70,6 +74,20 @@ def phi4_exact(
         f"phi4_exact: {points} points for a row of {width} sites do not determine log Z to "
         f"{tolerance:g}: allow more points=, a larger tolerance=, or take a smaller lattice"
     )
+
+
+def check(shape: tuple[int, ...], mass2: float, coupling: float) -> None:
+    """Refuse a φ⁴ field without an action that has a lower bound.
+
+    Raises
+    ------
+    LikelyError
+        If there is none, or the shape is not one or two positive lengths.
+    """
+    if len(shape) not in (1, 2) or min(shape) < 1:
+        raise LikelyError(f"phi4: give one or two positive lengths, not {shape}")
+    if coupling < 0 or (coupling == 0 and mass2 <= 0):
+        raise LikelyError(f"phi4: the action has no lower bound with {mass2=} and {coupling=}")
 
 
 class _Row:
@@ -97,16 +115,16 @@ class _Row:
         self.grid = (nodes,) * width
         self.fields = np.meshgrid(*[x] * width, indexing="ij", sparse=True)
         exponent = np.zeros(self.grid)
-        if (
-            dimensions == 2
-        ):  # a row of one or two sites is bound to itself, and twice, by periodicity
-            for i in range(width):
+        if dimensions == 2:
+            for i in range(width):  # a row of one site is bound to itself, one of two twice
                 exponent += 2 * self.fields[i] * self.fields[(i + 1) % width]
         self.weight = np.exp(exponent - exponent.max())
         self.log_scale = width * (math.log(kappa[-1]) + bond.max()) + exponent.max()
 
-    def insert(self, observable: np.ndarray | float = 1.0) -> LinearOperator:
+    def insert(self, observable: np.ndarray | float = 1.0) -> "LinearOperator":
         """K^½ e^(bonds) observable K^½ between the states that are kept."""
+        from scipy.sparse.linalg import LinearOperator
+
         diagonal = self.weight * observable
 
         def apply(state: np.ndarray) -> np.ndarray:
@@ -122,7 +140,7 @@ class _Row:
         return LinearOperator((len(self.kept),) * 2, matvec=apply, dtype=float)
 
     @cached_property
-    def matrix(self) -> np.ndarray | LinearOperator:
+    def matrix(self) -> "np.ndarray | LinearOperator":
         """M itself."""
         operator = self.insert()
         return operator @ np.eye(len(self.kept)) if len(self.kept) <= DENSE else operator
@@ -130,6 +148,8 @@ class _Row:
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues, the largest first, and eigenvectors."""
+        from scipy.sparse.linalg import eigsh
+
         if isinstance(self.matrix, np.ndarray):
             value, vector = np.linalg.eigh(self.matrix)
         else:  # a start without symmetry, which the method would keep
@@ -175,6 +195,8 @@ class _Row:
 
 def _gauss(nodes: int, c: float, coupling: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and log-weights of the Gauss rule for e^(−c x² − coupling x⁴), by Stieltjes' recursion."""
+    from scipy.linalg import eigh_tridiagonal
+
     lowest = -(c**2) / (4 * coupling) if c < 0 else 0.0
     reach = math.sqrt(np.roots([coupling, c, -lowest - 80]).real.max())  # beyond: e^(−80) and less
     y, weight = np.polynomial.legendre.leggauss(200)
