@@ -87,7 +87,7 @@ def _exact(beta: float, V: int) -> tuple[float, dict[str, float]]:
     first = -(np.sin(np.outer(n, phi)) @ (weight * phi)) / (2 * math.pi)  # by ϑ
     second = -(np.cos(np.outer(n, phi)) @ (weight * phi**2)) / (2 * math.pi) ** 2
     z = (c**V).sum()
-    curvature = V * c ** (V - 1) * second + V * (V - 1) * c ** max(V - 2, 0) * first**2
+    curvature = V * c ** (V - 1) * second + V * (V - 1) * c ** (V - 2) * first**2
     log_z = V * (math.log(ive(0, beta)) + beta) + math.log(z)
     return float(log_z), {
         "plaquette": float((c ** (V - 1) * slope).sum() / z),
