@@ -110,9 +110,9 @@ def test_divergences_are_infinite_where_a_support_is_missing():
     uniform._log_prob = lambda x, _: torch.where(x[:, 0] < 0.5, math.log(2), -math.inf)
     assert forward_kl(uniform, beta, draws=1000).mean().value == math.inf
     with pytest.raises(lk.DensityError, match="no known density"):
-        reverse_kl(model, lk.Target("mystery", model.domain))
+        reverse_kl(model, lk.Target(model.domain, name="mystery"))
     with pytest.raises(lk.DensityError, match="cannot be sampled"):
-        forward_kl(model, lk.Target("mystery", model.domain))
+        forward_kl(model, lk.Target(model.domain, name="mystery"))
 
 
 # Held-out likelihood.

@@ -1,10 +1,10 @@
-"""Targets that are known through their energy: Ising lattices, wells, enumeration."""
+"""Targets that are known through their energy: Ising lattices, enumeration."""
 
 import math
 
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import stats
 
 import likely as lk
 from likely import targets as truth
@@ -76,44 +76,20 @@ def test_enumeration_of_twenty_bits_and_of_mixed_columns():
             truth.enumerated("x", domain, lambda x: x.sum(1))
 
 
-@pytest.mark.parametrize(("barrier", "tilt"), [(15.0, 0.0), (3.0, 0.4), (60.0, -1.0)])
-def test_double_well_against_quadrature(barrier, tilt):
-    target = truth.double_well(barrier, tilt)
-
-    def weight(x: float) -> float:
-        return math.exp(-barrier * (x * x - 1) ** 2 - tilt * x)
-
-    z = integrate.quad(weight, -4, 4, points=[-1, 0, 1], epsabs=0, epsrel=1e-11)[0]
-    assert target.log_z == pytest.approx(math.log(z), abs=1e-9)
-    left, right = target.modes.flatten().tolist()
-    top = -tilt / (4 * barrier) * -1
-    for _ in range(50):  # Newton's steps to the top of the barrier
-        top -= (4 * barrier * top * (top**2 - 1) + tilt) / (4 * barrier * (3 * top**2 - 1))
-    mass = integrate.quad(weight, -4, top, points=[-1], epsabs=0, epsrel=1e-11)[0] / z
-    assert target.mode_weights[0].item() == pytest.approx(mass, abs=1e-5)
-    height = target.energy(torch.tensor([[top], [left], [right]], dtype=torch.float64))
-    assert height[0] > height[1:].max() + 0.5 * barrier
-    x = target.sample(40_000, 1)
-    part = (x < top).double().mean().item()
-    assert abs(part - mass) < 3.5 * math.sqrt(mass * (1 - mass) / 40_000)
-
-
-def test_the_action_of_phi4_on_a_single_site_and_a_wave():
-    target = truth.phi4(4, -1.0, 0.5)
-    flat = torch.full((1, 4, 4), 0.7, dtype=torch.float64)
-    assert target.energy(flat).item() == pytest.approx(16 * (-1.0 * 0.49 + 0.5 * 0.7**4))
-    wave = 1 - 2.0 * ((torch.arange(4)[:, None] + torch.arange(4)) % 2)[None]
-    assert target.energy(wave).item() == pytest.approx(16 * (8 - 1 + 0.5))
-    assert truth.susceptibility(flat).item() == pytest.approx(16 * 0.49)
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: truth.ising(16, 16, -1.0), "temperature must be positive"),
         (lambda: truth.double_well(0.0), "no two wells"),
         (lambda: truth.double_well(1.0, 2.0), "no two wells"),
-        (lambda: truth.phi4(4, -1.0, 0.0), "no lower bound"),
+        (lambda: truth.phi4(4, 4, mass2=-1.0, coupling=0.0), "no lower bound"),
+        (lambda: truth.phi4(4, 4, mass2=-1.0, coupling=(0.0, 1.0)), "no lower bound"),
+        (lambda: truth.phi4(2, 2, 2), "one or two positive lengths"),
+        (lambda: truth.phi4_exact(3, mass2=0.0, coupling=0.0), "no lower bound"),
+        (lambda: truth.phi4_exact(9, 9, mass2=-4, coupling=8, points=100), "smaller lattice"),
+        (lambda: truth.u1(4, 1), "at least 2"),
+        (lambda: truth.u1(4, beta=0.0), "must be positive"),
+        (lambda: truth.many_well(5), "cannot be 5"),
     ],
 )
 def test_energies_that_do_not_exist(build, message):

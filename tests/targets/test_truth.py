@@ -44,6 +44,7 @@ PLANE = {
     "checkerboard": (truth.checkerboard(), 1e-10),
     "banana": (truth.banana(), 1e-7),
     "torus": (truth.torus(), 1e-7),
+    "double-well-plane": (truth.double_well_plane(), 1e-9),
 }
 
 

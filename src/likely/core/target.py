@@ -1,27 +1,30 @@
 """Target: a distribution of which something is known exactly."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
 from likely.core.domain import Domain
+from likely.core.errors import LikelyError
 
 
 @dataclass(frozen=True)
 class Target:
     """A distribution whose truth is known, each part where it is.
 
-    Attributes
+    Parameters
     ----------
-    name : str
     domain : Domain
+    name : str
     sample : callable (n, seed) -> Tensor of shape (n, *domain.shape), optional
         Exact, independent draws.
     log_prob : callable (x) -> Tensor of shape (n,), optional
         Normalised log-density in nats.
     energy : callable (x) -> Tensor of shape (n,), optional
-        −log of the unnormalised density.
+        −log of the unnormalised density; with a context a callable (x, context).
+    context : Domain, optional
+        Of the parameters on which a family of distributions depends; only its energy is known then.
     log_z : float, optional
         Log of the normalising constant that belongs to `energy`.
     entropy : float, optional
@@ -34,13 +37,27 @@ class Target:
         What part of all samples each of them holds.
     mode_width : float, optional
         Standard deviation of every mode along each coordinate, where they are round and alike.
+    observables : mapping of str to float, optional
+        Exact expectations by name, which is that of the function in `likely.targets`, if there is one.
+
+    Raises
+    ------
+    LikelyError
+        If a domain is none.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> ring = Target(lk.reals(2), energy=lambda x: 8 * (x.norm(dim=1) - 2) ** 2)
     """
 
-    name: str
     domain: Domain
+    _: KW_ONLY
+    name: str = "target"
     sample: Callable[[int, int], Tensor] | None = None
     log_prob: Callable[[Tensor], Tensor] | None = None
-    energy: Callable[[Tensor], Tensor] | None = None
+    energy: Callable[..., Tensor] | None = None
+    context: Domain | None = None
     log_z: float | None = None
     entropy: float | None = None
     mean: Tensor | None = None
@@ -48,3 +65,12 @@ class Target:
     modes: Tensor | None = None
     mode_weights: Tensor | None = None
     mode_width: float | None = None
+    observables: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.domain, Domain):
+            raise LikelyError(
+                f"Target: give a domain first, such as lk.reals(2), not {self.domain!r}"
+            )
+        if not isinstance(self.context, Domain | None):
+            raise LikelyError(f"Target: context= takes a domain, not {self.context!r}")

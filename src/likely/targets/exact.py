@@ -55,7 +55,14 @@ def exact_target(
         value = value.to(x.dtype) if x.is_floating_point() else value
         return torch.where(inside, value, -torch.inf)
 
-    return Target(name, domain, sample, log_prob, lambda x: -log_prob(x), 0.0)
+    return Target(
+        domain,
+        name=name,
+        sample=sample,
+        log_prob=log_prob,
+        energy=lambda x: -log_prob(x),
+        log_z=0.0,
+    )
 
 
 def with_log_z(target: Target, log_z: float) -> Target:
@@ -91,26 +98,35 @@ def enumerated(name: str, domain: Domain, energy: Callable[[Tensor], Tensor]) ->
     >>> round(target.log_z, 6)  # log(4 cosh ½)
     1.506409
     """
-    values = []
-    for column in (domain.column(i) for i in range(domain.size)):
-        if not isinstance(column, Discrete) or column.levels is None:
-            raise DomainError(f"{name}: only finitely many states can be enumerated, not {domain}")
-        values.append(column.low + column.step * torch.arange(column.levels))
-    total = math.prod(len(value) for value in values)
+    columns = [domain.column(i) for i in range(domain.size)]
+    if not all(isinstance(column, Discrete) and column.levels for column in columns):
+        raise DomainError(f"{name}: only finitely many states can be enumerated, not {domain}")
+    low, step, levels = torch.tensor([(c.low, c.step, c.levels) for c in columns]).T  # type: ignore[attr-defined]
+    total = math.prod(levels.tolist())
     if total > STATES:
         raise DomainError(f"{name}: {domain} has {total} states; {STATES} can be enumerated")
-    flat = torch.cartesian_prod(*values).view(total, domain.size)
-    states = flat.view(total, *domain.shape)
-    log_weight = torch.cat([-energy(part).double() for part in states.split(1 << 16)])
+    place = levels.flip(0).cumprod(0).flip(0) // levels
+
+    def states(number: Tensor) -> Tensor:
+        code = number[:, None] // place % levels
+        return (low + step * code).view(-1, *domain.shape)
+
+    # In parts: what is stored of a state is its probability.
+    parts = torch.arange(total).split(1 << 16)
+    log_weight = torch.cat([-energy(states(part)).double() for part in parts])
     log_z = log_weight.logsumexp(0)
     probability = (log_weight - log_z).exp()
     cumulative = probability.cumsum(0)
-    flat = flat.double()
-    mean = probability @ flat
+    mean = torch.zeros(domain.size, dtype=torch.float64)
+    second = torch.zeros(domain.size, domain.size, dtype=torch.float64)
+    for part in parts:
+        flat, p = states(part).flatten(1).double(), probability[part]
+        mean += p @ flat
+        second += (p[:, None] * flat).T @ flat
 
     def draw(n: int) -> Tensor:
         u = torch.rand(n, dtype=torch.float64) * cumulative[-1]
-        return states[torch.searchsorted(cumulative, u, right=True).clamp_max(total - 1)]
+        return states(torch.searchsorted(cumulative, u, right=True).clamp_max(total - 1))
 
     return replace(
         exact_target(name, domain, draw, lambda x: -energy(x) - log_z),
@@ -118,8 +134,8 @@ def enumerated(name: str, domain: Domain, energy: Callable[[Tensor], Tensor]) ->
         log_z=log_z.item(),
         entropy=(log_z - probability @ log_weight).item(),
         mean=mean,
-        covariance=(flat * probability[:, None]).T @ flat - torch.outer(mean, mean),
-        modes=states[log_weight > log_weight.max() - 1e-9],
+        covariance=second - torch.outer(mean, mean),
+        modes=states((log_weight > log_weight.max() - 1e-9).nonzero()[:, 0]),
     )
 
 
