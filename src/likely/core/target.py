@@ -48,3 +48,4 @@ class Target:
     modes: Tensor | None = None
     mode_weights: Tensor | None = None
     mode_width: float | None = None
+    context: Domain | None = None
