@@ -1,7 +1,7 @@
 """What only some models can, as protocols: `isinstance(model, Completes)` says whether one can."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -65,6 +65,36 @@ class FitsByEpochs(Protocol):
     converged: bool
 
     def epoch(self, batches: Iterable[Batch]) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class Reparametrised(Protocol):
+    """Draws by a differentiable map of noise, so that it can be trained on an energy."""
+
+    def rsample_with_log_prob(
+        self, n: int, *, context: Any = None, seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws and their log-density, both with gradients in the parameters.
+
+        Parameters
+        ----------
+        n : int
+        context, seed
+            As in `GenerativeModel.sample`.
+
+        Returns
+        -------
+        Tensor, shape (n, *domain.shape), and Tensor, shape (n,)
+            Nats; of a continuous flow, up to the error of its integration.
+
+        Raises
+        ------
+        DensityError
+            If columns are dequantised.
+        DataError
+            If the context is missing, not wanted, or outside its domain.
+        """
+        ...
 
 
 @runtime_checkable

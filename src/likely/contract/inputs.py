@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from likely.contract.abilities import Reparametrised
 from likely.contract.views import Rows
 from likely.core.domain import Domain
 from likely.core.errors import DataError
@@ -179,6 +180,29 @@ def map_chunks(
             outside[0] = -math.inf
             parts.append(torch.where(inside & ~part.isnan(), part, outside))
     return torch.cat(parts, 1)
+
+
+def sample_with_log_prob(
+    model: GenerativeModel, n: int, context: Tensor | None = None, seed: int | None = None
+) -> tuple[Rows, Float[Tensor, " n"]]:
+    """n draws and their log-densities, by chunks and without gradients; contexts are not checked."""
+    parts = []
+    with torch.no_grad(), seeded(seed, model.device):
+        for at in track(chunks(model.domain, n), "draws"):
+            rows = at.stop - at.start
+            many = (
+                context is not None
+                and model.context is not None
+                and context.ndim > len(model.context.shape)
+            )
+            part = context[at] if many and context is not None else context
+            if isinstance(model, Reparametrised):
+                parts.append(model.rsample_with_log_prob(rows, context=part))
+            else:
+                x = model.sample(rows, context=part)
+                parts.append((x, model._log_prob(x, context_features(model, part, rows))))
+    x, log_prob = zip(*parts, strict=True)
+    return torch.cat(x), torch.cat(log_prob)
 
 
 def draw_chunks(

@@ -161,12 +161,14 @@ class RealView(nn.Module):
         return z, log_slope
 
     def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
-        """Take shift and scale from rows of the training split."""
+        """Take shift and scale from rows of the training split; all sites of a lattice share theirs."""
         shift, scale = weighted_moments(self._unscaled(x)[0], weight)
         for column, index in self.groups:
             if column.periodic:
                 shift[index], scale[index] = 0.0, 1.0
-            elif self.chart == "pooled" and self._affine(column):
+            elif self.domain.layout == "lattice" or (
+                self.chart == "pooled" and self._affine(column)
+            ):
                 together = shift[index].mean()
                 variance = scale[index].square() + (shift[index] - together).square()
                 shift[index], scale[index] = together, variance.mean().sqrt()

@@ -19,11 +19,12 @@ from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
 from likely.contract.store import configuration
 from likely.core.errors import DataError, DomainError, LikelyError
-from likely.core.files import checksum
 from likely.core.random import seeded
 from likely.core.runtime import find_device
+from likely.core.target import Target
 from likely.data import Data, load_data
 from likely.fitting import memory, processes
+from likely.fitting.energy import EnergySource, check_target
 from likely.fitting.folder import RunFolder
 from likely.fitting.gradients import Gradients
 from likely.fitting.history import History
@@ -31,13 +32,14 @@ from likely.fitting.loop import Watch
 from likely.fitting.passes import Passes
 from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
-from likely.fitting.sources import PREPARE_ENTRIES, DataSource
+from likely.fitting.sources import DataSource, Source
 
 
 def fit(
     model: GenerativeModel,
-    data: Any,
+    source: Any,
     *,
+    data: Any = None,
     steps: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
@@ -55,8 +57,12 @@ def fit(
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
     compile: bool = False,
     watch: Watch | None = None,
+    gradient: Literal["path", "reparametrised", "reinforce"] | None = None,
+    annealing: float | None = None,
+    energy_cut: float | None = None,
+    pilot: bool | None = None,
 ) -> History:
-    """Train a model on the training split; it then holds its best weights by validation likelihood.
+    """Train a model on rows or on an energy; it then holds its best weights by validation.
 
     With a budget (one of `steps`, `epochs`, `minutes`) the learning rate falls to zero as a cosine
     over it; without one, it falls when validation stops improving, and then training stops; a model
@@ -64,11 +70,18 @@ def fit(
     average that is validated and kept; a model without a likelihood keeps the last one. A step whose
     loss or gradient is not finite is skipped and counted.
 
+    On an energy E it is the variational free energy F = E_q[log q + E] ≥ −log Z that falls; no rows are
+    needed. Validations draw with fixed noise: the history has F as `free_energy` (its negative as
+    `valid`), the deviation of the log-weights, their effective part `ess`, and the share of the largest.
+
     Parameters
     ----------
     model : GenerativeModel
-        On the domain of the data; it is trained in place.
-    data : Data, or anything that `load_data` reads
+        On the domain of the data or the target; it is trained in place.
+    source : Data, or anything that `load_data` reads, or a Target with an energy
+    data : Data, or anything that `load_data` reads, optional
+        Rows beside the energy, such as a tempered chain: their negative log-likelihood is added to F,
+        so that no mode is lost that they hold.
     steps, epochs, minutes : number, optional
         The budget, one of them at most. Minutes become a number of steps once the first
         are timed, and again when the pace changes; validations count.
@@ -105,6 +118,18 @@ def fit(
         Weights are those of a plain run up to rounding.
     watch : callable (model) -> dict of str to float, optional
         Figures of the averaged model that go into the history at each validation.
+    gradient : {"path", "reparametrised", "reinforce"}, optional
+        Of the free energy: along the draws without or with the part whose mean is zero, or by the
+        score of q. By default the first that the family has; discrete ones have the last only.
+    annealing : float, optional
+        Part of the budget in which β rises from 0 to 1 in β E − (1 − β) log r, where r is a simple
+        reference: 0.2 on a discrete domain, and otherwise 0. Validation is at β = 1.
+    energy_cut : float, optional
+        Energies above it grow as a logarithm only, in training and validation; how many did is in the
+        history as `cut`.
+    pilot : bool, optional
+        Take shift and scale of real columns from a short run of HMC on the energy, in place of the
+        reference: mean 0 and deviation 1 in each column's chart.
 
     Returns
     -------
@@ -113,8 +138,8 @@ def fit(
     Raises
     ------
     LikelyError
-        If an option is out of range, there are two budgets or no such device, or the loss cannot be
-        compiled.
+        If an option is out of range, there are two budgets or no such device, the loss cannot be
+        compiled, the family cannot be trained on an energy, or this is not a real number for each row.
     RunError
         If one of several processes has ended.
     DomainError
@@ -122,19 +147,22 @@ def fit(
     DataError
         If weights are negative, and the model does not train by gradients.
     DivergenceError
-        If training has diverged; the last good checkpoint is kept.
+        If training has diverged, or the energy has no lower bound; the last good checkpoint is kept.
     ArtifactError
         If `run` is not empty and not this run, or cannot be written; also a RunError, if the disk
         is full.
     """
-    if not isinstance(data, Data):
-        data = load_data(data, domain=model.domain)
-    check_weights(model, data)
-    if model.domain != data.domain or model.context != data.context:
-        raise DomainError(
-            "the model was built for another domain or context than the data's: "
-            "build it with lk.make(name, data.domain, context=data.context)"
-        )
+    target = source if isinstance(source, Target) else None
+    if target is None:
+        if data is not None:
+            raise LikelyError(
+                "data: these are rows beside an energy; give rows as the second argument"
+            )
+        data = source
+    else:
+        check_target(model, target)
+    if data is not None:
+        data = _accepted(model, data)
     place = find_device(device)
     options = {
         "steps": steps,
@@ -151,8 +179,14 @@ def fit(
         "devices": devices,
         "precision": precision,
         "compile": compile,
+        "gradient": gradient,
+        "annealing": annealing,
+        "energy_cut": energy_cut,
+        "pilot": pilot,
     }
-    plan = Plan.of(model, len(data.train), options)
+    n = None if data is None else len(data.train)
+    plan = Plan.of(model, n, options, energy=target is not None)
+    training: Source = DataSource(data) if target is None else EnergySource(target, plan, data)
     alone = Fabric(
         accelerator=place.type,
         devices=1 if place.index is None else [place.index],
@@ -173,13 +207,13 @@ def fit(
             "version": __version__,
             **provenance(place),
             "model": configuration(model),
-            "data": {"source": data.name, "fingerprint": data.fingerprint()},
+            "data": training.describe(),
             "fit": asdict(plan),
         }
         folder = processes.first(fabric, partial(RunFolder, run, config))
     if precision == "64-true":
         model.double()
-    seen = checksum({"x": data.train.subset(PREPARE_ENTRIES).x})
+    seen = training.checksum()
     if model.fitted_to not in (None, seen) and not isinstance(model, FitsByEpochs):
         warnings.warn(
             "the model was fitted to other data before, and keeps their scales and its weights; for a fit "
@@ -193,7 +227,7 @@ def fit(
         processes.share_weights(fabric, model)
         model.eval()
         return history
-    arguments = data, plan, folder, progress, watch
+    arguments = training, plan, folder, progress, watch
     if devices == fabric.world_size:
         return _train(fabric, model, *arguments)
     history = processes.launch(
@@ -201,6 +235,19 @@ def fit(
     )
     model.to(alone.device).eval()
     return history
+
+
+def _accepted(model: GenerativeModel, data: Any) -> Data:
+    """The data, after a look whether they are the model's."""
+    if not isinstance(data, Data):
+        data = load_data(data, domain=model.domain)
+    check_weights(model, data)
+    if model.domain != data.domain or model.context != data.context:
+        raise DomainError(
+            "the model was built for another domain or context than the data's: "
+            "build it with lk.make(name, data.domain, context=data.context)"
+        )
+    return data
 
 
 def check_weights(model: GenerativeModel, data: Data) -> None:
@@ -224,7 +271,7 @@ def check_weights(model: GenerativeModel, data: Data) -> None:
 def _train(
     fabric: Fabric,
     model: GenerativeModel,
-    data: Data,
+    source: Source,
     plan: Plan,
     folder: RunFolder | None,
     progress: bool,
@@ -237,4 +284,4 @@ def _train(
     memory.reset_peak()
     bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
     with seeded(plan.seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
-        return loop(model, DataSource(data), plan, fabric, watch).run(folder, bar)
+        return loop(model, source, plan, fabric, watch).run(folder, bar)

@@ -29,7 +29,7 @@ class Gradients(Loop):
     def begin(self) -> None:
         self.rows = min(self.plan.batch, len(self.source))  # of a batch, over all processes
         self.validate_every = min(max(self.batches_per_epoch, MIN_VALIDATE), MAX_VALIDATE)
-        self.phases = list(self.model.stages())
+        self.phases = self.source.stages(self.model)
         if len(self.phases) > 1 and self.total() is None and self.minutes is None:
             raise LikelyError(
                 f"{type(self.model).__name__} trains in stages: give a budget (steps, epochs or minutes)"

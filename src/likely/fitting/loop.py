@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
-from likely.core.errors import EstimateWarning
-from likely.core.likelihood import Kind
 from likely.core.random import seeded
 from likely.fitting import memory, processes
 from likely.fitting.folder import RunFolder
@@ -101,7 +98,6 @@ class Loop:
         self.state = State()
         self.minutes = None if self.plan.minutes is None else Minutes(60 * self.plan.minutes)
         self.order: tuple[int, Tensor] | None = None  # an epoch, and the order of its rows
-        self.valid: Batch | None = None
 
     # What a subclass writes.
 
@@ -151,7 +147,6 @@ class Loop:
         device = self.fabric.device
         self.model.to(device)
         checkpoint = None if folder is None else processes.first(self.fabric, folder.read_state)
-        self.valid = self.source.valid().to(device)
         if checkpoint is None:
             if folder is not None:
                 folder.write_decisions(folder.decisions)
@@ -246,8 +241,8 @@ class Loop:
         """Score the validation split with fixed noise, write a row, keep the best weights."""
         scored, state, history = self.scored, self.state, self.state.history
         scored.eval()
-        (score, doubt), watched = processes.first(
-            self.fabric, lambda: (self._score(scored), self._watched(scored))
+        (score, doubt, figures), watched = processes.first(
+            self.fabric, lambda: (self.source.score(scored), self._watched(scored))
         )
         scored.train()
         history.rows.append(
@@ -259,6 +254,7 @@ class Loop:
                 "rate": self.rate(),
                 "skipped": history.skipped,
                 "valid": score,
+                **figures,
                 **watched,
             }
         )
@@ -272,18 +268,6 @@ class Loop:
             state.best = {k: v.detach().clone() for k, v in scored.state_dict().items()}
         elif self.plan.early_stopping and self.worse():
             state.stopped = True
-
-    def _score(self, model: GenerativeModel) -> tuple[float | None, float]:
-        """Mean log-likelihood of the validation split, and the error that all rows share."""
-        if model.density == Kind.NONE:
-            return None, 0.0
-        assert self.valid is not None
-        with warnings.catch_warnings():  # a quick look may be a poor one
-            warnings.simplefilter("ignore", EstimateWarning)
-            likelihood = model.log_likelihood(
-                self.valid.x, self.valid.context, seed=VALID_SEED, **model.validation
-            )
-        return likelihood.mean(self.valid.weight).value, likelihood.common_stderr
 
     def _watched(self, model: GenerativeModel) -> dict[str, float]:
         if self.watch is None:

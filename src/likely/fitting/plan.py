@@ -1,18 +1,24 @@
 """Plan: everything that a fit is asked to do, checked once; its fields are the run's configuration."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from torch.nn.utils.parametrize import is_parametrized
 
 from likely.contract.abilities import FitsByEpochs
 from likely.contract.model import GenerativeModel
-from likely.contract.options import NonNegativeInt, Positive, check_values
+from likely.contract.options import NonNegativeInt, Positive, Range, check_values
 from likely.contract.training import Recipe
 from likely.core.errors import LikelyError
 from likely.core.numbers import plain, whole
 
 BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
+ANNEALING = (
+    0.2  # part of the budget in which discrete models go from infinite temperature to the target's
+)
+
+
+ENERGY_OPTIONS = {"gradient", "annealing", "energy_cut", "pilot"}
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,24 @@ class Plan(Recipe):
     devices: int = 1
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     compile: bool = False
+    gradient: Literal["path", "reparametrised", "reinforce"] | None = None
+    annealing: Annotated[float, Range(0, 1)] = 0.0
+    energy_cut: float | None = None
+    pilot: bool = False
 
     def __post_init__(self) -> None:
         check_values("fit", vars(self), get_type_hints(type(self), include_extras=True), {})
         one_budget(self.steps, self.epochs, self.minutes)
 
     @classmethod
-    def of(cls, model: GenerativeModel, rows: int, options: dict[str, Any]) -> Self:
-        """The plan of a model's fit to so many rows: given options, and defaults for those that are None.
+    def of(
+        cls,
+        model: GenerativeModel,
+        rows: int | None,
+        options: dict[str, Any],
+        energy: bool = False,
+    ) -> Self:
+        """The plan of a model's fit to so many rows, an energy or both: given options, and defaults.
 
         Raises
         ------
@@ -48,20 +64,28 @@ class Plan(Recipe):
             If an option is out of range, or not for this model.
         """
         given = {name: plain(value) for name, value in options.items() if value is not None}
+        if energy:
+            given = _of_energy(model) | given
+        elif wrong := given.keys() & ENERGY_OPTIONS:
+            raise LikelyError(f"{sorted(wrong)[0]}: this is for a fit to an energy, not to rows")
         hints = get_type_hints(cls)
         integers = [name for name in given if int in (hints[name], *get_args(hints[name]))]
         given |= {name: whole(name, given[name]) for name in integers}
         recipe = asdict(model.recipe)
-        recipe["batch"] = min(
-            recipe["batch"], max(32, rows // 8), max(16, BATCH_ENTRIES // model.domain.size)
-        )
+        if rows is not None:
+            recipe["batch"] = min(recipe["batch"], max(32, rows // 8))
+        recipe["batch"] = min(recipe["batch"], max(16, BATCH_ENTRIES // model.domain.size))
         if given.keys() & {"epochs", "minutes"}:
             recipe["steps"] = None  # a family's own budget is for those who name none
         plan = cls(**recipe | given)
         plan._check_model(model, rows)
+        if energy and plan.gradient not in model.energy_gradients:
+            raise LikelyError(
+                f"gradient={plan.gradient!r}: {type(model).__name__} has {', '.join(model.energy_gradients)}"
+            )
         return plan
 
-    def _check_model(self, model: GenerativeModel, rows: int) -> None:
+    def _check_model(self, model: GenerativeModel, rows: int | None) -> None:
         if self.devices > 1 and any(is_parametrized(module) for module in model.modules()):
             raise LikelyError("devices: a model with spectral_norm=True trains in one process")
         for option, on in (("devices", self.devices > 1), ("compile", self.compile)):
@@ -71,8 +95,14 @@ class Plan(Recipe):
                 )
         if self.compile and model.derivative_in_loss:
             raise LikelyError("compile: torch cannot follow the derivative in this model's loss")
-        if min(self.batch, rows) < self.devices:
+        if min(self.batch, rows or self.batch) < self.devices:
             raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
+
+
+def _of_energy(model: GenerativeModel) -> dict[str, Any]:
+    """Defaults of a fit to an energy."""
+    annealing = {"annealing": ANNEALING} if model.domain.discrete else {}
+    return {"gradient": model.energy_gradients[0], **annealing}
 
 
 def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:

@@ -1,15 +1,39 @@
 """Sources: where the batches of a fit come from."""
 
-from typing import Protocol
+import warnings
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from likely.contract.training import Batch
+from likely.contract.model import GenerativeModel
+from likely.contract.training import Batch, Stage
+from likely.core.errors import EstimateWarning
+from likely.core.files import checksum
+from likely.core.likelihood import Kind
 from likely.data import Data
 
 PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
 VALID_ENTRIES = 1 << 19  # numbers that one validation scores
 VALID_SEED = 0x5EED  # of the noise in every validation
+
+
+class Score(NamedTuple):
+    """What a validation found.
+
+    Attributes
+    ----------
+    value : float or None
+        In nats, the higher the better; None where there is nothing to score.
+    doubt : float
+        Error of the value that the next validation need not share.
+    figures : dict
+        More columns of the history.
+    """
+
+    value: float | None
+    doubt: float
+    figures: dict[str, float]
 
 
 class Source(Protocol):
@@ -27,8 +51,17 @@ class Source(Protocol):
     def prepare(self, seed: int) -> Batch:
         """Rows for `GenerativeModel.prepare` and `finish`."""
 
-    def valid(self) -> Batch:
-        """Rows that are scored at each validation."""
+    def stages(self, model: GenerativeModel) -> list[Stage]:
+        """The phases of the training."""
+
+    def score(self, model: GenerativeModel) -> Score:
+        """How good the model is."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a run is resumed with, JSON-able."""
+
+    def checksum(self) -> str:
+        """What a model's scales come from."""
 
 
 class DataSource:
@@ -58,5 +91,28 @@ class DataSource:
             batch.weight = (batch.weight.double() / self.unit).to(batch.weight)
         return batch
 
+    def stages(self, model: GenerativeModel) -> list[Stage]:
+        return list(model.stages())
+
+    def score(self, model: GenerativeModel) -> Score:
+        """Mean log-likelihood of the validation split; the error that all rows share leaves it open."""
+        if model.density == Kind.NONE:
+            return Score(None, 0.0, {})
+        valid = self.valid.to(model.device)
+        with warnings.catch_warnings():  # a quick look may be a poor one
+            warnings.simplefilter("ignore", EstimateWarning)
+            likelihood = model.log_likelihood(
+                valid.x, valid.context, seed=VALID_SEED, **model.validation
+            )
+        return Score(likelihood.mean(valid.weight).value, likelihood.common_stderr, {})
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": self.data.name, "fingerprint": self.data.fingerprint()}
+
+    def checksum(self) -> str:
+        return checksum({"x": self.data.train.subset(PREPARE_ENTRIES).x})
+
+    @cached_property
     def valid(self) -> Batch:
+        """Rows that are scored at each validation."""
         return self.data.valid.subset(VALID_ENTRIES, VALID_SEED)

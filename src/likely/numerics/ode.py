@@ -1,6 +1,7 @@
 """Solutions of ordinary differential equations, for flows in continuous time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -71,3 +72,33 @@ def check_tolerance(tolerance: float, dtype: torch.dtype) -> None:
             f"tolerance={tolerance}: give {least:.1g}, the rounding of the network's numbers, or "
             "more, and less than 1"
         )
+
+
+Rates = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def runge_kutta(
+    rates: Rates, z: Float[Tensor, "n d"], times: Sequence[float]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "*k n"]]:
+    """dz/dt = f and a running integral ∫ g dt, by classical steps of fourth order between `times`.
+
+    Parameters
+    ----------
+    rates : callable (t, z) -> (f, g)
+        g has shape (*k, n), and need not depend on its own integral.
+    z : Tensor, shape (n, d)
+    times : sequence of float
+        Backwards in time, too.
+    """
+    total: Tensor | float = 0.0
+    for start, stop in pairwise(times):
+        h, slopes = stop - start, list[Tensor]()
+        # Weights of the four evaluations, and how far along the step each is made.
+        for weight, along in ((1, 0.0), (2, 0.5), (2, 0.5), (1, 1.0)):
+            at = z + along * h * slopes[-1] if slopes else z
+            f, g = rates(z.new_tensor(start + along * h), at)
+            slopes.append(f)
+            total = total + weight * h / 6 * g
+        z = z + h / 6 * (slopes[0] + 2 * (slopes[1] + slopes[2]) + slopes[3])
+    assert isinstance(total, Tensor)
+    return z, total

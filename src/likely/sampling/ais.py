@@ -28,11 +28,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.core.errors import LikelyError
-from likely.core.likelihood import Figure, importance_bound
+from likely.core.likelihood import Figure
 from likely.core.progress import shown, track
 from likely.core.random import seeded
 from likely.core.runtime import fast_products
-from likely.sampling.annealing import Annealing, EnergyPath, Kernel, effective, systematic
+from likely.core.weights import effective, log_mean
+from likely.sampling.annealing import Annealing, EnergyPath, Kernel, systematic
 from likely.sampling.hmc import HMC
 from likely.sampling.sampler import Density, Energy, Sampler, check_energy
 
@@ -210,11 +211,6 @@ def ais(
 
 def _seed() -> int:
     return int(torch.randint(2**62, ()))
-
-
-def log_mean(log_weight: Float[Tensor, " n"]) -> Figure:
-    """log of the mean of weights, with the delta method's error."""
-    return Figure(*importance_bound(log_weight[:, None])[:, 0].tolist())
 
 
 def _log_z0(x: Tensor, energy: Energy, base: Density, path: EnergyPath | None) -> float:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from likely.core.errors import LikelyError
+from likely.core.weights import effective
 from likely.sampling.sampler import Density, Energy, GradientSampler, Sampler
 
 EnergyPath = Callable[[Tensor, float], Tensor]
@@ -103,11 +104,6 @@ class Annealing:
             if beta == 1:
                 return
         raise LikelyError(f"β is {beta:.2g} after {STAGES} stages: use a wider base or more chains")
-
-
-def effective(log_weight: Float[Tensor, " n"]) -> float:
-    """Effective sample size of weights, (Σ w)²/Σ w²."""
-    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp().item()
 
 
 def next_beta(weigh: Callable[[float], Float[Tensor, " n"]], beta: float, ess: float) -> float:

@@ -53,6 +53,7 @@ class Autoregressive(GenerativeModel):
         Number of orderings K; those after the first are random permutations.
     """
 
+    energy_gradients = ("reinforce",)
     heads: ColumnHeads
 
     def __init__(

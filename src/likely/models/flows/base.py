@@ -7,16 +7,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows
-from likely.contract.inputs import accept, accept_inside, context_features
+from likely.contract.inputs import accept, accept_context, accept_inside, context_features
 from likely.core.columns import Periodic
 from likely.core.errors import DensityError
 from likely.core.likelihood import Kind
+from likely.core.random import seeded
 from likely.models.flows.spline import wrap
 from likely.models.flows.transforms import Autoregressive, Bijection, VectorCoupling, half
 
@@ -32,6 +34,7 @@ class Flow(RealModel):
     et al. 2019, arXiv:1907.08982), and leaves no bias behind.
     """
 
+    energy_gradients: ClassVar[tuple[str, ...]] = ("path", "reparametrised", "reinforce")
     transforms: nn.ModuleList
     jitter: float = 0.0
     recipe = Recipe(batch=512, rate=2e-3)
@@ -116,6 +119,29 @@ class Flow(RealModel):
         for transform in reversed(self.transforms):
             z = transform.inverse(z, context)  # type: ignore[operator]
         return z
+
+    def rsample_with_log_prob(
+        self, n: int, *, context: Any = None, seed: int | None = None
+    ) -> tuple[Rows, Float[Tensor, " n"]]:
+        """Draws and their log-density, both with gradients in the parameters; see `Reparametrised`."""
+        if not self.view.exact:
+            raise DensityError(
+                f"{type(self).__name__} dequantises discrete columns: its draws have no gradient"
+            )
+        features = accept_context(self, context, n)
+        with seeded(seed, self.device):
+            z, log_prob = self._rsample_real(n, features)
+        x = self.view.inverse(z)
+        return x, log_prob + self.view(x)[1]
+
+    def _rsample_real(self, n: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Draws in the view's columns, and their log-density there."""
+        z = self._sample_base(n)
+        log_prob = self._log_prob_base(z)
+        for transform in reversed(self.transforms):
+            z, log_det = transform.inverse_with_log_det(z, context)  # type: ignore[operator]
+            log_prob = log_prob - log_det
+        return z, log_prob
 
 
 class AffineFlow(Flow):

@@ -103,6 +103,11 @@ class Autoregressive(nn.Module):
         change.register_hook(lambda v: _solve_transposed(image, at, slope, v))
         return x + (change - change.detach())
 
+    def inverse_with_log_det(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x and the log-determinant of the inverse, shapes (n, entries) and (n,)."""
+        x = self.inverse(y, context)
+        return x, -self(x, context)[1]
+
     @torch.no_grad()
     def _solve(self, y: Tensor, context: Tensor | None) -> Tensor:
         columns = y.T.contiguous()
@@ -148,12 +153,15 @@ class Inverse(nn.Module):
 
     def forward(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """x and the log-determinant, shapes (n, entries) and (n,)."""
-        x = self.transform.inverse(y, context)
-        return x, -self.transform(x, context)[1]
+        return self.transform.inverse_with_log_det(y, context)
 
     def inverse(self, x: Tensor, context: Tensor | None) -> Tensor:
         """y, of shape (n, entries)."""
         return self.transform(x, context)[0]
+
+    def inverse_with_log_det(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """y and the log-determinant of the inverse, shapes (n, entries) and (n,)."""
+        return self.transform(x, context)
 
 
 class Coupling(nn.Module):
@@ -187,10 +195,19 @@ class Coupling(nn.Module):
 
     def inverse(self, y: Tensor, context: Tensor | None) -> Tensor:
         """x, of shape (n, entries)."""
+        return self._inverse(y, context)[0]
+
+    def inverse_with_log_det(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x and the log-determinant of the inverse, shapes (n, entries) and (n,)."""
+        x, moved, parameters = self._inverse(y, context)
+        return x, -self.bijection(moved, parameters)[1].sum(0)
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Values, Parameters]:
+        """x, the entries that moved, and the parameters of their bijections."""
         y = y.T.contiguous()
         parameters = self.parameters_of(y, context)
         moved = self.bijection.inverse(y.index_select(0, self.moving), parameters)
-        return y.index_copy(0, self.moving, moved).T
+        return y.index_copy(0, self.moving, moved).T, moved, parameters
 
 
 class VectorCoupling(Coupling):
