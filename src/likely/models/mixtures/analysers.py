@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.linalg import cholesky, solve_triangular
 
@@ -151,7 +151,7 @@ class Analysers:
             noise=self.noise[:, columns],
         )
 
-    def infer(self, y: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n q"]]:
+    def infer(self, y: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " n"], Float[Tensor, "n q"]]:
         """A draw of the analyser k and its factors z, given each y."""
         projected = self.project(y)
         path = torch.multinomial(self.log_joint(y, projected).mT.softmax(1), 1)[:, 0]
@@ -159,7 +159,7 @@ class Analysers:
         z = self._root.flatten(0, 1)[path] @ (mean + torch.randn_like(mean))[..., None]
         return path // len(self.prior.means), z[..., 0]
 
-    def emit(self, k: Float[Tensor, " n"], z: Float[Tensor, "n q"]) -> Float[Tensor, "n d"]:
+    def emit(self, k: Int[Tensor, " n"], z: Float[Tensor, "n q"]) -> Float[Tensor, "n d"]:
         """A draw of y, given the analyser and its factors."""
         mean = self.means[k] + (self.loadings[k] @ z[..., None])[..., 0]
         return mean + self.noise[k].sqrt() * torch.randn_like(mean)
