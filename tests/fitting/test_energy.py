@@ -19,7 +19,7 @@ def gaussian(d: int = 2) -> lk.Target:
     def energy(x, context=None):
         return ((x.double() - 1) @ precision * (x.double() - 1)).sum(1) / 2
 
-    return lk.Target("normal", lk.reals(d), energy=energy, log_z=log_z)
+    return lk.Target(lk.reals(d), name="normal", energy=energy, log_z=log_z)
 
 
 def own_energy(model):
@@ -156,7 +156,9 @@ def test_large_energies_can_be_cut():
 
 
 def test_a_pilot_run_finds_the_scale():
-    target = lk.Target(lk.reals(2), name="far", energy=lambda x: ((x - 300) / 40).square().sum(1) / 2)
+    target = lk.Target(
+        lk.reals(2), name="far", energy=lambda x: ((x - 300) / 40).square().sum(1) / 2
+    )
     model = lk.make("realnvp", target.domain, transforms=2, hidden=(8,), seed=0)
     history = lk.fit(model, target, steps=60, pilot=True, seed=0)
     assert history.rows[-1]["ess"] > 0.5

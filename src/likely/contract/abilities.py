@@ -9,7 +9,7 @@ from likely.contract.training import Batch
 
 # Verbs that users look for in any model, and who has them.
 VERBS = {
-    "complete": "autoregressive models",
+    "complete": "autoregressive models and mixtures of factor analysers",
     "encode": "autoencoders",
     "decode": "autoencoders",
     "reconstruct": "autoencoders",

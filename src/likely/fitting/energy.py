@@ -196,7 +196,7 @@ class EnergySource:
         """
         energy = self.target.energy
         assert energy is not None
-        value = energy(x) if self.target.context is None else energy(x, context)  # type: ignore[call-arg]
+        value = energy(x) if self.target.context is None else energy(x, context)
         check_energies(value, len(x), self.target.name)
         cut = self.plan.energy_cut
         if cut is None:

@@ -16,8 +16,6 @@ however narrow a component is and however far from the origin.
 Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
 """
 
-import math
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -25,19 +23,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
 
-from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows, register
-from likely.contract.inputs import map_chunks
-from likely.contract.options import NonNegative, Positive
-from likely.core.columns import Periodic
+from likely.contract import LOG_TWO_PI, Batch, register
 from likely.core.domain import Domain
-from likely.core.errors import DataError
+from likely.models.mixtures.em import Mixture, posterior
 from likely.models.mixtures.k_means import k_means
 
 Covariance = Literal["full", "diagonal", "tied"]
 
 BLOCK = 1 << 19  # numbers y_nk at a time: they stay in the cache
-START_ROWS = 1 << 16  # rows that the start looks at
-PATIENCE = 5  # passes without a gain that end EM where dequantisation makes each pass noisy
 
 
 @register(
@@ -54,7 +47,7 @@ PATIENCE = 5  # passes without a gain that end EM where dequantisation makes eac
     constraint="one mode, linear correlations",
     components=1,
 )
-class GaussianMixture(RealModel):
+class GaussianMixture(Mixture):
     """Mixture of Gaussians over the real view of a domain, fitted by EM.
 
     Parameters
@@ -78,25 +71,16 @@ class GaussianMixture(RealModel):
         If an option is out of range.
     """
 
-    accepts = RealView.accepts - {Periodic}
-    takes_context = False
-    recipe = Recipe(batch=1 << 14)
-
     def __init__(
         self,
         domain: Domain,
         *,
         components: int = 8,
         covariance: Covariance = "full",
-        floor: Positive = 1e-6,
-        tolerance: NonNegative = 1e-4,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
         self.components, self.covariance = components, covariance
-        self.floor, self.tolerance = floor, tolerance
-        self._best, self._stalled = -math.inf, 0
-
         d = self.view.dim
         diagonal = torch.arange(d).expand(2, d)
         rows, columns = diagonal if covariance == "diagonal" else torch.tril_indices(d, d)
@@ -128,15 +112,14 @@ class GaussianMixture(RealModel):
         w = self._whitening()
         return w @ z.mT - w @ self.means[..., None]
 
-    def _log_joint(self, y: Float[Tensor, "components d n"]) -> Float[Tensor, "components n"]:
+    def _log_joint(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components n"]:
         """log π N(z; μ, Σ)."""
+        return self._log_density(self._whitened(z))
+
+    def _log_density(self, y: Float[Tensor, "components d n"]) -> Float[Tensor, "components n"]:
         log_det = self.factor[:, self.rows == self.columns].abs().log().sum(1)
         constant = self.logits.log_softmax(0) + log_det - self.view.dim / 2 * LOG_TWO_PI
         return constant[:, None] - y.square().sum(1) / 2
-
-    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
-        blocks = z.split(self._block)
-        return torch.cat([self._log_joint(self._whitened(z)).logsumexp(0) for z in blocks])
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
         drawn = torch.multinomial(self.logits.softmax(0), n, replacement=True)
@@ -150,105 +133,29 @@ class GaussianMixture(RealModel):
             z[mine] = self.means[k] + solve_triangular(w[k], noise[mine].mT, upper=False).mT
         return z
 
-    def responsibilities(
-        self, x: Rows, *, seed: int | None = None
-    ) -> Float[Tensor, "n components"]:
-        """Probability of each component given each row.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, *domain.shape)
-        seed : int, optional
-            Of the dequantisation noise, where the domain has discrete columns.
-
-        Raises
-        ------
-        DataError
-            If a row lies outside the domain.
-        """
-        self.domain.check(x)
-
-        def given(x: Tensor, _: Tensor | None) -> Tensor:
-            return self._log_joint(self._whitened(self.view(x)[0])).softmax(0)
-
-        return map_chunks(self, given, x, seed=seed).mT
-
     # Expectation–maximisation.
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> None:
         """Start from k-means: its centres, and one round covariance for all components."""
         super().prepare(batch)
-        z, _ = self.view(batch.x[:START_ROWS])
-        weight = z.new_ones(len(z)) if batch.weight is None else batch.weight[:START_ROWS].to(z)
+        z, weight = self._start_rows(batch)
         centres, distance = k_means(z, weight, self.components)
         variance = (weight @ distance / weight.sum() / self.view.dim).clamp_min(self.floor)
         self.means.copy_(centres)
         self.factor.copy_((self.rows == self.columns) * variance.rsqrt())
 
-    @torch.no_grad()
-    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """One pass of EM.
-
-        Parameters
-        ----------
-        batches : iterable of Batch
-            All rows of the training split, once.
-
-        Returns
-        -------
-        dict
-            "loss": mean negative log-likelihood before the update, in nats per sample.
-
-        Raises
-        ------
-        DataError
-            If no row has a weight above zero.
-        """
-        sums: list[Tensor] = []
-        for batch in batches:
-            weight = self.means.new_ones(len(batch)) if batch.weight is None else batch.weight
-            for x, w in zip(batch.x.split(self._block), weight.split(self._block), strict=True):
-                terms = self._expectation(x, w)
-                sums = [a + b for a, b in zip(sums, terms, strict=True)] if sums else terms
-        if not sums or not sums[0] > 0:
-            raise DataError("no row has a weight above zero: there is nothing to fit")
-        total, log_likelihood, *moments = sums
-        self._maximisation(*moments)
-        mean = (log_likelihood / total).item()
-        self._stalled = 0 if mean > self._best + self.tolerance else self._stalled + 1
-        self._best = max(self._best, mean)
-        return {"loss": -mean}
-
-    @property
-    def converged(self) -> bool:
-        """Whether EM has stopped gaining: one pass shows it, unless dequantisation adds noise."""
-        return self._stalled >= (1 if self.view.exact else PATIENCE)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"best": self._best, "stalled": self._stalled}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        self._best, self._stalled = state.get("best", -math.inf), state.get("stalled", 0)
-
-    def _expectation(self, x: Tensor, weight: Tensor) -> list[Tensor]:
-        """E-step: Σ w, Σ w log p, N, s and S (its diagonal, where Σ is diagonal) of some rows."""
-        z, log_det = self.view(x)
-        weight = weight.to(z)
+    def _moments(self, z: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """E-step: N, s and S (its diagonal, where Σ is diagonal) of some rows."""
         y = self._whitened(z)
-        joint = self._log_joint(y)
-        top = joint.amax(0)
-        r = (joint - top).clamp_min(-80).exp()  # denormal numbers would be slow
-        p = r.sum(0)
-        log_prob = top + p.log() + log_det
-        r *= weight / p
+        r, log_prob = posterior(self._log_density(y), weight)
         y *= r.sqrt()[:, None]
         second = y.square().sum(2) if self.covariance == "diagonal" else y @ y.mT
-        sums = [weight.sum(), weight @ log_prob, r.sum(1), r @ z, second]
-        return [part.double() for part in sums]
+        return log_prob, [r.sum(1), r @ z, second]
 
-    def _maximisation(self, count: Tensor, first: Tensor, second: Tensor) -> None:
+    def _maximisation(self, moments: list[Tensor]) -> None:
         """M-step, from N, s and S, under Σ ⪰ floor; a component without rows stays as it is."""
+        count, first, second = moments
         least = torch.finfo(count.dtype).eps * count.sum()
         dead = (count <= least)[:, None]
         count = count.clamp_min(least)
