@@ -118,3 +118,15 @@ def test_inference():
 def test_a_wrong_kind_shows_how_to_write_it(kind, example):
     with pytest.raises(lk.DomainError, match=f"wrong arguments; write {example}"):
         lk.table(x=kind)
+
+
+def test_mirror_images():
+    domain = lk.table(x=lk.Real(), phi=lk.Periodic(-1, 1), b=lk.Binary(), n=lk.Integer(5))
+    x = torch.tensor([[2.0, 0.25, 1, 0], [-1.0, -1, 0, 3]])
+    torch.testing.assert_close(
+        domain.mirrored(x), torch.tensor([[-2.0, -0.25, 0, 4], [1.0, 1, 1, 1]])
+    )
+    assert torch.equal(lk.spins(2).mirrored(torch.tensor([[1, -1]])), torch.tensor([[-1, 1]]))
+    for column in (lk.Positive(), lk.Categorical(3), lk.Count()):
+        with pytest.raises(lk.DomainError, match="no mirror image"):
+            lk.table(x=column).mirrored(torch.ones(1, 1))

@@ -143,6 +143,25 @@ class Domain:
         """Whether each row lies in the domain."""
         return self.inside(x).all(1)
 
+    def mirrored(self, x: Shaped[Tensor, "n *shape"]) -> Shaped[Tensor, "n *shape"]:
+        """Rows with all signs turned round: −x where the ends lie opposite, 1 − x where they are 0 and 1.
+
+        Raises
+        ------
+        DomainError
+            If a column's ends do not lie opposite, or its values have no order.
+        """
+        flat = x.flatten(1)
+        centre = torch.zeros(self.size, dtype=flat.dtype, device=flat.device)
+        for column, index in self.groups:
+            low, high = column.ends
+            if isinstance(column, Categorical) or (math.isfinite(low) != math.isfinite(high)):
+                raise DomainError(
+                    f"column {self.name(index[0])}: {column.kind} values have no mirror image"
+                )
+            centre[index] = low + high if math.isfinite(low) else 0
+        return (centre - flat).reshape(x.shape)
+
     def check(
         self, x: Shaped[Tensor, "n *shape"], where: str = "the data", first_row: int = 0
     ) -> None:
