@@ -20,6 +20,7 @@ from likely.core.columns import (
     Column,
     Constant,
     Integer,
+    Logarithmic,
     Real,
     Spin,
     column_from_json,
@@ -155,7 +156,7 @@ class Domain:
         centre = torch.zeros(self.size, dtype=flat.dtype, device=flat.device)
         for column, index in self.groups:
             low, high = column.ends
-            if isinstance(column, Categorical) or (math.isfinite(low) != math.isfinite(high)):
+            if isinstance(column, Categorical | Logarithmic):
                 raise DomainError(
                     f"column {self.name(index[0])}: {column.kind} values have no mirror image"
                 )
