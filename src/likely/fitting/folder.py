@@ -1,5 +1,6 @@
 """The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
 
+import contextlib
 import importlib.util
 import json
 import time
@@ -45,7 +46,7 @@ class RunFolder:
         self.writes = True  # of several processes, one
         self.complete = self.model.exists()
         self._cost = 0.0
-        self._writer: Any = None
+        self._events: Path | None = None  # a file for TensorBoard
         self._written = -float("inf")
         if self.config_file.exists():
             self._compare()
@@ -97,21 +98,30 @@ class RunFolder:
         """Send a row of the history to TensorBoard, where it is installed."""
         if not self.writes or importlib.util.find_spec("tensorboard") is None:
             return
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        if self._writer is None:
-            # What a killed run showed beyond its last checkpoint is shown again.
-            self._writer = SummaryWriter(self.path / "tensorboard", purge_step=row["step"])
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, row["step"])
+        stamp = {"wall_time": time.time(), "step": row["step"]}
+        shown = {name: v for name, v in row.items() if name != "step" and v is not None}
+        values = [Summary.Value(tag=name, simple_value=v) for name, v in shown.items()]
+        events = [Event(**stamp, summary=Summary(value=values))]
+        # Without a thread, as torch's writer has; of a disk that is full the checkpoint tells.
+        with contextlib.suppress(OSError):
+            if self._events is None:
+                self._events = self.path / f"tensorboard/events.out.tfevents.{time.time_ns()}"
+                self._events.parent.mkdir(exist_ok=True)
+                # What a killed run showed beyond its last checkpoint is shown again.
+                start = Event(**stamp, session_log=SessionLog(status=SessionLog.START))
+                events = [Event(**stamp, file_version="brain.Event:2"), start, *events]
+            with self._events.open("ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
 
     def finish(self, model: GenerativeModel) -> None:
         """Write the model, with which the run is complete."""
         if self.writes:
             store.save(model, self.model)
-        if self._writer is not None:
-            self._writer.close()
 
     def read_result(self, model: GenerativeModel) -> History:
         """Load the weights of a complete run; its history."""
