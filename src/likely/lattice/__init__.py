@@ -1,0 +1,5 @@
+"""Lattice fields and spins, from their action to observables with errors."""
+
+from likely.lattice.study import OBSERVABLES, Study, study
+
+__all__ = ["OBSERVABLES", "Study", "study"]

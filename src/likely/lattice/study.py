@@ -1,0 +1,253 @@
+"""study: train a model on an action, and measure what is asked of a lattice, with errors."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely.contract.model import GenerativeModel
+from likely.contract.reference import Reference
+from likely.contract.registry import make
+from likely.core import files
+from likely.core.errors import LikelyError
+from likely.core.likelihood import Figure, plain
+from likely.core.target import Target
+from likely.evaluation.weighted import Weighted, reweight
+from likely.fitting.fit import fit
+from likely.fitting.history import History
+from likely.sampling import HMC, Gibbs
+from likely.sampling.chain import Average, Chain
+from likely.targets import magnetisation, phi2, plaquettes, susceptibility, topological_charge
+
+Observable = Callable[[Tensor], Tensor]
+
+CHAINS = 64  # of the reference …
+BURN_IN = 300  # … and the steps that tune each of them
+KEPT = 1 << 24  # numbers of it that are kept at most
+
+
+def _magnetic(x: Tensor) -> Tensor:
+    return magnetisation(x.double())
+
+
+# By name of the target; names that the target knows exactly are the same there.
+OBSERVABLES: dict[str, dict[str, Observable]] = {
+    "phi4": {
+        "susceptibility": susceptibility,
+        "phi2": phi2,
+        "|magnetisation|": lambda x: magnetisation(x).abs(),
+        "magnetisation": magnetisation,
+    },
+    "ising": {
+        "susceptibility": lambda x: susceptibility(x.double()),
+        "|magnetisation|": lambda x: _magnetic(x).abs(),
+        "magnetisation": _magnetic,
+    },
+    "u1": {
+        "plaquette": lambda x: plaquettes(x).cos().mean((1, 2)),
+        "charge2": lambda x: topological_charge(x).square(),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One observable: without weights, with them, by Metropolis, by the reference chain, exactly."""
+
+    name: str
+    naive: Figure
+    reweighted: Figure
+    metropolis: Average
+    reference: Average | None
+    exact: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What came out of a training on an action.
+
+    Attributes
+    ----------
+    target : Target
+    model : GenerativeModel
+        Trained.
+    name : str
+        Of the model.
+    history : History
+    weighted : Weighted
+        Draws of the model.
+    chain : Chain
+        Independence Metropolis through them.
+    reference : Chain, optional
+        Of the library's own HMC, of Gibbs sampling where the domain is discrete, in as much time as
+        training and draws took.
+    observables : dict of str to callable
+    seconds : dict
+        Of the parts.
+    settings : dict
+    """
+
+    target: Target
+    model: GenerativeModel
+    name: str
+    history: History
+    weighted: Weighted
+    chain: Chain
+    reference: Chain | None
+    observables: Mapping[str, Observable]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The table of observables."""
+        known = self.target.observables or {}
+        return [
+            Row(
+                name,
+                self.weighted.naive(f),
+                self.weighted.expect(f),
+                self.chain.expect(f),
+                None if self.reference is None else self.reference.expect(f),
+                known.get(name),
+            )
+            for name, f in self.observables.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, JSON-able."""
+        return {
+            "settings": self.settings,
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "weights": self.weighted.to_json(),
+            "log_z_exact": self.target.log_z,
+            "observables": [plain(row) for row in self.rows],
+        }
+
+    def to_html(self) -> str:
+        """The page."""
+        from likely.lattice.report import page
+
+        return page(self)
+
+    def save(self, folder: str | Path) -> None:
+        """Write index.html, lattice.json and draws.npz (samples and log-weights)."""
+        folder = Path(folder)
+        files.write_text(folder / "index.html", self.to_html())
+        files.write_text(folder / "lattice.json", json.dumps(self.to_json(), indent=2) + "\n")
+        with files.written_whole(folder / "draws.npz") as file:
+            np.savez_compressed(
+                file,
+                samples=self.weighted.samples.numpy(force=True),
+                log_weight=self.weighted.log_weight.numpy(force=True),
+            )
+
+
+def study(
+    target: Target,
+    model: str = "lattice-cnf",
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    draws: int = 65_536,
+    reference: bool = True,
+    observables: Mapping[str, Observable] | None = None,
+    run: str | Path | None = None,
+    progress: bool = False,
+    device: str = "auto",
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Study:
+    """Train a model on a target's energy, and measure observables with it.
+
+    Parameters
+    ----------
+    target : Target
+        With an energy.
+    model : str
+        A name as in `lk.models()`.
+    minutes, steps : number, optional
+        The budget, one of them at most.
+    seed : int
+        Of the weights, the training and all draws.
+    draws : int
+        Of the model, that are weighed.
+    reference : bool
+        Whether to run the library's own sampler for as long as training and draws took.
+    observables : mapping of str to callable (x) -> (n,), optional
+        By default those of φ⁴, Ising or U(1), if the target is one of these.
+    run, progress, device
+        As in `fit`.
+    hyperparameters : mapping, optional
+        Of the model.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    LikelyError
+        If the model cannot be trained on an energy, or there is nothing to measure.
+
+    Examples
+    --------
+    >>> import likely as lk
+    >>> found = lk.lattice.study(lk.targets.phi4(4, 4), "realnvp", steps=20, draws=2048, reference=False)
+    >>> [row.name for row in found.rows]
+    ['susceptibility', 'phi2', '|magnetisation|', 'magnetisation']
+    """
+    measured = observables or OBSERVABLES.get(target.name)
+    if measured is None:
+        raise LikelyError(f"{target.name}: give observables, such as {{'r2': lambda x: …}}")
+    options = dict(hyperparameters or {})
+    new = make(model, target.domain, context=target.context, seed=seed, **options)
+    history = fit(
+        new, target, minutes=minutes, steps=steps, seed=seed, run=run, progress=progress, device=device
+    )
+    started = time.perf_counter()
+    weighted = reweight(new, target, draws, seed=seed)
+    seconds = {"training": history.seconds, "draws": time.perf_counter() - started}
+    chain = weighted.chain(seed)
+    long = None
+    if reference:
+        started = time.perf_counter()
+        long = run_reference(target, sum(seconds.values()), seed)
+        seconds["reference"] = time.perf_counter() - started
+    budget = {"minutes": minutes, "steps": steps}
+    settings = {
+        "target": target.name,
+        "shape": list(target.domain.shape),
+        "model": model,
+        **options,
+        **{unit: value for unit, value in budget.items() if value is not None},
+        "seed": seed,
+        "draws": draws,
+    }
+    return Study(
+        target, new, model, history, weighted, chain, long, measured, seconds, settings
+    )
+
+
+def run_reference(target: Target, seconds: float, seed: int) -> Chain:
+    """HMC, or Gibbs sampling of a discrete domain, for about so many seconds, burn-in included."""
+    domain, energy = target.domain, target.energy
+    assert energy is not None
+    sampler = Gibbs(domain) if domain.discrete else HMC(0.1, domain=domain)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        start = Reference(domain).sample(CHAINS)
+    started = time.perf_counter()
+    pilot = sampler.run(energy, start, 20, seed, burn_in=BURN_IN)
+    pace = (time.perf_counter() - started) / (BURN_IN + 20)
+    steps = max(100, int(seconds / pace) - 2 * BURN_IN)
+    thin = max(1, steps * CHAINS * domain.size // KEPT)
+    steps = steps // thin * thin
+    return sampler.run(energy, pilot.last, steps, seed + 1, burn_in=BURN_IN, thin=thin)
