@@ -75,6 +75,7 @@ def compare(
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}
     shown = sys.stderr.isatty()
     comparison = lk.compare(split_names(models), loaded, progress=shown, **options)
+    assert isinstance(comparison, lk.Comparison)
     comparison.to_html(out / "index.html")
     report = comparison.to_json(out / "comparison.json")
     comparison.to_csv(out / "comparison.csv")

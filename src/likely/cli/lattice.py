@@ -63,7 +63,9 @@ def phi4(
     _run(target, out, model, settings, minutes, steps, seed, draws, reference, device, as_json)
 
 
-@command("likely lattice ising --size 8,8 --temperature 2.269 --minutes 5 --out report/", of=lattice)
+@command(
+    "likely lattice ising --size 8,8 --temperature 2.269 --minutes 5 --out report/", of=lattice
+)
 def ising(
     out: Out,
     size: Size = "8,8",
@@ -130,7 +132,7 @@ def _run(
 ) -> None:
     """Train, measure, write the report, and say what came out."""
     from likely.lattice import study
-    from likely.lattice.report import summary
+    from likely.lattice.report import rich_table
 
     check_writable(out)
     options: dict[str, Any] = {"minutes": minutes, "steps": steps, "seed": seed, "draws": draws}
@@ -142,6 +144,6 @@ def _run(
     if as_json:
         print_json(found.to_json())
         return
-    make_console().print(found.rich_table())
-    for line in [*summary(found), *found.weighted.notes, f"report: {out / 'index.html'}"]:
+    make_console().print(rich_table(found))
+    for line in [*found.summary(), *found.weighted.notes, f"report: {out / 'index.html'}"]:
         print_text(line)

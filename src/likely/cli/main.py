@@ -14,6 +14,7 @@ import typer
 import likely as lk
 from likely.cli import compare, fit, inspect, models, sample  # noqa: F401 – they register their commands
 from likely.cli.app import app
+from likely.cli.lattice import lattice
 from likely.cli.output import print_text
 from likely.cli.quantum import quantum
 from likely.core.errors import LikelyError, RunError
@@ -21,6 +22,7 @@ from likely.core.errors import LikelyError, RunError
 STOPPED = {130: "interrupted", 143: "terminated"}  # 128 + the number of the signal, as of a shell
 
 app.add_typer(quantum)
+app.add_typer(lattice)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,12 +9,14 @@ import joblib
 from rich.console import Console
 
 from likely.comparison.comparison import Comparison
+from likely.comparison.energies import EnergyComparison, compare_energies
 from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegativeInt, check_values
 from likely.contract.registry import entries, find, make
 from likely.core.errors import DivergenceError, DomainError, LikelyError, RunError
 from likely.core.runtime import children_ignore_interrupts, find_device
+from likely.core.target import Target
 from likely.data import Data, load_data
 from likely.evaluation import FeatureExtractor, evaluate
 from likely.fitting.fit import fit
@@ -35,8 +37,11 @@ def compare(
     progress: bool = False,
     device: str = "auto",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Comparison:
+) -> Comparison | EnergyComparison:
     """Fit each model with several seeds and measure what it is worth on the test split.
+
+    For a target with an energy the models are trained on it, and ranked by what their draws are worth
+    when they are reweighted: effective sample size, free energy.
 
     The baseline, `independent`, always takes part. A model that does not take the data is listed as
     refused, with the reason; a run that diverges or fails is counted.
@@ -45,7 +50,7 @@ def compare(
     ----------
     models : sequence of str or None
         Names as in `lk.models()`; None takes every model that takes the data.
-    data : Data, or anything that `load_data` reads
+    data : Data, or anything that `load_data` reads, or a Target with an energy
     minutes, steps, epochs : number, optional
         The budget of each single fit, one of them at most. None: until validation stops improving.
     seeds : int
@@ -57,6 +62,7 @@ def compare(
         something, so that others report no speeds. With equally many threads the rest is the same.
     rows : int, optional
         Score at most this many rows of the test split, a random subset, and draw as many samples.
+        On an energy, the number of draws that are weighed, by default 16,384.
     progress : bool
         Show which fit is running, and its progress bar; of several jobs, how many are done.
     device : str
@@ -66,7 +72,7 @@ def compare(
 
     Returns
     -------
-    Comparison
+    Comparison, or EnergyComparison
 
     Raises
     ------
@@ -87,12 +93,17 @@ def compare(
     training: dict[str, Any] = budget | {"device": str(find_device(device))}
     if jobs != 1 and steps is None and epochs is None:
         raise LikelyError(f"jobs={jobs}: fits side by side need a budget in steps or epochs")
-    if not isinstance(data, Data):
-        data = load_data(data)
     options = {name: dict(given) for name, given in (hyperparameters or {}).items()}
     names = list(dict.fromkeys(models if models is not None else entries()))
     for name in [*names, *options]:
         find(name)
+    if isinstance(data, Target) and data.energy is not None:
+        if jobs != 1:
+            raise LikelyError(f"jobs={jobs}: trainings on an energy run one after the other")
+        trained = range(seed, seed + seeds)
+        return compare_energies(models, data, trained, options, training, rows, progress)
+    if not isinstance(data, Data):
+        data = load_data(data)
     refused = {}
     for name in names:
         try:

@@ -1,15 +1,18 @@
 """The page of a study: its sentences, the table of observables, and its pictures."""
 
+import math
+from collections.abc import Callable
+
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.ticker import MaxNLocator
+from rich.table import Table
 from torch import Tensor
 
 from likely._version import provenance
 from likely.core.likelihood import Figure, shown
-from likely.lattice.study import Row, Study
-from likely.report.page import Card, Cell, Column, Page, Section, listed
+from likely.lattice.results import Results, Row
+from likely.report.page import Card, Cell, Column, Page, Section, listed, terminal_table
 from likely.report.style import INK, PALETTE, REAL, STYLE, empty_figure, to_uri
 from likely.targets import correlator, magnetisation, topological_charge
 
@@ -18,13 +21,15 @@ COLUMNS = [
     Column("naive", "", "Mean over the model's draws, without weights."),
     Column("reweighted", "", "Mean with importance weights."),
     Column("Metropolis", "", "Mean over the model's draws accepted by independence Metropolis."),
-    Column("reference", "", "HMC (Gibbs sampling of spins) in the same time as training and draws."),
+    Column(
+        "reference", "", "HMC (Gibbs sampling of spins) in the same time as training and draws."
+    ),
     Column("exact", "", "Where it is known."),
 ]
 BINS = 60
 
 
-def page(study: Study) -> str:
+def page(study: Results) -> str:
     """The text of one HTML page."""
     return Page(
         title=f"likely lattice: {_what(study)}",
@@ -41,7 +46,12 @@ def page(study: Study) -> str:
     ).render()
 
 
-def summary(study: Study) -> list[str]:
+def rich_table(study: Results) -> Table:
+    """The table of observables for a terminal."""
+    return terminal_table(COLUMNS, [_cells(row) for row in study.rows])
+
+
+def summary(study: Results) -> list[str]:
     """What came out, in a few sentences."""
     w, exact = study.weighted, study.target.log_z
     known = "" if exact is None else f" (exact: {exact:.6g})"
@@ -61,7 +71,7 @@ def _difference(a: Figure, b: Figure) -> Figure:
     return Figure(a.value - b.value, max(a.stderr or 0.0, b.stderr or 0.0))
 
 
-def _what(study: Study) -> str:
+def _what(study: Results) -> str:
     shape = study.target.domain.shape
     sides = shape[1:] if study.target.name == "u1" else shape
     return f"{study.target.name}, {' × '.join(map(str, sides))}"
@@ -81,7 +91,7 @@ def _cells(row: Row) -> list[Cell]:
 
 
 @mpl.rc_context(STYLE)
-def sections(study: Study) -> list[Section]:
+def sections(study: Results) -> list[Section]:
     """All pictures."""
     found = [
         Section(
@@ -104,18 +114,19 @@ def sections(study: Study) -> list[Section]:
     return found
 
 
-def _training(study: Study) -> Card:
+def _training(study: Results) -> Card:
     frame = study.history.frame
     figure = empty_figure(4.6, 3.6)
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(frame["step"], frame["free_energy"], color=PALETTE[0])
+    shown_values = [*frame["free_energy"].tail(max(2, int(0.9 * len(frame))))]
     if study.target.log_z is not None:
         above.axhline(-study.target.log_z, color=INK, linewidth=0.8, linestyle=":", label="−log Z")
         above.legend()
-    late = frame["free_energy"].tail(max(2, int(0.9 * len(frame))))
-    span = late.max() - late.min()
-    if np.isfinite(span) and span > 0:
-        above.set_ylim(late.min() - 0.1 * span, late.max() + 0.1 * span)
+        shown_values.append(-study.target.log_z)
+    low, high = min(shown_values), max(shown_values)
+    if math.isfinite(high - low) and high > low:  # the first values, often far off, are left out
+        above.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     above.set_ylabel("free energy F")
     below.plot(frame["step"], frame["ess"], color=PALETTE[1])
     below.set_ylim(0, 1)
@@ -125,7 +136,7 @@ def _training(study: Study) -> Card:
     return Card("training", to_uri(figure))
 
 
-def _log_weights(study: Study) -> Card:
+def _log_weights(study: Results) -> Card:
     figure = empty_figure(4.6, 3.6)
     axes = figure.add_subplot(xlabel="log w − log Z", ylabel="density", yscale="log")
     log_z = study.weighted.log_z.value
@@ -134,16 +145,20 @@ def _log_weights(study: Study) -> Card:
     forward = study.weighted.forward
     if forward is not None:
         values = (forward.log_weight.flatten() - log_z).numpy(force=True)
-        axes.hist(values, BINS, density=True, histtype="step", color=INK, label="draws of the target")
+        axes.hist(
+            values, BINS, density=True, histtype="step", color=INK, label="draws of the target"
+        )
         axes.legend()
     return Card("log-weights", to_uri(figure))
 
 
-def _order(study: Study) -> Card:
+def _order(study: Results) -> Card:
     of = topological_charge if study.target.name == "u1" else lambda x: magnetisation(x.double())
     label = "topological charge Q" if study.target.name == "u1" else "magnetisation"
     model = of(study.weighted.samples).numpy(force=True)
-    reference = None if study.reference is None else of(study.reference.samples.flatten(0, 1)).numpy()
+    reference = (
+        None if study.reference is None else of(study.reference.samples.flatten(0, 1)).numpy()
+    )
     values = model if reference is None else np.concatenate([model, reference])
     low, high = values.min(), values.max()
     edges = np.linspace(low, high + 1e-9, BINS + 1)
@@ -154,34 +169,49 @@ def _order(study: Study) -> Card:
     figure = empty_figure(4.6, 3.6)
     axes = figure.add_subplot(xlabel=label, ylabel="density")
     weight = study.weighted.log_weight.softmax(0).numpy(force=True)
-    axes.hist(model, edges, weights=weight, density=True, color=PALETTE[0], alpha=0.6, label=study.name)
+    axes.hist(
+        model,
+        list(edges),
+        weights=weight,
+        density=True,
+        color=PALETTE[0],
+        alpha=0.6,
+        label=study.name,
+    )
     if reference is not None:
-        axes.hist(reference, edges, density=True, histtype="step", color=INK, label="reference chain")
+        axes.hist(
+            reference,
+            list(edges),
+            density=True,
+            histtype="step",
+            color=INK,
+            label="reference chain",
+        )
     axes.legend()
     return Card(label, to_uri(figure))
 
 
-def _correlator(study: Study) -> Card:
+def _correlator(study: Results) -> Card:
     figure = empty_figure(4.6, 3.6)
     axes = figure.add_subplot(xlabel="t", ylabel="G(t)")
-    length = study.target.domain.shape[0]
-    t = np.arange(length)
+    lags = range(study.target.domain.shape[0])
 
-    def slices(x: Tensor) -> Tensor:
-        return correlator(x.double())
+    def at(t: int) -> Callable[[Tensor], Tensor]:
+        return lambda x: correlator(x.double())[:, t]
 
-    def draw(means: list[Figure], label: str, color: str, shift: float) -> None:
-        value = [figure.value for figure in means]
-        error = [figure.stderr for figure in means]
-        axes.errorbar(t + shift, value, error, fmt="o", markersize=4, capsize=2, color=color, label=label)
-
-    def at(k: int):  # type: ignore[no-untyped-def]
-        return lambda x: slices(x)[:, k]
-
-    draw([study.weighted.expect(at(k)) for k in t], study.name, PALETTE[0], -0.06)
+    measured = [(study.name, study.weighted.expect, PALETTE[0], -0.06)]
     if study.reference is not None:
-        draw([study.reference.expect(at(k)) for k in t], "reference chain", REAL, 0.06)
-    if min(line.get_ydata().min() for line in axes.lines[:1]) > 0:
+        measured.append(("reference chain", study.reference.expect, REAL, 0.06))
+    least = math.inf
+    for label, expect, color, shift in measured:
+        means = [expect(at(t)) for t in lags]
+        value, error = [m.value for m in means], [m.stderr or 0.0 for m in means]
+        least = min(least, *value)
+        axes.errorbar(
+            [t + shift for t in lags], value, error, fmt="o", markersize=4, capsize=2, color=color,
+            label=label,
+        )  # fmt: skip
+    if least > 0:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

@@ -2,9 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.contract.model import GenerativeModel
 from likely.contract.reference import Reference
 from likely.contract.registry import make
 from likely.core import files
 from likely.core.errors import LikelyError
-from likely.core.likelihood import Figure, plain
 from likely.core.target import Target
-from likely.evaluation.weighted import Weighted, reweight
+from likely.evaluation.weighted import reweight
 from likely.fitting.fit import fit
-from likely.fitting.history import History
+from likely.lattice import report
+from likely.lattice.results import Observable, Results
 from likely.sampling import HMC, Gibbs
-from likely.sampling.chain import Average, Chain
+from likely.sampling.chain import Chain
 from likely.targets import magnetisation, phi2, plaquettes, susceptibility, topological_charge
-
-Observable = Callable[[Tensor], Tensor]
 
 CHAINS = 64  # of the reference …
 BURN_IN = 300  # … and the steps that tune each of them
@@ -57,85 +52,19 @@ OBSERVABLES: dict[str, dict[str, Observable]] = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One observable: without weights, with them, by Metropolis, by the reference chain, exactly."""
+class Study(Results):
+    """What came out of a training on an action: its figures, its page and its files.
 
-    name: str
-    naive: Figure
-    reweighted: Figure
-    metropolis: Average
-    reference: Average | None
-    exact: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """What came out of a training on an action.
-
-    Attributes
-    ----------
-    target : Target
-    model : GenerativeModel
-        Trained.
-    name : str
-        Of the model.
-    history : History
-    weighted : Weighted
-        Draws of the model.
-    chain : Chain
-        Independence Metropolis through them.
-    reference : Chain, optional
-        Of the library's own HMC, of Gibbs sampling where the domain is discrete, in as much time as
-        training and draws took.
-    observables : dict of str to callable
-    seconds : dict
-        Of the parts.
-    settings : dict
+    The attributes are those of `Results`.
     """
-
-    target: Target
-    model: GenerativeModel
-    name: str
-    history: History
-    weighted: Weighted
-    chain: Chain
-    reference: Chain | None
-    observables: Mapping[str, Observable]
-    seconds: dict[str, float]
-    settings: dict[str, Any]
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """The table of observables."""
-        known = self.target.observables or {}
-        return [
-            Row(
-                name,
-                self.weighted.naive(f),
-                self.weighted.expect(f),
-                self.chain.expect(f),
-                None if self.reference is None else self.reference.expect(f),
-                known.get(name),
-            )
-            for name, f in self.observables.items()
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """All figures, JSON-able."""
-        return {
-            "settings": self.settings,
-            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
-            "weights": self.weighted.to_json(),
-            "log_z_exact": self.target.log_z,
-            "observables": [plain(row) for row in self.rows],
-        }
 
     def to_html(self) -> str:
         """The page."""
-        from likely.lattice.report import page
+        return report.page(self)
 
-        return page(self)
+    def summary(self) -> list[str]:
+        """What came out, in a few sentences."""
+        return report.summary(self)
 
     def save(self, folder: str | Path) -> None:
         """Write index.html, lattice.json and draws.npz (samples and log-weights)."""
@@ -210,7 +139,14 @@ def study(
     options = dict(hyperparameters or {})
     new = make(model, target.domain, context=target.context, seed=seed, **options)
     history = fit(
-        new, target, minutes=minutes, steps=steps, seed=seed, run=run, progress=progress, device=device
+        new,
+        target,
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        run=run,
+        progress=progress,
+        device=device,
     )
     started = time.perf_counter()
     weighted = reweight(new, target, draws, seed=seed)
@@ -231,9 +167,7 @@ def study(
         "seed": seed,
         "draws": draws,
     }
-    return Study(
-        target, new, model, history, weighted, chain, long, measured, seconds, settings
-    )
+    return Study(target, new, model, history, weighted, chain, long, measured, seconds, settings)
 
 
 def run_reference(target: Target, seconds: float, seed: int) -> Chain:

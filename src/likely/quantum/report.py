@@ -6,7 +6,7 @@ from likely._version import provenance
 from likely.core.likelihood import Figure, Kind, shown
 from likely.quantum.pictures import sections
 from likely.quantum.result import Result, Score
-from likely.report.page import Cell, Column, Page, listed
+from likely.report.page import Cell, Column, Page, listed, terminal_table
 
 DOUBT = 0.01  # p-value below which outcomes are said to belong to no state
 COLUMNS = {
@@ -111,14 +111,7 @@ def _a(kind: Kind) -> str:
 
 def rich_table(result: Result) -> Table:
     """The table for a terminal."""
-    columns, rows = _table(result)
-    table = Table()
-    for column in columns:
-        unit = f" ({column.unit})" if column.unit else ""
-        table.add_column(f"{column.title}{unit}", justify="right" if column.numeric else "left")
-    for row in rows:
-        table.add_row(*(cell.text for cell in row))
-    return table
+    return terminal_table(*_table(result))
 
 
 def _table(result: Result) -> tuple[list[Column], list[list[Cell]]]:

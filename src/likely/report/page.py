@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import ClassVar
 
 import jinja2
+from rich.table import Table
 
 from likely._version import __version__
 
@@ -55,6 +56,17 @@ class Section:
 def listed(options: Mapping[str, object]) -> str:
     """Names and values in one line of the settings."""
     return ", ".join(f"{name}={value}" for name, value in options.items()) or "–"
+
+
+def terminal_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    """A table for a terminal."""
+    table = Table()
+    for column in columns:
+        unit = f" ({column.unit})" if column.unit else ""
+        table.add_column(f"{column.title}{unit}", justify="right" if column.numeric else "left")
+    for row in rows:
+        table.add_row(*(cell.text for cell in row))
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

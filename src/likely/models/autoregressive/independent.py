@@ -45,6 +45,8 @@ class Independent(GenerativeModel):
     torch.Size([5, 8, 8])
     """
 
+    energy_gradients = ("reinforce",)
+
     def __init__(
         self,
         domain: Domain,
