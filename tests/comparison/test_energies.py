@@ -8,7 +8,7 @@ import likely as lk
 def test_models_are_ranked_by_their_weights(tmp_path):
     target = lk.targets.ising(3, 3, temperature=3.0)
     found = lk.compare(
-        ["independent", "made", "vae"], target, steps=100, seeds=2, rows=1024,
+        ["independent", "made", "vae"], target, steps=250, seeds=2, rows=1024,
         hyperparameters={"made": {"hidden": (16,)}},
     )  # fmt: skip
     assert found.ranking == ["made", "independent"]
