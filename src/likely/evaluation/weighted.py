@@ -31,7 +31,6 @@ from likely.contract.inputs import (
     accept_inside,
     as_rows,
     chunks,
-    map_chunks,
     sample_with_log_prob,
 )
 from likely.contract.model import GenerativeModel
@@ -386,10 +385,7 @@ class _Weigh:
         return self.context.expand(n, *self.target.context.shape)
 
     def log_q(self, x: Rows) -> Float[Tensor, " n"]:
-        def terms(x: Tensor, features: Tensor | None) -> Tensor:
-            return self.model._log_prob(x, features)[None]
-
-        return map_chunks(self.model, terms, x, self.context)[0].double()
+        return self.model.log_likelihood(x, self.context).value.double()
 
     def __call__(self, x: Rows) -> Float[Tensor, " n"]:
         return -self.energies(x) - self.log_q(x)
