@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from likely.evaluation.weighted import Weighted, reweight
     from likely.fitting.fit import fit
     from likely.fitting.history import History
+    from likely.fitting.integral import Integral, integrate
 
 _PUBLIC = {
     "comparison": "Comparison compare",
@@ -68,7 +69,7 @@ _PUBLIC = {
     "core.target": "Target",
     "data": "Data load_data",
     "evaluation": "Evaluation Weighted evaluate reweight",
-    "fitting": "History fit",
+    "fitting": "History Integral fit integrate",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _ROOMS = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]

@@ -196,6 +196,13 @@ def test_spins_contexts_and_integrated_densities_are_weighed():
     assert within(w.log_z, math.log(2 * math.pi) / 2)
     assert within(w.expect(lambda x: x[:, 0]), 1.0)
 
+    with pytest.raises(lk.DataError, match="conditional"):
+        lk.reweight(model, family, 10)
+    with pytest.raises(lk.DataError, match="one context"):
+        lk.reweight(model, family, 2, context=torch.zeros(2, 1))
+    with pytest.raises(lk.DomainError, match="context"):
+        lk.reweight(Normal(lk.reals(1)), family, 10)
+
     continuous = lk.make("ffjord", lk.reals(1), hidden=(8, 8), seed=0)
     w = lk.reweight(continuous, normal(), 2000, seed=0)
     assert within(w.log_z, LOG_Z)

@@ -31,12 +31,11 @@ from likely.contract.inputs import (
     accept_inside,
     as_rows,
     chunks,
-    map_chunks,
     sample_with_log_prob,
 )
 from likely.contract.model import GenerativeModel
 from likely.core.domain import Domain
-from likely.core.errors import DensityError, DomainError, LikelyError
+from likely.core.errors import DataError, DensityError, DomainError, LikelyError
 from likely.core.likelihood import Figure, Kind, mean_and_error, plain
 from likely.core.numbers import whole
 from likely.core.target import Target, check_values
@@ -335,8 +334,10 @@ def reweight(
     n = whole("n", n)
     if n < 2:
         raise LikelyError(f"n={n}: at least 2 draws are needed")
-    if model.domain != target.domain:
-        raise DomainError(f"the model was built for another domain than that of {target.name}")
+    if model.domain != target.domain or target.context not in (None, model.context):
+        raise DomainError(
+            f"the model was built for another domain or context than those of {target.name}"
+        )
     if model.density != Kind.EXACT and not isinstance(model, Reparametrised):
         raise DensityError(
             f"{type(model).__name__} has no exact density (it is: {model.density}), so its draws have no "
@@ -358,38 +359,34 @@ def reweight(
     return replace(found, notes=tuple(_notes(found, weigh)))
 
 
-@dataclass(frozen=True)
 class _Weigh:
     """Energies and log-weights of rows, in chunks, in one context."""
 
-    model: GenerativeModel
-    target: Target
-    context: Any
-
-    def __post_init__(self) -> None:
-        if self.context is not None and self.model.context is not None:
-            context = as_rows(self.context, self.model.context, "the context")
-            accept_context(self.model, context.reshape(self.model.context.shape), 1)
-            object.__setattr__(self, "context", context.to(self.model.device))
+    def __init__(self, model: GenerativeModel, target: Target, context: Any) -> None:
+        self.model, self.target, self.context = model, target, None
+        if context is not None and model.context is not None:
+            rows = as_rows(context, model.context, "the context")
+            if rows.numel() != model.context.size:
+                raise DataError("reweight takes one context for all draws: call it once for each")
+            rows = rows.reshape(model.context.shape)
+            accept_context(model, rows, 1)
+            self.context = rows.to(model.device)
+        elif context is not None or model.context is not None:
+            accept_context(model, context, 1)  # which says what is wrong
 
     def energies(self, x: Rows) -> Float[Tensor, " n"]:
         with torch.no_grad():
-            parts = [
-                self.target.energies(x[at], self._contexts(at.stop - at.start))
-                for at in chunks(self.model.domain, len(x))
-            ]
+            parts = [self._energies(x[at]) for at in chunks(self.model.domain, len(x))]
         return torch.cat(parts).double()
 
-    def _contexts(self, n: int) -> Tensor | None:
-        if self.target.context is None or self.context is None:
-            return None
-        return self.context.expand(n, *self.target.context.shape)
+    def _energies(self, x: Rows) -> Tensor:
+        if self.target.context is None:
+            return self.target.energies(x)
+        assert self.context is not None
+        return self.target.energies(x, self.context.expand(len(x), *self.context.shape))
 
     def log_q(self, x: Rows) -> Float[Tensor, " n"]:
-        def terms(x: Tensor, features: Tensor | None) -> Tensor:
-            return self.model._log_prob(x, features)[None]
-
-        return map_chunks(self.model, terms, x, self.context)[0].double()
+        return self.model.log_likelihood(x, self.context).value.double()
 
     def __call__(self, x: Rows) -> Float[Tensor, " n"]:
         return -self.energies(x) - self.log_q(x)

@@ -76,8 +76,6 @@ class Average(Figure):
 
     tau_int: float = 1.0
 
-    __str__ = Figure.__str__
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Chain:
