@@ -121,10 +121,12 @@ def test_a_wrong_kind_shows_how_to_write_it(kind, example):
 
 
 def test_mirror_images():
-    domain = lk.table(x=lk.Real(), phi=lk.Periodic(-1, 1), b=lk.Binary(), n=lk.Integer(5))
-    x = torch.tensor([[2.0, 0.25, 1, 0], [-1.0, -1, 0, 3]])
+    domain = lk.table(
+        x=lk.Real(), phi=lk.Periodic(-1, 1), b=lk.Binary(), n=lk.Integer(5), c=lk.Constant(7)
+    )
+    x = torch.tensor([[2.0, 0.25, 1, 0, 7], [-1.0, -1, 0, 3, 7]])
     torch.testing.assert_close(
-        domain.mirrored(x), torch.tensor([[-2.0, -0.25, 0, 4], [1.0, 1, 1, 1]])
+        domain.mirrored(x), torch.tensor([[-2.0, -0.25, 0, 4, 7], [1.0, 1, 1, 1, 7]])
     )
     assert torch.equal(lk.spins(2).mirrored(torch.tensor([[1, -1]])), torch.tensor([[-1, 1]]))
     for column in (lk.Positive(), lk.Categorical(3), lk.Count()):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import likely as lk
+from likely.contract.inputs import sample_with_log_prob
 from likely.contract.reference import Reference
+from likely.core.weights import log_mean
 from likely.fitting.energy import ESTIMATES
 from likely.fitting.folder import RunFolder
 
@@ -96,6 +98,44 @@ def test_spins_are_trained_and_annealed():
     model = lk.make("made", target.domain, seed=0)
     history = lk.fit(model, target, steps=300, batch=200, seed=0)
     assert -0.02 < history.best - target.log_z < 1e-3
+
+
+def test_a_spin_glass_against_enumeration():
+    target = lk.targets.sherrington_kirkpatrick(10, beta=2.0)
+    model = lk.make("made", target.domain, hidden=(40,), symmetric=True, seed=0)
+    history = lk.fit(model, target, steps=250, batch=256, rate=1e-2, seed=0)
+    assert -0.03 < history.best - target.log_z < 1e-3
+    x, log_q = sample_with_log_prob(model, 1 << 13, seed=1)
+    log_z = log_mean(-target.energy(x) - log_q)
+    assert abs(log_z.value - target.log_z) < 4 * log_z.stderr < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rnn", {"hidden": 8}),
+        ("transformer", {"width": 16, "layers": 1, "heads": 2}),
+    ],
+)
+def test_networks_over_sequences_are_trained_on_spins(name, options):
+    target = lk.targets.ising(2, 2, temperature=2.5)
+    model = lk.make(name, target.domain, symmetric=True, seed=0, **options)
+    history = lk.fit(model, target, steps=200, batch=256, rate=1e-2, seed=0)
+    assert -0.03 < history.best - target.log_z < 1e-3
+
+
+def test_draws_and_their_density_are_those_of_one_network():
+    training = []
+
+    def energy(x):
+        training.append(model.training)
+        return x.double().sum(1)
+
+    domain = lk.binary(3)
+    model = lk.make("transformer", domain, width=8, layers=1, heads=1, dropout=0.5, seed=0)
+    lk.fit(model, lk.Target(domain, energy=energy), steps=3, batch=8, seed=0)
+    assert len(training) > 3
+    assert not any(training)  # there is no dropout
 
 
 def test_rows_beside_the_energy_hold_a_mode_that_it_alone_would_lose():

@@ -4,12 +4,25 @@ import pytest
 import torch
 
 from likely.core.errors import LikelyError
+from likely.nets import masked
 from likely.nets.masked import MaskedMLP
 
 INPUTS = [2, 0, 1, 3, 1]  # features and outputs of five entries, some without any
 OUTPUTS = [1, 4, 3, 0, 2]
 ORDERS = [None, [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]]
 HIDDEN = [(60,), (60, 60), (80, 60, 60, 40)]
+
+
+@pytest.fixture(autouse=True)
+def _several_blocks(monkeypatch):
+    monkeypatch.setattr(masked, "AHEAD", 2)
+
+
+def with_direct(*sizes, **options):
+    """A network whose direct connections are not zero."""
+    net = MaskedMLP(*sizes, direct=True, **options)
+    torch.nn.init.normal_(net.direct)
+    return net
 
 
 def position_of(order):
@@ -39,7 +52,7 @@ def jacobian(function, x):
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("context", [0, 3])
 def test_an_output_sees_exactly_the_entries_before_it(order, hidden, context):
-    net = MaskedMLP(INPUTS, OUTPUTS, order=order, hidden=hidden, context=context)
+    net = with_direct(INPUTS, OUTPUTS, order=order, hidden=hidden, context=context)
     c = torch.randn(1, context) if context else None
     position = position_of(order)
     for (i, j), moved in blocks(jacobian(lambda x: net(x, c), torch.randn(20, 7))).items():
@@ -79,8 +92,9 @@ def run_incrementally(net, x, context, order):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("hidden", [*HIDDEN, (3, 3)])
 @pytest.mark.parametrize("context", [0, 3])
-def test_incremental_pass_equals_ordinary_pass(dtype, order, hidden, context):
-    net = MaskedMLP(INPUTS, OUTPUTS, order=order, hidden=hidden, context=context).to(dtype)
+@pytest.mark.parametrize("make", [MaskedMLP, with_direct])
+def test_incremental_pass_equals_ordinary_pass(make, dtype, order, hidden, context):
+    net = make(INPUTS, OUTPUTS, order=order, hidden=hidden, context=context).to(dtype)
     x = torch.randn(6, 7, dtype=dtype)
     c = torch.randn(6, context, dtype=dtype) if context else None
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
@@ -104,7 +118,7 @@ def test_without_anything_to_see(inputs, context):
 
 
 def test_selected_rows_go_on():
-    net = MaskedMLP(INPUTS, OUTPUTS, hidden=(60, 60), context=3)
+    net = with_direct(INPUTS, OUTPUTS, hidden=(60, 60), context=3)
     x, c, rows = torch.randn(6, 7), torch.randn(6, 3), torch.tensor([5, 0, 0, 3])
     features, outputs = x.split(INPUTS, 1), net(x, c).split(OUTPUTS, 1)
     incremental = net.incremental(6, c)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import likely as lk
 from likely import targets as truth
+from likely.core.random import seeded
 from likely.sampling import (
     HMC,
     MALA,
@@ -17,6 +18,7 @@ from likely.sampling import (
     IndependenceMetropolis,
     Langevin,
     ParallelTempering,
+    PartialRedraw,
 )
 
 CORRECTED = ("MALA", "HMC", "ParallelTempering", "IndependenceMetropolis", "SMC")
@@ -359,3 +361,32 @@ def test_double_precision_is_kept_and_parameters_get_no_gradients():
         assert chain.samples.dtype == chain.energy.dtype == torch.float64
         assert not chain.samples.requires_grad
     assert net.weight.grad is None
+
+
+def crude(symmetric: bool = True, orders: int = 1) -> lk.GenerativeModel:
+    """An autoregressive model of 2 × 3 spins far from any target."""
+    model = lk.make("made", ISING.domain, symmetric=symmetric, orders=orders, hidden=(12,), seed=0)
+    with torch.no_grad(), seeded(0):
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_partial_redraws_leave_the_target_as_it_is(symmetric):
+    init = ISING.sample(4 * CHAINS, 3)
+    chain = PartialRedraw(crude(symmetric)).run(ISING.energy, init, 20, 7, thin=20)
+    assert 0.1 < chain.acceptance.mean() < 0.9
+    assert chi_square(chain.last, ISING) > LEVEL
+
+
+def test_partial_redraws_of_a_perfect_model_are_all_accepted():
+    model = crude()
+    chain = PartialRedraw(model).run(lambda x: -model.log_prob(x), model.sample(50, seed=1), 20, 7)
+    assert chain.acceptance.min() > 1 - 1e-5
+    assert (chain.samples[:, 1:] != chain.samples[:, :-1]).any()
+
+
+def test_partial_redraws_need_one_ordering():
+    with pytest.raises(lk.LikelyError, match="orders=1"):
+        PartialRedraw(crude(orders=2))

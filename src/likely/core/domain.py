@@ -147,6 +147,8 @@ class Domain:
     def mirrored(self, x: Shaped[Tensor, "n *shape"]) -> Shaped[Tensor, "n *shape"]:
         """Rows with all signs turned round: −x where the ends lie opposite, 1 − x where they are 0 and 1.
 
+        Constants remain.
+
         Raises
         ------
         DomainError
@@ -156,6 +158,8 @@ class Domain:
         centre = torch.zeros(self.size, dtype=flat.dtype, device=flat.device)
         for column, index in self.groups:
             low, high = column.ends
+            if isinstance(column, Constant):
+                low = high = column.value
             if isinstance(column, Categorical | Logarithmic):
                 raise DomainError(
                     f"column {self.name(index[0])}: {column.kind} values have no mirror image"

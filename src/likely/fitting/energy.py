@@ -140,12 +140,14 @@ class EnergySource:
         parameters = [p for p in model.parameters() if p.requires_grad]
 
         def loss(batch: Batch) -> Tensor:
+            model.eval()  # without dropout: draws and their density are those of one network
             value, surrogate = ESTIMATES[gradient](
                 model, self._annealed(batch.progress), len(batch), batch.context
             )
             total = (value + surrogate - surrogate.detach()).mean()
             if self.rows is None:
                 return total
+            model.train()
             nll = model.loss(batch)
             if batch.weight is not None and nll.ndim:
                 nll = nll * batch.weight

@@ -97,11 +97,11 @@ def fit(
         Keep the best weights, and stop when the score has not risen for 30 % of the budget.
         Otherwise the whole budget is used and the last weights are kept.
     batch : int, optional
-        Rows of a batch; by default the family's, and at most an eighth of the
-        training rows and about 130,000 numbers.
+        Rows of a batch; by default the family's, or 1024 draws of a discrete model on an energy, and at
+        most an eighth of the training rows and about 130,000 numbers.
     rate, weight_decay, clip, ema : float, optional
         Learning rate, weight decay of matrices (AdamW), largest norm of a gradient, decay of the
-        averaged weights; by default the family's `recipe`.
+        averaged weights; by default the family's `recipe`, and no decay of a discrete model on an energy.
     device : str or torch.device
         "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA where there is one, and otherwise the CPU.
     devices : int

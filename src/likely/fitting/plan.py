@@ -13,11 +13,9 @@ from likely.core.errors import LikelyError
 from likely.core.numbers import plain, whole
 
 BATCH_ENTRIES = 1 << 17  # numbers in a batch, unless its size is given
-ANNEALING = (
-    0.2  # part of the budget in which discrete models go from infinite temperature to the target's
-)
-
-
+# Of discrete models on an energy, whose gradients are noisy, and whose rows are never seen twice;
+# the annealing is the part of the budget from infinite temperature to the target's.
+REINFORCE = {"annealing": 0.2, "batch": 1024, "weight_decay": 0.0}
 ENERGY_OPTIONS = {"gradient", "annealing", "energy_cut", "pilot"}
 
 
@@ -64,14 +62,15 @@ class Plan(Recipe):
             If an option is out of range, or not for this model.
         """
         given = {name: plain(value) for name, value in options.items() if value is not None}
+        recipe = asdict(model.recipe)
         if energy:
-            given = _of_energy(model) | given
+            recipe["gradient"] = model.energy_gradients[0]
+            recipe |= REINFORCE if model.domain.discrete else {}
         elif wrong := given.keys() & ENERGY_OPTIONS:
             raise LikelyError(f"{sorted(wrong)[0]}: this is for a fit to an energy, not to rows")
         hints = get_type_hints(cls)
         integers = [name for name in given if int in (hints[name], *get_args(hints[name]))]
         given |= {name: whole(name, given[name]) for name in integers}
-        recipe = asdict(model.recipe)
         if rows is not None:
             recipe["batch"] = min(recipe["batch"], max(32, rows // 8))
         recipe["batch"] = min(recipe["batch"], max(16, BATCH_ENTRIES // model.domain.size))
@@ -97,12 +96,6 @@ class Plan(Recipe):
             raise LikelyError("compile: torch cannot follow the derivative in this model's loss")
         if min(self.batch, rows or self.batch) < self.devices:
             raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
-
-
-def _of_energy(model: GenerativeModel) -> dict[str, Any]:
-    """Defaults of a fit to an energy."""
-    annealing = {"annealing": ANNEALING} if model.domain.discrete else {}
-    return {"gradient": model.energy_gradients[0], **annealing}
 
 
 def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:

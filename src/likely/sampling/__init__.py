@@ -9,11 +9,12 @@ from likely.sampling.gibbs import Gibbs
 from likely.sampling.hmc import HMC
 from likely.sampling.langevin import MALA, Langevin
 from likely.sampling.metropolis import IndependenceMetropolis
+from likely.sampling.redraw import PartialRedraw
 from likely.sampling.sampler import Move, Sampler
 from likely.sampling.smc import SMC
 from likely.sampling.tempering import ParallelTempering
 
 __all__ = [
     "HMC", "MALA", "SMC", "Annealed", "Chain", "Diagnostics", "Gibbs", "IndependenceMetropolis",
-    "Langevin", "Move", "ParallelTempering", "Sampler", "ais",
+    "Langevin", "Move", "ParallelTempering", "PartialRedraw", "Sampler", "ais",
 ]  # fmt: skip

@@ -23,23 +23,35 @@ from likely.core.columns import (
     Spin,
 )
 from likely.core.domain import table
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import DataError, DomainError, LikelyError
 from likely.models.autoregressive import MADE, Independent
+from likely.models.autoregressive.made import coarse_to_fine
 from likely.nets.masked import MaskedMLP
 
 TINY = table(Spin(), Categorical(3), Constant(2.0), Integer(4), Binary())
+ORDERED = table(Spin(), Integer(3), Constant(2.0), Integer(4), Binary())  # with mirror images
 STATES = torch.tensor(list(itertools.product([-1, 1], range(3), [2], range(4), [0, 1])))
-VARIANTS = [{}, {"order": (4, 0, 3, 2, 1)}, {"orders": 3}]
+VARIANTS = [
+    {},
+    {"order": (4, 0, 3, 2, 1)},
+    {"orders": 3},
+    {"direct": True, "order": (1, 0, 3, 4, 2)},
+    {"symmetric": True},
+    {"symmetric": True, "orders": 2, "direct": True},
+]
 DTYPES = [torch.float32, torch.float64]
 LEVEL = 1e-4  # of each goodness-of-fit test
 
 
-def made(domain=TINY, dtype=torch.float32, *, contrast=2.5, **options):
+def made(domain=None, dtype=torch.float32, *, contrast=2.5, **options):
     """A MADE with random weights that make its conditionals differ much."""
+    domain = domain or (ORDERED if options.get("symmetric") else TINY)
     model = MADE(domain, **{"hidden": (32, 32), "components": 3, **options}).to(dtype)
     with torch.no_grad():
         for layer in model.net.layers:
             layer.weight *= contrast
+        if model.net.direct is not None:
+            model.net.direct.normal_()
     return model.eval()
 
 
@@ -305,7 +317,31 @@ def test_saving_keeps_the_orderings(options, tmp_path):
     assert (again.sample(20, seed=1) == model.sample(20, seed=1)).all()
 
 
+def test_a_symmetric_model_gives_mirror_images_the_same_probability():
+    model, skewed = (made(ORDERED, symmetric=symmetric) for symmetric in (True, False))
+    skewed.load_state_dict(model.state_dict())
+    turned = ORDERED.mirrored(STATES)
+    torch.testing.assert_close(model.log_prob(STATES), model.log_prob(turned))
+    both = (skewed.log_prob(STATES).exp() + skewed.log_prob(turned).exp()) / 2
+    torch.testing.assert_close(model.log_prob(STATES).exp(), both)
+    torch.testing.assert_close(-model.loss(Batch(STATES)), model.log_prob(STATES))
+
+
+def test_from_coarse_to_fine_the_last_half_has_all_neighbours():
+    order = torch.tensor(coarse_to_fine((8, 8)))
+    assert order[:4].tolist() == [0, 36, 4, 32]
+    assert sorted(order) == list(range(64))
+    assert all(sum(divmod(i, 8)) % 2 == 1 for i in order[32:].tolist())
+    assert sorted(coarse_to_fine((3, 5, 2))) == list(range(30))
+    assert MADE(lk.spins(8, 8)).orderings[0].equal(order)
+    assert MADE(lk.binary(8, 8)).in_order
+
+
 def test_what_is_refused():
+    with pytest.raises(DomainError, match="no mirror image"):
+        MADE(TINY, symmetric=True)
+    with pytest.raises(LikelyError, match="symmetric=False"):
+        made(symmetric=True).conditionals(STATES)
     with pytest.raises(LikelyError, match="order: it must hold each of the 5 entries"):
         MADE(TINY, order=(0, 1, 2, 3))
     with pytest.raises(LikelyError, match="orders"):

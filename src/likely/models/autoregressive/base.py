@@ -41,7 +41,8 @@ class Autoregressive(GenerativeModel):
     A subclass sets `heads`, and writes `_terms` and `_walk`. With several orderings the model is the
     equal mixture of the autoregressive models of these, which share their weights:
     log p(x) = log 1/K Σ_k p_k(x), exactly. A training step takes one of them at random and descends
-    −log p_k, whose mean over k bounds −log p from above.
+    −log p_k, whose mean over k bounds −log p from above. A symmetric model is the equal mixture of
+    this and its mirror image, ½ [p(x) + p(x̄)] (Wu, Wang & Zhang 2019, PRL 122, 080602).
 
     Parameters
     ----------
@@ -51,6 +52,14 @@ class Autoregressive(GenerativeModel):
         default as they stand.
     orders : int
         Number of orderings K; those after the first are random permutations.
+    symmetric : bool
+        Rows and their mirror images (`Domain.mirrored`) are equally probable, as those of spins are
+        without a field; a score passes through the network twice.
+
+    Raises
+    ------
+    DomainError
+        If the model is to be symmetric, and a column has no mirror image.
     """
 
     energy_gradients = ("reinforce",)
@@ -63,8 +72,12 @@ class Autoregressive(GenerativeModel):
         context: Domain | None = None,
         order: Annotated[Sequence[int], Range(0)] | None = None,
         orders: int = 1,
+        symmetric: bool = False,
     ) -> None:
         super().__init__(domain, context=context)
+        if symmetric:
+            domain.mirrored(domain.anchor[None])
+        self.symmetric = symmetric
         first = list(range(domain.size)) if order is None else list(order)
         if sorted(first) != list(range(domain.size)):
             raise LikelyError(f"order: it must hold each of the {domain.size} entries once")
@@ -91,16 +104,29 @@ class Autoregressive(GenerativeModel):
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p_k of each row, of an ordering k that is drawn for each batch."""
         k = int(torch.randint(len(self.orderings), ())) if len(self.orderings) > 1 else 0
-        return -self._terms(k, batch.x, context_features(self, batch.context, len(batch))).sum(1)
+        return -self._log_prob_in(k, batch.x, context_features(self, batch.context, len(batch)))
 
     def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
-        terms = [self._terms(k, x, context).sum(1) for k in range(len(self.orderings))]
+        terms = [self._log_prob_in(k, x, context) for k in range(len(self.orderings))]
         return torch.stack(terms).logsumexp(0) - math.log(len(terms))
+
+    def _log_prob_in(self, k: int, x: Tensor, context: Tensor | None) -> Float[Tensor, " n"]:
+        """log p_k, of rows and their mirror images together where these are equally probable."""
+        if not self.symmetric:
+            return self._terms(k, x, context).sum(1)
+        both = torch.cat([x, self.domain.mirrored(x)])
+        terms = self._terms(k, both, None if context is None else context.repeat(2, 1)).sum(1)
+        return torch.logaddexp(*terms.chunk(2)) - math.log(2)
+
+    @property
+    def _mixed(self) -> bool:
+        """Whether this is a mixture, over orderings or mirror images."""
+        return len(self.orderings) > 1 or self.symmetric
 
     @property
     def in_order(self) -> bool:
         """Whether each entry is given those before it in row-major order."""
-        return len(self.orderings) == 1 and bool(self.orderings.diff().eq(1).all())
+        return not self._mixed and bool(self.orderings.diff().eq(1).all())
 
     def conditionals(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """Log-probability of each entry given those before it in the ordering; their sum is log p.
@@ -119,10 +145,10 @@ class Autoregressive(GenerativeModel):
         Raises
         ------
         LikelyError
-            If there are several orderings, whose mixture has no such terms.
+            If there are several orderings or the model is symmetric: a mixture has no such terms.
         """
-        if len(self.orderings) > 1:
-            raise LikelyError("conditionals: a mixture of orderings has none; take orders=1")
+        if self._mixed:
+            raise LikelyError("conditionals: a mixture has none; take orders=1 and symmetric=False")
 
         inside = self.domain.contains(as_rows(x, self.domain, "x").to(self.device))
         values = map_chunks(self, lambda x, c: self._terms(0, x, c).T, x, context).T
@@ -146,7 +172,11 @@ class Autoregressive(GenerativeModel):
             part = None if context is None else context[rows]
             unknown = torch.zeros_like(x[rows], dtype=torch.bool)
             x[rows] = self._fill(k, x[rows], unknown, part, draw, 1)[0]
-        return x.reshape(n, *self.domain.shape)
+        x = x.reshape(n, *self.domain.shape)
+        if not self.symmetric:
+            return x
+        turned = torch.rand(n, *[1] * len(self.domain.shape), device=x.device) < 0.5
+        return torch.where(turned, self.domain.mirrored(x), x)
 
     def complete(
         self,
@@ -209,11 +239,15 @@ class Autoregressive(GenerativeModel):
     def _filled(
         self, x: Tensor, known: Tensor, context: Tensor | None, particles: int, draw: Draw
     ) -> Tensor:
-        """Rows completed in every ordering; of these, one for each row by their posterior."""
-        filled = x.expand(len(self.orderings), -1, -1).clone()
+        """Rows completed in each part of the mixture; of these, one for each row by their posterior."""
+        turns = (False, True) if self.symmetric else (False,)
+        parts = [(k, turned) for k in range(len(self.orderings)) for turned in turns]
+        filled = x.expand(len(parts), -1, -1).clone()
         evidence = x.new_zeros(len(filled), len(x), dtype=self.parameter_dtype)
-        for k in range(len(self.orderings)):
-            filled[k], evidence[k] = self._fill(k, x, known, context, draw, particles)
+        for part, (k, turned) in enumerate(parts):
+            y = self.domain.mirrored(x) if turned else x
+            y, evidence[part] = self._fill(k, y, known, context, draw, particles)
+            filled[part] = self.domain.mirrored(y) if turned else y
         return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
 
     def _fill(
@@ -232,7 +266,8 @@ class Autoregressive(GenerativeModel):
         for i in order:
             outputs = walk.outputs()
             if not all_known[i] and self.heads.sizes[i]:  # x holds the constants
-                x[:, i] = torch.where(known[:, i], x[:, i], draw(i, outputs).to(x))
+                drawn = draw(i, outputs).to(x)
+                x[:, i] = torch.where(known[:, i], x[:, i], drawn) if some_known[i] else drawn
             walk.feed(self._input(i, x[:, i]))
             if some_known[i]:
                 term = self.heads.log_prob_entry(i, outputs, x[:, i])

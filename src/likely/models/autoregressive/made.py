@@ -6,15 +6,23 @@ of
     p(x) = Π_i p(x_{o(i)} | x_{o(1)}, …, x_{o(i−1)}),
 
 its connections masked so that the outputs of an entry see only the entries before it in the
-ordering o. Here with distributions for all kinds of columns (`likely.nets.heads`).
+ordering o. Here with distributions for all kinds of columns (`likely.nets.heads`). On a lattice the
+ordering goes from coarse to fine: few entries then depend on distant ones, and for the last half of
+them all neighbours are known.
 """
 
-from typing import Any
+import itertools
+import math
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract import Batch, Features, Recipe, Widths, register
+from likely.contract import Batch, Features, Range, Recipe, Widths, register
+from likely.core.columns import Spin
 from likely.core.domain import Domain
 from likely.models.autoregressive.base import Autoregressive, Walk
 from likely.nets.heads import ColumnHeads
@@ -39,8 +47,12 @@ class MADE(Autoregressive):
         Widths of the hidden layers.
     components : int
         Components of the mixtures that describe continuous columns, counts and wide integers.
-    order, orders
-        As in `Autoregressive`; a score takes `orders` passes.
+    direct : bool, optional
+        Whether entries also act on the outputs directly, as local fields; by default spins do.
+    order : sequence of int, optional
+        As in `Autoregressive`; by default `coarse_to_fine` on a lattice, and otherwise as they stand.
+    orders, symmetric
+        As in `Autoregressive`; a score takes `orders` passes, and twice as many if symmetric.
 
     Examples
     --------
@@ -58,13 +70,30 @@ class MADE(Autoregressive):
     recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
 
     def __init__(
-        self, domain: Domain, *, hidden: Widths = (256, 256), components: int = 10, **options: Any
+        self,
+        domain: Domain,
+        *,
+        hidden: Widths = (256, 256),
+        components: int = 10,
+        direct: bool | None = None,
+        order: Annotated[Sequence[int], Range(0)] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, **options)
+        if order is None and domain.layout == "lattice":
+            order = coarse_to_fine(domain.shape)
+        super().__init__(domain, order=order, **options)
+        if direct is None:
+            direct = all(isinstance(column, Spin) for column in domain.columns)
         self.features = Features(domain)
         self.heads = ColumnHeads(domain, components)
-        sizes, order = (self.features.sizes, self.heads.sizes), self.orderings[0].tolist()
-        self.net = MaskedMLP(*sizes, order=order, hidden=hidden, context=self.context_size)
+        self.net = MaskedMLP(
+            self.features.sizes,
+            self.heads.sizes,
+            order=self.orderings[0].tolist(),
+            hidden=hidden,
+            context=self.context_size,
+            direct=direct,
+        )
 
     def prepare(self, batch: Batch) -> None:
         """Take scales from the training split, and start at its independent marginals."""
@@ -81,3 +110,19 @@ class MADE(Autoregressive):
 
     def _input(self, i: int, x: Tensor) -> Tensor:
         return self.features.entry(i, x)
+
+
+def coarse_to_fine(shape: Sequence[int]) -> list[int]:
+    """Entries of a lattice: those of a coarse one first, then those between them, and so on.
+
+    A lattice with twice the step has 1/2^d of the entries; of the others those come first whose
+    coordinates, in units of the step, have an even sum: all neighbours of the rest are then known.
+    """
+
+    def level(entry: tuple[int, ...]) -> tuple[float, int]:
+        bits = reduce(or_, entry)
+        step = bits & -bits  # the largest power of two that divides all coordinates, 0 for all
+        return -(step or math.inf), sum(entry) // (step or 1) % 2
+
+    entries = [*itertools.product(*map(range, shape))]
+    return sorted(range(len(entries)), key=lambda i: level(entries[i]))

@@ -41,8 +41,9 @@ class SequenceModel(Autoregressive):
         *,
         context: Domain | None = None,
         order: Annotated[Sequence[int], Range(0)] | None = None,
+        symmetric: bool = False,
     ) -> None:
-        super().__init__(domain, context=context, order=order)
+        super().__init__(domain, context=context, order=order, symmetric=symmetric)
         self.heads = ColumnHeads(domain, head_of=lambda column: Softmax)
         self.levels = self.heads.sizes[0]
         # Where each entry stands in the ordering.
