@@ -17,7 +17,6 @@ from likely.contract.inputs import sample_with_log_prob
 from likely.core.weights import effective, log_mean
 
 DRAWS = 1 << 16
-CNF = {"frequencies": 12, "features": 13, "times": 6, "kernels": 6}
 COUPLINGS = {"transforms": 16, "channels": 16, "blocks": 1}
 EXACT = {(8, 8, 8.0): {"log_z": 9.2913638, "susceptibility": 0.74414}}
 # Name: model, shape, λ at m² = −4, minutes, options.

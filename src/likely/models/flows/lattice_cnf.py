@@ -81,6 +81,10 @@ class LatticeCNF(AffineFlow):
     The density is that of the exact flow up to the error of the steps: compare log-likelihoods with
     those at `log_likelihood(x, steps=4 * model.steps)`.
 
+    On 8 × 8 sites the reparametrised gradient at a rate of 1e-2 has brought the free energy of training's
+    12 steps far below its minimum, by the errors of these steps. Look at `free_energy` in the history,
+    which is that of twice as many, and take more `steps` if log Z moves with them.
+
     Examples
     --------
     >>> import likely as lk
@@ -94,7 +98,7 @@ class LatticeCNF(AffineFlow):
     density = Kind.ESTIMATE
     of_one_kind = True
     energy_gradients = ("path", "reparametrised", "reinforce")
-    recipe = Recipe(batch=256, rate=1e-2, betas=(0.8, 0.9))
+    recipe = Recipe(batch=256, rate=5e-3, betas=(0.8, 0.9))
 
     def __init__(
         self,
