@@ -7,6 +7,7 @@ twin                   plain form
 `fused_attention`      `likely.nets.attention.attention`
 `Dropout`              `torch.nn.Dropout`
 `SplineValues`         `plain` of `likely.models.flows.spline.RationalQuadraticSpline`
+`Sines`                a product with sin ωx, and sums of cos ωx
 `KnownGradients`       a value through which torch finds its own gradients
 =====================  ====================================================================
 """
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from likely.nets.mlp import perceptron
@@ -99,6 +101,52 @@ class KnownGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Float[Tensor, " n"]) -> Any:
         return None, None, *ctx.gradients(g)
+
+
+class Sines(torch.autograd.Function):
+    """A sin ωx, and Σ_x cos ωx over sites, with sines that are computed again for the gradient.
+
+    They take `frequencies` times the memory of x: kept for each step of an ODE they would fill it, and
+    to fetch them from there takes longer. Blocks of sites stay in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "sites n"],
+        omega: Float[Tensor, " frequencies"],
+        A: Float[Tensor, "features frequencies"],
+    ) -> tuple[Float[Tensor, "features sites n"], Float[Tensor, "frequencies n"]]:
+        ctx.save_for_backward(x, omega, A)
+        products, total = x.new_empty(len(A), *x.shape), x.new_zeros(len(omega), x.shape[1])
+        sites = _sites(x, omega)
+        for block, out in zip(x.split(sites), products.split(sites, 1), strict=True):
+            u = omega[:, None, None] * block
+            total += u.cos().sum(1)
+            out.copy_((A @ u.sin_().flatten(1)).view_as(out))
+        return products, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_products: Tensor, by_total: Tensor) -> tuple[Tensor, ...]:
+        x, omega, A = ctx.saved_tensors
+        by_x, by_omega, by_A = torch.empty_like(x), torch.zeros_like(omega), torch.zeros_like(A)
+        sites = _sites(x, omega)
+        parts = x.split(sites), by_products.split(sites, 1), by_x.split(sites)
+        for block, g, out in zip(*parts, strict=True):
+            u = omega[:, None, None] * block
+            by_u, sine, by_s = u.cos(), u.sin_(), g.flatten(1)
+            by_A.addmm_(by_s, sine.flatten(1).T)
+            by_u *= (A.T @ by_s).view_as(by_u)
+            by_u -= sine.mul_(by_total[:, None])
+            by_omega.addmv_(by_u.flatten(1), block.flatten())
+            out.copy_((omega @ by_u.flatten(1)).view_as(out))
+        return by_x, by_omega, by_A
+
+
+def _sites(x: Tensor, omega: Tensor) -> int:
+    """Of a block of 64,000 sines."""
+    return max(1, (1 << 16) // max(1, len(omega) * x.shape[1]))
 
 
 class SplineValues(torch.autograd.Function):

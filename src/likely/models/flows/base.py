@@ -7,6 +7,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,11 +17,14 @@ from torch import Tensor, nn
 from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows
 from likely.contract.inputs import accept, accept_context, accept_inside, context_features
 from likely.core.columns import Periodic
+from likely.core.domain import Domain
 from likely.core.errors import DensityError
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
 from likely.models.flows.spline import wrap
 from likely.models.flows.transforms import Autoregressive, Bijection, VectorCoupling, half
+
+LOG_TWO = math.log(2)
 
 
 class Flow(RealModel):
@@ -32,12 +36,41 @@ class Flow(RealModel):
     Where `jitter` is above 0, training adds normal noise of that standard deviation to the standardised
     columns at first, and none at the end: it keeps a flow from growing spikes on single rows (Rothfuss
     et al. 2019, arXiv:1907.08982), and leaves no bias behind.
+
+    With `symmetric`, the density is ½[q(x) + q(−x)], where q is that of the transforms and −x the row with
+    all signs turned round (`Domain.mirrored`).
+
+    Parameters
+    ----------
+    domain : Domain
+    symmetric : bool
+
+    Raises
+    ------
+    DomainError
+        If `symmetric`, and a column has no mirror image.
     """
 
     energy_gradients: ClassVar[tuple[str, ...]] = ("path", "reparametrised", "reinforce")
     transforms: nn.ModuleList
     jitter: float = 0.0
     recipe = Recipe(batch=512, rate=2e-3)
+
+    def __init__(self, domain: Domain, *, symmetric: bool = False, **options: Any) -> None:
+        super().__init__(domain, **options)
+        self.symmetric = symmetric
+        if symmetric:
+            domain.mirrored(domain.anchor[None])
+
+    def prepare(self, batch: Batch) -> None:
+        if self.symmetric:  # no shift: what the view maps to −z is then the mirror image
+            x = torch.cat([batch.x, self.domain.mirrored(batch.x)])
+            context, weight = (
+                None if part is None else torch.cat([part, part])
+                for part in (batch.context, batch.weight)
+            )
+            batch = replace(batch, x=x, context=context, weight=weight)
+        super().prepare(batch)
 
     def _couplings(
         self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
@@ -69,6 +102,22 @@ class Flow(RealModel):
             log_det = log_det + term
         return self._log_prob_base(z) + log_det
 
+    def _log_prob(self, x: Tensor, context: Tensor | None, **options: Any) -> Tensor:
+        z, log_det = self.view(x)
+        return self._log_prob_mixed(z, context, **options) + log_det
+
+    def _log_prob_mixed(self, z: Tensor, context: Tensor | None, **options: Any) -> Tensor:
+        """As `_log_prob_real`, of the mixture with the mirror image where that is asked for."""
+        if not self.symmetric:
+            return self._log_prob_real(z, context, **options)
+        context = None if context is None else torch.cat([context, context])
+        both = self._log_prob_real(torch.cat([z, -z]), context, **options)
+        return torch.logaddexp(*both.chunk(2)) - LOG_TWO
+
+    def _flipped(self, z: Tensor) -> Tensor:
+        """Rows, or with probability ½ their mirror images, of a symmetric flow."""
+        return torch.where(torch.rand_like(z[:, :1]) < 0.5, z, -z) if self.symmetric else z
+
     @torch.no_grad()
     def pit(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n dim"]:
         """Probability integral transform: numbers that are uniform on (0, 1) where the flow is right.
@@ -89,12 +138,15 @@ class Flow(RealModel):
         Raises
         ------
         DensityError
-            If columns are dequantised: within a level, the flow need not be uniform.
+            If columns are dequantised: within a level, the flow need not be uniform; or if the flow is a
+            mixture with its mirror image.
         DataError
             If x or the context have the wrong shape, or lie outside their domains.
         """
         if self.density != Kind.EXACT:
             raise DensityError("pit: the flow dequantises its discrete columns: use ranks")
+        if self.symmetric:
+            raise DensityError("pit: a symmetric flow is a mixture, which has no one base space")
         _, x, features = accept(self, accept_inside(self, x, "the rows to be transformed"), context)
         z, _ = self.view(x)
         for transform in self.transforms:
@@ -107,12 +159,15 @@ class Flow(RealModel):
         if self.jitter:
             z = z + self.jitter * math.sqrt(1 - batch.progress) * torch.randn_like(z)
             z = torch.where(self.view.periodic, wrap(z), z)
-        return -self._log_prob_real(z, context_features(self, batch.context, len(batch))) - log_det
+        return -self._log_prob_mixed(z, context_features(self, batch.context, len(batch))) - log_det
 
     def _sample_base(self, n: int) -> Tensor:
         normal = self.view.scale.new_empty(n, self.view.dim).normal_()
         angle = (2 * torch.rand_like(normal) - 1) * math.pi
         return torch.where(self.view.periodic, angle, normal)
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.view.inverse(self._flipped(self._sample_real(n, context)))
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
         z = self._sample_base(n)
@@ -131,6 +186,10 @@ class Flow(RealModel):
         features = accept_context(self, context, n)
         with seeded(seed, self.device):
             z, log_prob = self._rsample_real(n, features)
+            if self.symmetric:
+                mirrored = self._log_prob_real(-z, features)
+                log_prob = torch.logaddexp(log_prob, mirrored) - LOG_TWO
+                z = self._flipped(z)
         x = self.view.inverse(z)
         return x, log_prob + self.view(x)[1]
 

@@ -35,7 +35,7 @@ from likely.core.likelihood import Estimator, Kind
 from likely.models.flows.base import AffineFlow
 from likely.models.flows.transforms import start_at_identity
 from likely.nets.mlp import with_context
-from likely.numerics.ode import check_tolerance, runge_kutta, solve
+from likely.numerics.ode import check_tolerance, random_times, runge_kutta, solve
 
 FREQUENCIES = 3  # of the cosines and sines of time
 
@@ -146,23 +146,19 @@ class FFJORD(AffineFlow):
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """Negative log-likelihood of each row by steps of fixed length, and λ times its kinetic energy."""
         z, log_det = self.view(batch.x)
+        z = self._flipped(z)
         field = self.field.along(context_features(self, batch.context, len(z)))
 
         def rates(t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
             f, divergence = field(t, z)
             return f, torch.stack([divergence, f.square().mean(1)])
 
-        z, (total, energy) = runge_kutta(rates, z, self._times())
+        z, (total, energy) = runge_kutta(rates, z, random_times(self.steps))
         return self.kinetic * energy - self._log_prob_base(z) - total - log_det
-
-    def _times(self) -> list[float]:
-        """Where the steps of training meet: a field could learn to err in fixed ones to its advantage."""
-        inner = (torch.arange(self.steps) + torch.rand(())) / self.steps
-        return [0.0, *inner.tolist(), 1.0]
 
     def _rsample_real(self, n: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         start = self._sample_base(n)
-        times = self._times()[::-1]
+        times = random_times(self.steps)[::-1]
         z, total = runge_kutta(self.field.along(context), start, times)
         return z, self._log_prob_base(start) - total
 

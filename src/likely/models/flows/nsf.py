@@ -14,6 +14,7 @@ from torch import nn
 from likely.contract import NonNegative, Positive, Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.base import Flow
+from likely.models.flows.lattice import LATTICE_RECIPE, lattice_couplings, lattice_shape
 from likely.models.flows.spline import RationalQuadraticSpline
 
 PAPER = "Durkan et al. 2019, arXiv:1906.04032"
@@ -52,7 +53,11 @@ class NSF(Flow):
         Splines act on [−bound, bound]; `jitter` is the noise that training begins with. Both are in
         standard deviations of a column.
     coupling : bool
-        Whether layers are couplings.
+        Whether layers are couplings. On a lattice with one or two axes of even length and entries of one
+        kind these have circular convolutions, and shifts by an even number of sites leave the density as
+        it is; any other lattice is treated as a vector.
+    channels, blocks : int
+        Hidden maps and residual blocks of these convolutions.
 
     Examples
     --------
@@ -76,10 +81,19 @@ class NSF(Flow):
         bound: Positive = 5.0,
         jitter: NonNegative = 0.03,
         coupling: bool = False,
+        channels: int = 32,
+        blocks: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
         self.jitter = jitter
         spline = partial(RationalQuadraticSpline, bins=bins, bound=bound)
-        layers = self._couplings if coupling else self._autoregressive
-        self.transforms = nn.ModuleList(layers(spline, transforms, hidden))
+        sides = lattice_shape(domain) if coupling else None
+        if sides is not None:
+            self.recipe = LATTICE_RECIPE
+            size = channels, blocks, self.context_size
+            lattice = lattice_couplings(spline, transforms, sides, self.view, *size)
+            self.transforms = nn.ModuleList(lattice)
+        else:
+            layers = self._couplings if coupling else self._autoregressive
+            self.transforms = nn.ModuleList(layers(spline, transforms, hidden))

@@ -25,6 +25,7 @@ from likely.contract import Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow
+from likely.models.flows.lattice import LATTICE_RECIPE, lattice_couplings, lattice_shape
 from likely.models.flows.transforms import Coupling, start_at_identity
 from likely.nets.convolutional import ResidualConvolutions, Shape, image_shape
 
@@ -39,10 +40,12 @@ SMALLEST = 4  # edge of an image that is not split further (sec. 3.6)
     paper="Dinh, Sohl-Dickstein & Bengio 2017, arXiv:1605.08803",
 )
 class RealNVP(AffineFlow):
-    """RealNVP: affine couplings, convolutional and multi-scale where the layout is an image.
+    """RealNVP: affine couplings, convolutional where the layout is an image or a lattice.
 
-    An image with constant pixels, which are no part of the density, is treated as a vector, and so is
-    one of a single pixel.
+    Images are treated at several scales. An image with constant pixels, which are no part of the density,
+    is treated as a vector, and so is one of a single pixel. On a lattice with one or two axes of even
+    length and entries of one kind, convolutions are circular and shifts by an even number of sites leave
+    the density as it is; any other lattice is treated as a vector.
 
     Parameters
     ----------
@@ -50,11 +53,11 @@ class RealNVP(AffineFlow):
         Of real, positive, bounded, integer, count or binary columns; none may be periodic.
     context : Domain, optional
     transforms : int
-        Number of couplings; those of an image are shared out among its scales.
+        Number of couplings; those of an image are shared out among its scales. A lattice wants some 16.
     hidden : sequence of int
         Widths of the hidden layers of the networks of a vector.
     channels : int
-        Of the hidden maps of the networks of an image.
+        Of the hidden maps of the networks of an image or a lattice.
     blocks : int
         Residual blocks in each of these.
 
@@ -82,7 +85,13 @@ class RealNVP(AffineFlow):
     ) -> None:
         super().__init__(domain, **options)
         shape = image_shape(domain)
-        if shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:
+        sides = lattice_shape(domain)
+        if sides is not None:
+            self.recipe = LATTICE_RECIPE
+            size = channels, blocks, self.context_size
+            lattice = lattice_couplings(Affine, transforms, sides, self.view, *size)
+            self.transforms = nn.ModuleList(lattice)
+        elif shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:
             # A convolution takes as long for many small batches as for a few large ones.
             self.recipe = Recipe(batch=64, rate=4e-3)
             size = channels, blocks, self.context_size
