@@ -60,11 +60,11 @@ TEXTBOOK = {
 @pytest.mark.parametrize("name", TEXTBOOK)
 def test_the_error_is_at_most_half_that_of_plain_monte_carlo(name):
     f, exact, d = TEXTBOOK[name]()
-    figure = lk.integrate(f, cube(d), calls=20_000, seed=0)
-    plain = f(torch.rand(20_000, d)).std().item() / math.sqrt(20_000)
+    figure = lk.integrate(f, cube(d), calls=15_000, seed=0)
+    plain = f(torch.rand(15_000, d)).std().item() / math.sqrt(15_000)
     assert abs(figure.value - exact) < 4 * figure.stderr
     assert figure.stderr < plain / 2
-    assert figure.calls == 20_000
+    assert figure.calls == 15_000
     assert 0.5 < figure.efficiency <= 1
 
 
@@ -75,7 +75,7 @@ def test_small_integrals_cover_at_their_nominal_rate_and_have_no_bias(name):
     figures = [lk.integrate(f, cube(d), calls=3000, seed=i) for i in range(1000)]
     values = np.array([figure.value for figure in figures])
     pull = (values - exact) / np.array([figure.stderr for figure in figures])
-    assert np.mean(abs(pull) < 1) == pytest.approx(0.683, abs=0.03)
+    assert np.mean(abs(pull) < 1) == pytest.approx(0.683, abs=0.045)  # three binomial deviations
     assert np.mean(abs(pull) < 1.96) == pytest.approx(0.95, abs=0.03)
     assert abs(values.mean() - exact) < 4 * values.std() / math.sqrt(1000)
 
@@ -83,7 +83,7 @@ def test_small_integrals_cover_at_their_nominal_rate_and_have_no_bias(name):
 def test_functions_change_sign_and_boxes_have_units_and_shapes():
     box = lk.table(x=lk.Interval(-1, 2), angle=lk.Periodic(-math.pi, math.pi))
     figure = lk.integrate(lambda x: x[:, 0] * (1 + x[:, 1].cos()), box, calls=4000, seed=0)
-    assert abs(figure.value - 3 * math.pi) < 4 * figure.stderr < 1
+    assert abs(figure.value - 3 * math.pi) < 4 * figure.stderr < 2
     square = lk.Domain((2, 2), (lk.Interval(0, 2),))
     figure = lk.integrate(lambda x: x.prod(2).prod(1), square, calls=4000, seed=0)
     assert abs(figure.value - 16) < 4 * figure.stderr < 2

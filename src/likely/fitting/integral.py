@@ -2,7 +2,7 @@
 
 With draws x of a density q that does not depend on them
 
-    ∫ f(x) dx = E_q[f/q],        Var = E_q[(f/q)²]/n − …,    least for q ∝ |f|.
+    ∫ f(x) dx = E_q[f/q],    with the least variance for q ∝ |f|.
 
 q is a mixture of a flow on a grid, the grid alone, and a uniform density. The grid has cells of equal mass
 along each column, as that of VEGAS. Rounds of draws are taken in turn; after each, the grid, and later the
