@@ -1,7 +1,8 @@
 """Training on the energy of lattice systems, against exact values: `python benchmarks/lattice.py NAME …`.
 
-Each NAME prints a row: model, minutes, steps, effective part of the draws, acceptance of Metropolis, KL(q‖p), log Z
-with its error and the exact one, observables with the exact ones in brackets, and what speaks against them.
+Each NAME prints a row: model, minutes, steps, effective part of the draws, acceptance of Metropolis,
+KL(q‖p), log Z with its error and the exact one, observables with the exact ones in brackets, and what
+speaks against them.
 `--minutes` is another budget.
 """
 

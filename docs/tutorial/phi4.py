@@ -3,9 +3,9 @@
     python docs/tutorial/phi4.py --out phi4.png
 
 There are no data: the model is trained on the action alone, by the variational free energy. Its draws are
-then weighed by e^(−S)/q, so that what comes out does not depend on how good the model is; that decides the error.
-Two minutes on two cores. The second example is no lattice: a molecule's two states, and the free energy
-between them.
+then weighed by e^(−S)/q, so that what comes out is right however good the model is, which decides only the
+error. Two minutes on two cores. The second example is no lattice: a molecule's two states, and how often it is
+in each.
 """
 
 import argparse
