@@ -4,8 +4,8 @@
 
 There are no data: the model is trained on the action alone, by the variational free energy. Its draws are
 then weighed by e^(−S)/q, so that what comes out is right however good the model is, which decides only the
-error. Two minutes on two cores. The second example is no lattice: a molecule's two states, and how often it is
-in each.
+error. Two minutes on two cores. The second example is no lattice: a molecule's two states, and how often it
+is in each.
 """
 
 import argparse
