@@ -98,6 +98,10 @@ def anything(name, domain):
     return True
 
 
+def trains_on_energies(name, domain):
+    return bool(find(name).cls.energy_gradients)
+
+
 def takes_context(name, domain):
     return find(name).cls.takes_context
 
@@ -469,6 +473,29 @@ def test_conditionals_and_completion_of_autoregressive_models(name):
         assert observed.sum() == n
         statistic = ((observed - expected).square() / expected)[expected > 5].sum().item()
         assert scipy.stats.chi2.sf(statistic, len(matching) - 1) > LEVEL
+
+
+@for_each(LONG[0], PLANE, BITS, where=trains_on_energies)
+def test_what_trains_on_an_energy_does(name, domain):
+    """Draws come with the density that they have, and a step on an energy moves every parameter."""
+    model = untrained(name, domain, torch.float64)
+    gradients = model.energy_gradients
+    if "path" in gradients or "reparametrised" in gradients:
+        with seeded(0):
+            x, log_prob = model.rsample_with_log_prob(50)
+        again, same = model.rsample_with_log_prob(50, seed=0)
+        assert torch.equal(x, again) and torch.equal(log_prob, same)
+        assert domain.contains(x).all()
+        tolerance = 1e-10 if exact(name, domain) else 1e-3
+        expected = model._log_prob(x.detach(), None)
+        torch.testing.assert_close(log_prob, expected, rtol=tolerance, atol=tolerance)
+        assert x.requires_grad
+    target = lk.Target(domain, energy=lambda x: x.double().flatten(1).square().sum(1) / 2)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    model = model.float()
+    history = lk.fit(model, target, steps=2, batch=32)
+    assert math.isfinite(history.rows[-1]["free_energy"])
+    assert any((value.double() != before[key]).any() for key, value in model.named_parameters())
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])

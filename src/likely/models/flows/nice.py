@@ -81,3 +81,7 @@ class Diagonal(nn.Module):
     def inverse(self, z: Tensor, context: Tensor | None) -> Tensor:
         """y, of shape (n, entries)."""
         return z * (-self.log_scale).exp()
+
+    def inverse_with_log_det(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """y and the log-determinant of the inverse, shapes (n, entries) and (n,)."""
+        return self.inverse(z, context), -self.log_scale.sum().expand(len(z))
