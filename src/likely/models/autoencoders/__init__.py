@@ -2,6 +2,7 @@
 
 from likely.models.autoencoders.ae import Autoencoder
 from likely.models.autoencoders.dae import DenoisingAutoencoder
+from likely.models.autoencoders.iwae import IWAE
 from likely.models.autoencoders.vae import VAE
 
-__all__ = ["VAE", "Autoencoder", "DenoisingAutoencoder"]
+__all__ = ["IWAE", "VAE", "Autoencoder", "DenoisingAutoencoder"]
