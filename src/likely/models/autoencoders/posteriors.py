@@ -91,57 +91,70 @@ class FlowPosterior(NamedTuple):
         return z, total
 
 
-# Maps: modules of (draws, parameters of each row); `size` is the number of the latter.
+class Map(nn.Module):
+    """A bijection of draws whose parameters the encoder gives for each row.
 
-
-class Planar(nn.Module):
-    """A planar map with amortised u, w and b."""
+    Parameters
+    ----------
+    latent : int
+    hidden : sequence of int
+        Widths of the hidden layers, where it has a network of its own.
+    layer : int
+        Its place among others.
+    """
 
     def __init__(self, latent: int, hidden: Sequence[int], layer: int) -> None:
         super().__init__()
-        self.sizes = [latent, latent, 1]
+        self.latent = latent
 
     @staticmethod
-    def size(latent: int) -> int:
-        return 2 * latent + 1
+    def sizes(latent: int) -> list[int]:
+        """Numbers of its parameters, part by part."""
+        raise NotImplementedError
+
+    def forward(self, z: Draws, parameters: Float[Tensor, "n size"]) -> tuple[Draws, LogProbs]:
+        """Images of the draws, and the log-determinant."""
+        raise NotImplementedError
+
+
+class Planar(Map):
+    """A planar map with amortised u, w and b."""
+
+    @staticmethod
+    def sizes(latent: int) -> list[int]:
+        return [latent, latent, 1]
 
     def forward(self, z: Draws, parameters: Tensor) -> tuple[Draws, LogProbs]:
-        u, w, b = parameters.split(self.sizes, 1)
+        u, w, b = parameters.split(self.sizes(self.latent), 1)
         return planar(z, u, w, b[:, 0])
 
 
-class Sylvester(nn.Module):
+class Sylvester(Map):
     """A Sylvester map with amortised Q (by Householder reflections), R, R̃ and b."""
 
-    def __init__(self, latent: int, hidden: Sequence[int], layer: int) -> None:
-        super().__init__()
-        self.columns = m = min(latent, COLUMNS)
-        self.latent, self.sizes = latent, [m * latent, m * (m + 1) // 2, m * (m + 1) // 2, m]
-
     @staticmethod
-    def size(latent: int) -> int:
+    def sizes(latent: int) -> list[int]:
         m = min(latent, COLUMNS)
-        return m * (latent + m + 2)
+        return [m * latent, m * (m + 1) // 2, m * (m + 1) // 2, m]
 
     def forward(self, z: Draws, parameters: Tensor) -> tuple[Draws, LogProbs]:
-        axes, r, r_tilde, b = parameters.split(self.sizes, 1)
-        q = orthonormal(axes.unflatten(1, (self.columns, self.latent)))
-        return sylvester(z, q, triangular(r, self.columns), triangular(r_tilde, self.columns), b)
+        axes, r, r_tilde, b = parameters.split(self.sizes(self.latent), 1)
+        m = b.shape[1]
+        q = orthonormal(axes.unflatten(1, (m, self.latent)))
+        return sylvester(z, q, triangular(r, m), triangular(r_tilde, m), b)
 
 
-class GatedAutoregressive(nn.Module):
-    """A layer of inverse autoregressive flow, with an amortised context; every other one goes backwards."""
+class GatedAutoregressive(Map):
+    """A layer of inverse autoregressive flow with an amortised context; every other one goes backwards."""
 
     def __init__(self, latent: int, hidden: Sequence[int], layer: int) -> None:
-        super().__init__()
-        order = range(latent)[:: (-1) ** layer]
-        self.net = MaskedMLP(
-            [1] * latent, [2] * latent, order=order, hidden=hidden, context=CONTEXT
-        )
+        super().__init__(latent, hidden, layer)
+        order, one, two = range(latent)[:: (-1) ** layer], [1] * latent, [2] * latent
+        self.net = MaskedMLP(one, two, order=order, hidden=hidden, context=CONTEXT)
 
     @staticmethod
-    def size(latent: int) -> int:
-        return CONTEXT
+    def sizes(latent: int) -> list[int]:
+        return [CONTEXT]
 
     def forward(self, z: Draws, parameters: Tensor) -> tuple[Draws, LogProbs]:
         outputs = self.net(z.flatten(0, 1), parameters.repeat(len(z), 1))
@@ -150,7 +163,7 @@ class GatedAutoregressive(nn.Module):
         return gate * z + (1 - gate) * m, F.logsigmoid(s + GATE).sum(-1)
 
 
-MAPS: dict[str, type[Planar] | type[Sylvester] | type[GatedAutoregressive]] = {
+MAPS: dict[str, type[Map]] = {
     "planar": Planar,
     "sylvester": Sylvester,
     "iaf": GatedAutoregressive,

@@ -153,7 +153,7 @@ class VAE(LatentModel):
         return prior
 
     def _encoder_outputs(self) -> int:
-        maps = 0 if self.map is None else self.layers * self.map.size(self.latent)
+        maps = 0 if self.map is None else self.layers * sum(self.map.sizes(self.latent))
         return 2 * self.latent + maps
 
     @torch.no_grad()
