@@ -12,6 +12,7 @@ VERBS = {
     "complete": "autoregressive models and mixtures of factor analysers",
     "encode": "autoencoders",
     "decode": "autoencoders",
+    "interpolate": "autoencoders",
     "reconstruct": "autoencoders",
     "generate": "models of sequences",
     "recall": "Hopfield networks",

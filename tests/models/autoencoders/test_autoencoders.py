@@ -34,26 +34,10 @@ def data_of(domain, x, context=None, context_domain=None):
     return lk.Data(domain, *splits, context=context_domain)
 
 
-def test_elbo_with_the_closed_form_posterior_is_the_log_likelihood():
+def test_elbo_with_the_closed_form_posterior_is_the_log_likelihood(set_by_hand):
     """Probabilistic PCA (Tipping & Bishop 1999), all parameters set by hand."""
-    x, law, (weight, mean, sigma) = linear_gaussian()
-    model = lk.make("vae", lk.reals(5), latent=2, hidden=(), warm_up=0).double()
-    model.prepare(Batch(x))
-    scale = model.heads.heads[0].scale
-    precision = weight.square().sum(0) / sigma**2 + 1  # of the posterior, diagonal
-    gain = weight.T / sigma**2 / precision[:, None]
-    shift = model.features.shift
-    encoder, decoder = model.encoder.net.layers[0], model.decoder.net.layers[0]
-    with torch.no_grad():
-        encoder.weight[:2] = gain * scale  # features are (x − shift)/scale
-        encoder.bias[:2] = gain @ (shift - mean)
-        encoder.weight[2:] = 0
-        std = precision.rsqrt() - 1e-4
-        encoder.bias[2:] = std.expm1().log() - math.log(math.e - 1)
-        decoder.weight.copy_(weight / scale[:, None])
-        decoder.bias.copy_((mean - shift) / scale)
-        model.decoder.bias.zero_()
-        model.heads.heads[0].width.copy_((sigma / scale - 1e-4).log() / 10)
+    x, law, parameters = linear_gaussian()
+    model, _ = set_by_hand("vae", x, *parameters)
     exact = law.log_prob(x)
     for draws in (1, 3, 100):  # each weight p(x, z)/q(z|x) is p(x): nothing is left to chance
         bound = model.log_likelihood(x, seed=1, draws=draws)
@@ -331,6 +315,25 @@ def test_the_denoising_chain_draws_from_the_data():
     assert ((radius > 2.4) & (radius < 3.6)).double().mean().item() > 0.9
     start = lk.autoencoders.Autoencoder._sample(model, 2000, None).norm(dim=1)
     assert ((start > 2.4) & (start < 3.6)).double().mean().item() < 0.7
+
+
+def test_interpolations_begin_and_end_at_their_rows():
+    kinds = lk.table(label=lk.Categorical(2))
+    model = lk.make("vae", lk.reals(3), context=kinds, latent=2, seed=0).double()
+    x, label = torch.randn(8, 3, dtype=torch.float64), torch.arange(8)[:, None] % 2
+    model.prepare(Batch(x, label))
+    walk = model.interpolate(x[:4], x[4:], 5, label[:4])
+    assert walk.shape == (4, 5, 3)
+    torch.testing.assert_close(walk[:, 0], model.reconstruct(x[:4], label[:4]))
+    torch.testing.assert_close(walk[:, 4], model.reconstruct(x[4:], label[:4]))
+    middle = (model.encode(x[:4], label[:4]) + model.encode(x[4:], label[:4])) / 2
+    torch.testing.assert_close(walk[:, 2], model.decode(middle, label[:4]))
+    one = model.interpolate(x[:4], x[4:], 5, label[0])  # one context for all
+    torch.testing.assert_close(one[0], walk[0])
+    with pytest.raises(lk.DataError, match="4 rows and 3"):
+        model.interpolate(x[:4], x[5:], 5, label[0])
+    with pytest.raises(lk.LikelyError, match="steps=1"):
+        model.interpolate(x[:4], x[4:], 1, label[0])
 
 
 def test_a_walk_moves_the_variables_that_matter_one_at_a_time():

@@ -2,6 +2,9 @@
 
 from likely.models.autoencoders.ae import Autoencoder
 from likely.models.autoencoders.dae import DenoisingAutoencoder
+from likely.models.autoencoders.info_vae import InfoVAE
+from likely.models.autoencoders.iwae import IWAE
 from likely.models.autoencoders.vae import VAE
+from likely.models.autoencoders.wae import WAEGAN, WAEMMD
 
-__all__ = ["VAE", "Autoencoder", "DenoisingAutoencoder"]
+__all__ = ["IWAE", "VAE", "WAEGAN", "WAEMMD", "Autoencoder", "DenoisingAutoencoder", "InfoVAE"]

@@ -11,7 +11,8 @@ from torch import Tensor
 from likely.contract import Batch, Features, GenerativeModel, Range, Rows
 from likely.contract.inputs import accept, accept_context, accept_inside, as_rows, map_chunks
 from likely.core.domain import Domain
-from likely.core.errors import DataError
+from likely.core.errors import DataError, LikelyError
+from likely.core.numbers import whole
 from likely.models.autoencoders.networks import Decoder, Encoder
 from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.heads import NARROWEST, ColumnHeads, Gaussian, Integers, simple_head
@@ -51,8 +52,6 @@ class LatentModel(GenerativeModel):
         If an option is out of range, or `network` does not suit the domain.
     """
 
-    per_code = 1  # outputs of the encoder for each dimension of the code
-
     def __init__(
         self,
         domain: Domain,
@@ -77,8 +76,12 @@ class LatentModel(GenerativeModel):
         given = self.context_size
         if hidden is None:
             hidden = (256, 256) if shape is None else (32, 64)
-        self.encoder = Encoder(self.features.size, self.per_code * latent, hidden, given, shape)
+        self.encoder = Encoder(self.features.size, self._encoder_outputs(), hidden, given, shape)
         self.decoder = Decoder(latent, sum(self.heads.sizes), hidden, given, shape)
+
+    def _encoder_outputs(self) -> int:
+        """How many numbers the encoder gives for a row; `latent` is known by then."""
+        return self.latent
 
     def prepare(self, batch: Batch) -> None:
         """Take scales from the training split, and start at its independent marginals."""
@@ -128,12 +131,52 @@ class LatentModel(GenerativeModel):
         z = torch.as_tensor(z).to(self.decoder.bias)
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise DataError(f"codes of shape {tuple(z.shape)}: give (n, {self.latent})")
-        return self.heads.mean(self.decoder(z, accept_context(self, context, len(z))))
+        return self._decoded(z, accept_context(self, context, len(z)))
+
+    def _decoded(self, z: Codes, context: Tensor | None) -> Tensor:
+        return self.heads.mean(self.decoder(z, context))
 
     def reconstruct(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """Each row after the bottleneck, without noise."""
         with torch.no_grad():
             return self.decode(self.encode(x, context), context)
+
+    @torch.no_grad()
+    def interpolate(
+        self, x0: Rows, x1: Rows, steps: int = 8, context: Tensor | None = None
+    ) -> Float[Tensor, "n steps *shape"]:
+        """Walk along the straight line from the code of each row of x0 to that of the same row of x1.
+
+        Parameters
+        ----------
+        x0, x1 : Tensor, shape (n, *domain.shape)
+        steps : int
+            Codes of each walk, both ends included.
+        context : Tensor, optional
+            As in `log_prob`; both ends and the walk between have it.
+
+        Returns
+        -------
+        Tensor, shape (n, steps, *domain.shape)
+            Without noise, as `decode`.
+
+        Raises
+        ------
+        DataError
+            As in `encode`, or if x0 and x1 do not have the same number of rows.
+        LikelyError
+            If there are fewer than two steps.
+        """
+        if (steps := whole("steps", steps)) < 2:
+            raise LikelyError(f"interpolate: steps={steps}: give two or more, for both ends")
+        ends = self.encode(x0, context), self.encode(x1, context)
+        if len(ends[0]) != len(ends[1]):
+            raise DataError(f"interpolate: {len(ends[0])} rows and {len(ends[1])}: give pairs")
+        t = torch.linspace(0, 1, steps).to(ends[0])[:, None]
+        walk = torch.lerp(ends[0][:, None], ends[1][:, None], t)
+        features = accept_context(self, context, len(walk))
+        features = None if features is None else features.repeat_interleave(steps, 0)
+        return self._decoded(walk.flatten(0, 1), features).unflatten(0, walk.shape[:2])
 
     @torch.no_grad()
     def traverse(
