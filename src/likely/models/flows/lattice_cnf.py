@@ -97,8 +97,10 @@ class LatticeCNF(AffineFlow):
 
     density = Kind.ESTIMATE
     of_one_kind = True
-    energy_gradients = ("path", "reparametrised", "reinforce")
-    recipe = Recipe(batch=256, rate=5e-3, betas=(0.8, 0.9))
+    # The path gradient takes twice as long, and is no better before the end: on 8 × 8 sites 100 steps of it
+    # left a KL of 31, and of the other 0.3.
+    energy_gradients = ("reparametrised", "path", "reinforce")
+    recipe = Recipe(batch=128, rate=5e-3, betas=(0.8, 0.9))
 
     def __init__(
         self,
