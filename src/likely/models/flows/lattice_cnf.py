@@ -81,7 +81,7 @@ class LatticeCNF(AffineFlow):
     The density is that of the exact flow up to the error of the steps: compare log-likelihoods with
     those at `log_likelihood(x, steps=4 * model.steps)`.
 
-    On 8 × 8 sites the reparametrised gradient at a rate of 1e-2 has brought the free energy of training's
+    On 8 × 8 sites a rate of 1e-2 has brought the free energy of training's
     12 steps far below its minimum, by the errors of these steps. Look at `free_energy` in the history,
     which is that of twice as many, and take more `steps` if log Z moves with them.
 
