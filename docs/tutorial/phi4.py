@@ -20,12 +20,12 @@ from likely.report import PALETTE, STYLE, to_png
 from likely.targets import susceptibility
 
 
-def field(minutes: float) -> lk.Weighted:
+def field(minutes: float, draws: int) -> lk.Weighted:
     """φ⁴ on a torus of 4 × 4 sites, whose χ₂ and log Z are known."""
     target = lk.targets.phi4(4, 4, mass2=-4.0, coupling=8.0)
     model = lk.make("lattice-cnf", target.domain, seed=0)
     lk.fit(model, target, minutes=minutes, seed=0)
-    w = lk.reweight(model, target, 65_536, seed=0)
+    w = lk.reweight(model, target, draws, seed=0)
     print(w)
     assert target.observables is not None
     print(f"χ₂ = {w.expect(susceptibility)}, exact {target.observables['susceptibility']:.5f}")
@@ -35,7 +35,7 @@ def field(minutes: float) -> lk.Weighted:
     return w
 
 
-def molecule(minutes: float) -> lk.Weighted:
+def molecule(minutes: float, draws: int) -> lk.Weighted:
     """Two states of a molecule in the plane, by an energy of one's own, in units of kT."""
 
     def energy(x):  # type: ignore[no-untyped-def]
@@ -49,7 +49,7 @@ def molecule(minutes: float) -> lk.Weighted:
     chain = sampler.run(energy, start, 400, seed=0, burn_in=400)
     model = lk.make("nsf-coupling", target.domain, seed=0)
     lk.fit(model, target, data=chain.samples.flatten(0, 1), minutes=minutes, seed=0)
-    w = lk.reweight(model, target, 65_536, seed=0, forward=chain)
+    w = lk.reweight(model, target, draws, seed=0, forward=chain)
     print(w)
     left, right = (w.expect(lambda x, side=side: (side * x[:, 0] > 0).double()) for side in (-1, 1))
     print(f"p(left) = {left}, p(right) = {right}")
@@ -72,9 +72,11 @@ def main() -> None:
     """Both examples."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--draws", type=int, default=65_536)
     parser.add_argument("--out", type=Path, default=Path("phi4.png"))
     arguments = parser.parse_args()
-    found = {"φ⁴, 4 × 4": field(arguments.minutes), "molecule": molecule(arguments.minutes / 4)}
+    minutes, draws = arguments.minutes, arguments.draws
+    found = {"φ⁴, 4 × 4": field(minutes, draws), "molecule": molecule(minutes / 4, draws)}
     arguments.out.write_bytes(to_png(picture(found)))
 
 

@@ -1,6 +1,8 @@
 """A study of a lattice: observables with errors that hold the exact values, its page, its command."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +80,13 @@ def test_wrong_words(words, why, tmp_path, capsys):
 def test_other_targets_need_observables():
     with pytest.raises(lk.LikelyError, match="give observables"):
         lk.lattice.study(lk.Target(lk.reals(1), energy=lambda x: x[:, 0] ** 2), "nsf")
+
+
+def test_the_tutorial_runs(tmp_path, capsys, monkeypatch):
+    picture = tmp_path / "phi4.png"
+    words = f"phi4.py --minutes 0.02 --draws 500 --out {picture}"
+    monkeypatch.setattr("sys.argv", words.split())
+    tutorial = Path(__file__).parents[2] / "docs/tutorial/phi4.py"
+    runpy.run_path(str(tutorial), run_name="__main__")
+    assert picture.exists()
+    assert "χ₂ =" in capsys.readouterr().out
