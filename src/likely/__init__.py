@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from likely.data import Data, load_data
     from likely.evaluation.evaluate import evaluate
     from likely.evaluation.result import Evaluation
+    from likely.evaluation.weighted import Weighted, reweight
     from likely.fitting.fit import fit
     from likely.fitting.history import History
 
@@ -66,7 +67,7 @@ _PUBLIC = {
     "core.likelihood": "Figure Kind Likelihood",
     "core.target": "Target",
     "data": "Data load_data",
-    "evaluation": "Evaluation evaluate",
+    "evaluation": "Evaluation Weighted evaluate reweight",
     "fitting": "History fit",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}

@@ -268,3 +268,13 @@ def test_swaps_of_the_burn_in_do_not_count():
 def test_a_single_chain_needs_twice_the_draws():
     assert "8 of a single chain" in str(MALA(0.1).run(normal, X[:1], 6, 0).diagnostics)
     assert "4 of each chain" in str(MALA(0.1).run(normal, X, 3, 0).diagnostics)
+
+
+def test_means_of_observables_have_errors_that_count_autocorrelation():
+    chain = chain_of(autoregressive(0.8))
+    mean = chain.expect(lambda x: x[:, 0] + 1)
+    assert mean.tau_int == pytest.approx(9, rel=0.15)  # (1 + ρ)/(1 − ρ)
+    assert mean.stderr == pytest.approx(math.sqrt(mean.tau_int / 32_000), rel=0.05)
+    assert abs(mean.value - 1) < 4 * mean.stderr
+    with pytest.raises(lk.LikelyError, match="the observable"):
+        chain.expect(lambda x: x)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from likely.core.domain import Domain
@@ -74,3 +75,43 @@ class Target:
             )
         if not isinstance(self.context, Domain | None):
             raise LikelyError(f"Target: context= takes a domain, not {self.context!r}")
+
+    def energies(self, x: Tensor, context: Tensor | None = None) -> Float[Tensor, " n"]:
+        """The energy of rows, or −log p where only that is known, checked.
+
+        Raises
+        ------
+        LikelyError
+            If there is none, or it is not a real number for each row.
+        """
+        if self.energy is not None:
+            value = self.energy(x) if self.context is None else self.energy(x, context)
+        elif self.log_prob is not None:
+            value = -self.log_prob(x)
+        else:
+            raise LikelyError(f"{self.name}: there is neither an energy nor a density")
+        check_values(value, len(x), f"{self.name}: the energy")
+        if not value.is_floating_point():
+            kind = str(value.dtype)[6:]
+            raise LikelyError(
+                f"{self.name}: the energy is of type {kind}, not a real number: return floats"
+            )
+        return value
+
+
+def check_values(value: Tensor, n: int, what: str) -> None:
+    """Raise a `LikelyError` unless a user's function has returned a number for each of n rows."""
+    if not isinstance(value, Tensor):
+        raise LikelyError(
+            f"{what} returned a {type(value).__name__}, not a tensor: compute it with torch"
+        )
+    if value.shape != (n,):
+        raise LikelyError(
+            f"{what} of {n} rows has shape {tuple(value.shape)}, not ({n},): reduce the entries of each row "
+            "to one number"
+        )
+    if value.isnan().any():
+        raise LikelyError(
+            f"{what} of {int(value.isnan().sum())} of {n} rows is NaN: give it a value everywhere, an "
+            "energy +inf where a state is impossible"
+        )

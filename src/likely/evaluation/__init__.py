@@ -12,11 +12,13 @@ from likely.evaluation.resampling import thinned
 from likely.evaluation.result import Evaluation
 from likely.evaluation.speed import throughput
 from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, sliced_wasserstein
+from likely.evaluation.weighted import Weighted, reweight
 
 __all__ = [
     "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram", "ModeCoverage", "Neighbours",
-    "classifier_test", "energy_distance", "evaluate", "forward_kl", "frechet_distance",
+    "Weighted", "classifier_test", "energy_distance", "evaluate", "forward_kl", "frechet_distance",
     "held_out", "kernel_distance", "marginal_distances", "mmd", "mode_coverage", "neighbours",
-    "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "sliced_wasserstein",
+    "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "reweight",
+    "sliced_wasserstein",
     "thinned", "throughput",
 ]  # fmt: skip

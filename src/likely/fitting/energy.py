@@ -194,10 +194,7 @@ class EnergySource:
         LikelyError
             If it is not a real number for each row.
         """
-        energy = self.target.energy
-        assert energy is not None
-        value = energy(x) if self.target.context is None else energy(x, context)
-        check_energies(value, len(x), self.target.name)
+        value = self.target.energies(x, context)
         cut = self.plan.energy_cut
         if cut is None:
             return value
@@ -244,28 +241,6 @@ class EnergySource:
         energies = [f"{e:.4g}" for e in value.tolist()]
         rows = None if self.rows is None else self.rows.describe()
         return {"source": self.target.name, "energies": energies, "rows": rows}
-
-
-def check_energies(value: Tensor, n: int, name: str) -> None:
-    """Raise a `LikelyError` unless an energy is a real number for each of n rows."""
-    if not isinstance(value, Tensor):
-        raise LikelyError(
-            f"{name}: the energy returned a {type(value).__name__}, not a tensor: compute it with torch"
-        )
-    if value.shape != (n,):
-        raise LikelyError(
-            f"{name}: the energy of {n} rows has shape {tuple(value.shape)}, not ({n},): sum over the "
-            "entries of each row"
-        )
-    if not value.is_floating_point():
-        raise LikelyError(
-            f"{name}: the energy is of type {str(value.dtype)[6:]}, not a real number: return floats"
-        )
-    if value.isnan().any():
-        raise LikelyError(
-            f"{name}: the energy of {int(value.isnan().sum())} of {n} rows is NaN: give +inf where a "
-            "state is impossible"
-        )
 
 
 def check_target(model: GenerativeModel, target: Target) -> None:

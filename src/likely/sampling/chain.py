@@ -1,7 +1,7 @@
 """Chain: what a sampler's run returns, and the convergence diagnostics of its draws."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
+from likely.core.likelihood import Figure
+from likely.core.target import check_values
 
 R_HAT = 1.01  # above this, and with fewer effective draws than these, chains count as not mixed
 ESS = 400
@@ -62,6 +64,21 @@ class Diagnostics:
         return "\n".join([figures, *(f"NOT MIXED: {note}" for note in self.notes)])
 
 
+@dataclass(frozen=True)
+class Average(Figure):
+    """A mean over chains, with the error that its autocorrelation leaves.
+
+    Attributes
+    ----------
+    tau_int : float
+        As in `Diagnostics`, 1 + 2 Σ_t ρ(t) in draws: twice the ½ + Σ_t ρ(t) of most lattice papers.
+    """
+
+    tau_int: float = 1.0
+
+    __str__ = Figure.__str__
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Chain:
     """Draws of several chains.
@@ -104,6 +121,30 @@ class Chain:
         acceptance = self.acceptance.mean().item()
         r_hat, bulk, tail, tau_int = _worst(self._monitored())
         return Diagnostics(acceptance, r_hat, bulk, tail, tau_int, self._notes(r_hat, bulk, tail))
+
+    def expect(self, f: Callable[[Tensor], Tensor]) -> Average:
+        """Mean of an observable, with its error and autocorrelation time.
+
+        Parameters
+        ----------
+        f : callable (n, ...) -> (n,)
+            Of samples.
+
+        Raises
+        ------
+        LikelyError
+            If it does not return a number for each sample.
+        """
+        x = self.samples.flatten(0, 1)
+        value = f(x)
+        check_values(value, len(x), "expect: the observable")
+        return self.average(value.double().view(self.energy.shape))
+
+    def average(self, value: Float[Tensor, "chains draws"]) -> Average:
+        """Mean of a number that belongs to each draw."""
+        *_, tau_int = _worst(value.double().numpy(force=True)[None])
+        error = value.std().item() * math.sqrt(tau_int / value.numel())
+        return Average(value.mean().item(), error, tau_int)
 
     def _monitored(self) -> Float[np.ndarray, "quantities chains draws"]:
         flat = self.samples.flatten(2) if self.samples.ndim > 2 else self.samples[..., None]
