@@ -136,19 +136,29 @@ class ResidualConvolutions(nn.Module):
     blocks : int
     context : int
         Number of context features; they are added to every pixel.
+    layer : callable (inputs, outputs) -> Module
+        Makes a convolution.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, channels: int = 32, blocks: int = 2, context: int = 0
+        self,
+        inputs: int,
+        outputs: int,
+        channels: int = 32,
+        blocks: int = 2,
+        context: int = 0,
+        layer: Callable[[int, int], nn.Module] = conv,
     ) -> None:
         super().__init__()
-        self.first = conv(inputs, channels)
+        self.first = layer(inputs, channels)
         self.context = nn.Linear(context, channels, bias=False) if context else None
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), conv(channels, channels), nn.ReLU(), conv(channels, channels))
+            nn.Sequential(
+                nn.ReLU(), layer(channels, channels), nn.ReLU(), layer(channels, channels)
+            )
             for _ in range(blocks)
         )
-        self.last = conv(channels, outputs)
+        self.last = layer(channels, outputs)
 
     def forward(
         self, x: Float[Tensor, "n inputs height width"], context: Context = None
