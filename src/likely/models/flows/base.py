@@ -69,6 +69,15 @@ class Flow(RealModel):
             log_det = log_det + term
         return self._log_prob_base(z) + log_det
 
+    def carry(self, x: Rows, context: Tensor | None = None) -> tuple[Rows, Float[Tensor, " n"]]:
+        """Rows that the transforms make of rows of the same domain, and the log-determinant."""
+        z, log_det = self.view(x)
+        for transform in self.transforms:
+            z, term = transform(z, context)
+            log_det = log_det + term
+        y = self.view.inverse(z)
+        return y, log_det - self.view(y)[1]
+
     @torch.no_grad()
     def pit(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n dim"]:
         """Probability integral transform: numbers that are uniform on (0, 1) where the flow is right.
