@@ -161,7 +161,7 @@ class LatticeU1(Flow):
 
     accepts = frozenset({Periodic})
     of_one_kind = True
-    recipe = Recipe(batch=512, rate=2e-3)
+    recipe = Recipe(batch=256, rate=5e-3)
 
     def __init__(
         self,
