@@ -54,6 +54,11 @@ def glass(beta: float) -> Job:
     return Job(lambda: lk.targets.sherrington_kirkpatrick(20, beta=beta), "made", 2, options, rate)
 
 
+def links(beta: float, minutes: float) -> Job:
+    """U(1) gauge theory, 8 × 8; log Z with the Lebesgue measure."""
+    return Job(lambda: lk.targets.u1(8, beta=beta), "lattice-u1", minutes, {}, {})
+
+
 JOBS = {
     "free-8": Job(lambda: lk.targets.phi4(8, 8, mass2=1.0, coupling=0.0), "lattice-cnf", 3, {}, {}),
     "phi4-4": phi4(4, 8.0, "lattice-cnf", 2),
@@ -69,6 +74,9 @@ JOBS = {
     "sk-0.5": glass(0.5),
     "sk-1": glass(1.0),
     "sk-2": glass(2.0),
+    "u1-8-1": links(1.0, 5),
+    "u1-8": links(2.0, 20),
+    "u1-8-3": links(3.0, 20),
 }
 
 

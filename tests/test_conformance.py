@@ -45,6 +45,7 @@ SYMBOLS = lk.table(lk.Integer(3), lk.Binary(), lk.Categorical(4))
 CHAIN = markov_chain([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]], length=3)
 SEQUENCE = CHAIN.domain
 BITS = lk.binary(4)
+LINKS = lk.Domain((2, 4, 4), (lk.Periodic(-math.pi, math.pi),), layout="lattice")
 LONG = [  # more entries, for what depends on their order
     lk.table(lk.Real(), lk.Periodic(-math.pi, math.pi), lk.Real(), lk.Interval(0, 0.1), lk.Real()),
     lk.reals(5),
@@ -54,6 +55,7 @@ SMALL = {
     "transformer": {"width": 32, "layers": 2, "heads": 2},
     "score-sde": {"hidden": (32, 32)},
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
+    "lattice-u1": {"transforms": 2, "channels": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 MEANS = {"ddpm"}  # bounds that are means of logarithms, not logarithms of means
@@ -68,6 +70,7 @@ LABELS = {
     SYMBOLS: "symbols",
     SEQUENCE: "sequence",
     BITS: "bits",
+    LINKS: "links",
     LONG[0]: "long",
     LONG[1]: "long-reals",
 }
@@ -168,7 +171,7 @@ def rows(domain, n, dtype=torch.float32, seed=0):
         else:
             inner = (column.low + (column.high - column.low) * value).to(dtype)
             columns.append(inner.clamp(column.low, column.high))
-    x = torch.stack(columns, 1)
+    x = torch.stack(columns, 1).reshape(n, *domain.shape)
     return x.long() if domain.discrete else x.to(dtype)
 
 
@@ -538,7 +541,7 @@ def test_gradients_with_respect_to_the_context(name, domain, dtype):
         assert (gradient[~inside] == 0).all()
 
 
-@for_each(PLANE, SEQUENCE, BITS, where=exact, dtypes=DTYPES, slow=REPEATS)
+@for_each(PLANE, SEQUENCE, BITS, LINKS, where=exact, dtypes=DTYPES, slow=REPEATS)
 def test_a_row_scores_the_same_alone_and_in_a_batch(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
     x = rows(domain, 20, dtype)
@@ -590,7 +593,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, domain, fit
         model.sample(2, context=torch.tensor([5.0, 0.2, 0.5]))
 
 
-@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, dtypes=DTYPES, slow=REPEATS)
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, dtypes=DTYPES, slow=REPEATS)
 def test_seeded_runs_repeat_bitwise(name, domain, dtype):
     data, models = data_of(domain, dtype), []
     for _ in range(2):
@@ -643,7 +646,7 @@ def fresh_process(pytestconfig):
         it.stdin.close()
 
 
-@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, dtypes=DTYPES, slow=REPEATS)
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, dtypes=DTYPES, slow=REPEATS)
 def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(
     name, domain, dtype, fitted, fresh_process, tmp_path
 ):
@@ -656,7 +659,7 @@ def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(
     assert fresh_process(*paths) == "equal"
 
 
-@for_each(PLANE, SEQUENCE, BITS)
+@for_each(PLANE, SEQUENCE, BITS, LINKS)
 def test_configuration_builds_the_same_model(name, domain):
     model = lk.make(name, domain)
     config = json.loads(json.dumps(configuration(model)))
@@ -667,7 +670,7 @@ def test_configuration_builds_the_same_model(name, domain):
     }
 
 
-@for_each(PLANE, SEQUENCE, BITS)
+@for_each(PLANE, SEQUENCE, BITS, LINKS)
 def test_refusals_are_clear(name, domain):
     entry = find(name)
     unordered = lk.table(lk.Real(), lk.Categorical(3))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from likely.core.likelihood import Figure, Kind, Likelihood
     from likely.core.target import Target
     from likely.data import Data, load_data
+    from likely.evaluation.annealed import AnnealedFlow, annealed_flow
     from likely.evaluation.evaluate import evaluate
     from likely.evaluation.result import Evaluation
     from likely.evaluation.weighted import Weighted, reweight
@@ -68,7 +69,7 @@ _PUBLIC = {
     "core.likelihood": "Figure Kind Likelihood",
     "core.target": "Target",
     "data": "Data load_data",
-    "evaluation": "Evaluation Weighted evaluate reweight",
+    "evaluation": "AnnealedFlow Evaluation Weighted annealed_flow evaluate reweight",
     "fitting": "History Integral fit integrate",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}

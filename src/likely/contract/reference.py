@@ -9,6 +9,7 @@ from torch import Tensor
 from likely.contract.views import LOG_TWO_PI, Rows, check_variable
 from likely.core.domain import Domain
 from likely.core.errors import DomainError
+from likely.core.random import seeded
 
 
 class Reference:
@@ -33,9 +34,11 @@ class Reference:
         self.groups = [(column, index) for column, index in domain.groups if column.coordinates]
         check_variable(self.groups)
 
-    def sample(self, n: int) -> Rows:
-        """n draws by torch's generator."""
-        return self._from_normal(torch.randn(n, self.domain.size, dtype=torch.float64))
+    def sample(self, n: int, *, seed: int | None = None) -> Rows:
+        """n draws, without a seed by torch's generator."""
+        with seeded(seed):
+            z = torch.randn(n, self.domain.size, dtype=torch.float64)
+        return self._from_normal(z)
 
     def rows(self, n: int) -> Rows:
         """2n rows whose columns have the reference's mean and deviation to rounding."""

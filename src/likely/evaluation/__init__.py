@@ -1,5 +1,6 @@
 """What a model is worth: likelihood, distances between samples, divergences, speed."""
 
+from likely.evaluation.annealed import AnnealedFlow, annealed_flow
 from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
 from likely.evaluation.classifier import ClassifierTest, classifier_test
 from likely.evaluation.evaluate import evaluate
@@ -15,10 +16,9 @@ from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, 
 from likely.evaluation.weighted import Weighted, reweight
 
 __all__ = [
-    "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram", "ModeCoverage", "Neighbours",
-    "Weighted", "classifier_test", "energy_distance", "evaluate", "forward_kl", "frechet_distance",
-    "held_out", "kernel_distance", "marginal_distances", "mmd", "mode_coverage", "neighbours",
-    "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "reweight",
-    "sliced_wasserstein",
-    "thinned", "throughput",
+    "AnnealedFlow", "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram", "ModeCoverage",
+    "Neighbours", "Weighted", "annealed_flow", "classifier_test", "energy_distance", "evaluate",
+    "forward_kl", "frechet_distance", "held_out", "kernel_distance", "marginal_distances", "mmd",
+    "mode_coverage", "neighbours", "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl",
+    "reweight", "sliced_wasserstein", "thinned", "throughput",
 ]  # fmt: skip

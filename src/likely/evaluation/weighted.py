@@ -97,7 +97,7 @@ class Weighted:
     samples : Tensor, shape (n, *domain.shape)
         Draws of the model.
     log_weight : Tensor, shape (n,)
-        −E(x) − log q(x) in nats, in float64.
+        −E(x) − log q(x) in nats, in float64; of an `AnnealedFlow`, what stands for it.
     energy : Tensor, shape (n,)
     forward : Forward, optional
         The same of draws of the target.
@@ -412,9 +412,13 @@ def _forward(weigh: _Weigh, n: int, seed: int | None, forward: Any) -> Forward |
     return Forward(weigh(x)[None], "bound")
 
 
-def _notes(found: Weighted, weigh: _Weigh) -> Iterator[str]:
-    """What speaks against the figures."""
-    n, log_z = len(found), found.log_z.value
+def with_notes(found: Weighted) -> Weighted:
+    """The same with what its weights say against its figures."""
+    return replace(found, notes=tuple(_weight_notes(found)))
+
+
+def _weight_notes(found: Weighted) -> Iterator[str]:
+    n = len(found)
     effective_draws = found.ess * n
     if effective_draws < ESS:
         yield f"only {effective_draws:.0f} effective draws of {n:,}: the figures and their errors are rough"
@@ -425,6 +429,12 @@ def _notes(found: Weighted, weigh: _Weigh) -> Iterator[str]:
             f"k̂ = {found.k_hat:.2f} exceeds {HEAVY}: the weights' tail is so heavy that log Z is too low, "
             "and its error too small"
         )
+
+
+def _notes(found: Weighted, weigh: _Weigh) -> Iterator[str]:
+    """What speaks against the figures."""
+    yield from _weight_notes(found)
+    log_z = found.log_z.value
     if found.forward_ess is not None and found.forward_ess < found.ess / 2:
         yield (
             f"the forward ESS is {found.forward_ess:.2g}, the reverse one {found.ess:.2g}: the model misses "

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -37,8 +36,6 @@ from likely.sampling.annealing import Annealing, EnergyPath, Kernel, systematic
 from likely.sampling.hmc import HMC
 from likely.sampling.sampler import Density, Energy, Sampler, check_energy
 
-PILOT_ESS = 0.9  # what each stage of the pilot keeps of the effective sample size …
-PILOT_MOVES = 5  # … and its transitions
 MIN_ESS = 0.2  # of the chains; with less, 95 % intervals cover in clearly fewer cases
 
 
@@ -188,7 +185,7 @@ def ais(
         annealing = Annealing(energy, base, kernel, path)
         annealing.check(x)
         if isinstance(betas, int):
-            schedule = _pilot(annealing, base.sample(chains, seed=_seed()), betas)
+            schedule = annealing.schedule(base.sample(chains, seed=_seed()), betas)
         else:
             schedule = torch.as_tensor(betas).double().cpu()
             if [*schedule[:1], *schedule[-1:]] != [0, 1] or not (schedule.diff() > 0).all():
@@ -237,12 +234,3 @@ def _anneal(
         log_weight += annealing.weighing(x, beta)(after)
         x = annealing.move(x, after)
     return x, log_weight
-
-
-def _pilot(annealing: Annealing, x: Tensor, temperatures: int) -> Float[Tensor, " steps"]:
-    """A schedule from a short run whose stages have equal effective sample sizes, made finer."""
-    betas = [0.0, *(beta for beta, *_ in annealing.stages(x, PILOT_ESS, PILOT_MOVES))]
-    stages = np.linspace(0, 1, len(betas))
-    placed = np.interp(np.linspace(0, 1, temperatures + 1), stages, betas)
-    placed[-1] = 1.0
-    return torch.from_numpy(placed)

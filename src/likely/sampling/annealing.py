@@ -16,6 +16,8 @@ EnergyPath = Callable[[Tensor, float], Tensor]
 Kernel = Callable[[Tensor, float], Tensor]
 
 STAGES = 10_000  # after so many the target is out of reach
+PILOT_ESS = 0.9  # what each stage of a pilot run keeps of the effective sample size …
+PILOT_MOVES = 5  # … and its transitions
 
 
 class Annealing:
@@ -104,6 +106,17 @@ class Annealing:
             if beta == 1:
                 return
         raise LikelyError(f"β is {beta:.2g} after {STAGES} stages: use a wider base or more chains")
+
+    def schedule(self, x: Tensor, temperatures: int) -> Float[Tensor, " steps"]:
+        """β from 0 to 1, from a pilot run whose stages have equal effective sample sizes.
+
+        It starts from draws x of the base, and tunes the kernel's step on the way.
+        """
+        betas = [0.0, *(beta for beta, *_ in self.stages(x, PILOT_ESS, PILOT_MOVES))]
+        stages = np.linspace(0, 1, len(betas))
+        placed = np.interp(np.linspace(0, 1, temperatures + 1), stages, betas)
+        placed[-1] = 1.0
+        return torch.from_numpy(placed)
 
 
 def next_beta(weigh: Callable[[float], Float[Tensor, " n"]], beta: float, ess: float) -> float:

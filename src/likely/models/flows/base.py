@@ -95,12 +95,17 @@ class Flow(RealModel):
         u, circle = u.T, self.view.periodic.to(u)[:, None]
         return -((1 - circle) * u.square() + (1 + circle) * LOG_TWO_PI).sum(0) / 2
 
-    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+    def _transformed(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows after all transforms, and the log-determinant."""
         log_det = z.new_zeros(len(z))
         for transform in self.transforms:
             z, term = transform(z, context)
             log_det = log_det + term
-        return self._log_prob_base(z) + log_det
+        return z, log_det
+
+    def _log_prob_real(self, z: Tensor, context: Tensor | None) -> Tensor:
+        u, log_det = self._transformed(z, context)
+        return self._log_prob_base(u) + log_det
 
     def _log_prob(self, x: Tensor, context: Tensor | None, **options: Any) -> Tensor:
         z, log_det = self.view(x)
@@ -117,6 +122,13 @@ class Flow(RealModel):
     def _flipped(self, z: Tensor) -> Tensor:
         """Rows, or with probability ½ their mirror images, of a symmetric flow."""
         return torch.where(torch.rand_like(z[:, :1]) < 0.5, z, -z) if self.symmetric else z
+
+    def carry(self, x: Rows, context: Tensor | None = None) -> tuple[Rows, Float[Tensor, " n"]]:
+        """Rows that the transforms make of rows of the same domain, and the log-determinant."""
+        z, log_det = self.view(x)
+        z, term = self._transformed(z, context)
+        y = self.view.inverse(z)
+        return y, log_det + term - self.view(y)[1]
 
     @torch.no_grad()
     def pit(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n dim"]:
@@ -148,9 +160,7 @@ class Flow(RealModel):
         if self.symmetric:
             raise DensityError("pit: a symmetric flow is a mixture, which has no one base space")
         _, x, features = accept(self, accept_inside(self, x, "the rows to be transformed"), context)
-        z, _ = self.view(x)
-        for transform in self.transforms:
-            z, _ = transform(z, features)
+        z, _ = self._transformed(self.view(x)[0], features)
         u = torch.where(self.view.periodic, z / (2 * math.pi) + 0.5, torch.special.ndtr(z))
         return u.cpu()
 
