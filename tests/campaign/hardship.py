@@ -402,7 +402,8 @@ def memory(case: Case) -> None:
 
 def _no_number(loss: torch.Tensor) -> torch.Tensor:
     """The loss, whose gradient is no number."""
-    loss.register_hook(lambda gradient: gradient * math.nan)
+    if loss.requires_grad:  # not where it is only looked at
+        loss.register_hook(lambda gradient: gradient * math.nan)
     return loss
 
 
@@ -420,7 +421,8 @@ def numbers(case: Case) -> None:
     status, said = command.end()
     if status:
         assert status == 1, f"status {status}: {said}"
-        one_line(said, "not finite")
+        one_line(said)
+        assert "not finite" in said or "diverges" in said, said
         if "--rate" in arguments[-1]:
             return
         status, said = Command(arguments).end()

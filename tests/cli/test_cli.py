@@ -340,6 +340,14 @@ OUT_OF_MEMORY = "memory has run out ({}); free some, or ask for less: a smaller 
             RuntimeError("can't allocate memory: you tried"),
             OUT_OF_MEMORY.format("can't allocate memory: you tried"),
         ),
+        (
+            RuntimeError("could not create a primitive"),
+            OUT_OF_MEMORY.format("could not create a primitive"),
+        ),
+        (
+            ImportError("a.so: failed to map segment from shared object"),
+            OUT_OF_MEMORY.format("a.so: failed to map segment from shared object"),
+        ),
     ],
 )
 def test_a_fit_that_fails_ends_with_1(

@@ -103,7 +103,11 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+# What torch, NumPy, oneDNN and the system's loader of libraries say.
+_NO_MEMORY = "out of memory", "allocate memory", "create a primitive", "failed to map segment"
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether a library says, in its way, that it got no memory."""
     said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said
+    return isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
