@@ -3,7 +3,7 @@
 import os
 import platform
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def compatible(version: str) -> bool:
