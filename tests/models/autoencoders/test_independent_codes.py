@@ -59,7 +59,7 @@ def test_beta_tc_vae_is_a_vae_with_a_penalty_that_knows_the_number_of_training_r
     x = torch.randn(64, 3)
     losses = []
     for name, penalty in (("vae", {}), ("beta-tc-vae", {"penalty": 2.0})):
-        model = lk.make(name, lk.reals(3), latent=2, seed=0, **penalty)
+        model = lk.make(name, lk.reals(3), latent=2, warm_up=0, seed=0, **penalty)
         model.prepare(Batch(x))
         torch.manual_seed(1)
         losses.append(model.loss(Batch(x, rows=500)))

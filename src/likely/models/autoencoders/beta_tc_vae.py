@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract import Batch, NonNegative, Recipe, register
+from likely.contract import Batch, NonNegative, NonNegativeInt, Recipe, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.models.autoencoders.base import Codes
@@ -42,6 +42,8 @@ class BetaTCVAE(VAE):
     latent : int
     penalty : float
         β − 1: weight of the total correlation beyond the one that it has in the KL divergence.
+    warm_up : int
+        Of the KL divergence; none, as the penalty by itself would pull codes away from the prior.
 
     Examples
     --------
@@ -54,9 +56,15 @@ class BetaTCVAE(VAE):
     recipe = Recipe(batch=256, rate=3e-3, weight_decay=0.01)
 
     def __init__(
-        self, domain: Domain, *, latent: int = 8, penalty: NonNegative = 5.0, **options: Any
+        self,
+        domain: Domain,
+        *,
+        latent: int = 8,
+        penalty: NonNegative = 5.0,
+        warm_up: NonNegativeInt = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, latent=latent, **options)
+        super().__init__(domain, latent=latent, warm_up=warm_up, **options)
         if self.map is not None:
             raise LikelyError(
                 'BetaTCVAE: it needs the density of posterior="gaussian"; with a flow take "factor-vae"'

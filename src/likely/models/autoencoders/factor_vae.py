@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from likely.contract import Batch, NonNegative, Objective, Recipe, Widths, register
+from likely.contract import Batch, NonNegative, NonNegativeInt, Objective, Recipe, Widths, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.models.autoencoders.base import Codes
@@ -42,6 +42,8 @@ class FactorVAE(VAE):
         γ: weight of the total correlation beyond the one that it has in the KL divergence.
     critic_hidden : sequence of int
         Widths of the critic's hidden layers.
+    warm_up : int
+        Of the KL divergence; none, as the penalty by itself would pull codes away from the prior.
 
     Examples
     --------
@@ -60,9 +62,10 @@ class FactorVAE(VAE):
         latent: int = 8,
         penalty: NonNegative = 10.0,
         critic_hidden: Widths = (256, 256, 256),
+        warm_up: NonNegativeInt = 0,
         **options: Any,
     ) -> None:
-        super().__init__(domain, latent=latent, **options)
+        super().__init__(domain, latent=latent, warm_up=warm_up, **options)
         self.penalty = penalty
         self.critic = Critic(self.latent, 0, critic_hidden, None)
 

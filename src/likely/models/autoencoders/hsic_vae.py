@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract import Batch, NonNegative, Recipe, register
+from likely.contract import Batch, NonNegative, NonNegativeInt, Recipe, register
 from likely.core.columns import Binary, Categorical
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
@@ -53,6 +53,8 @@ class HSICVAE(VAE):
         other, such as ((0, 1), (2, 3)). By default the context, and without one all variables.
     penalty : float
         λ. The criterion is between 0.01 and 0.1 under strong dependence.
+    warm_up : int
+        Of the KL divergence; none, as the penalty by itself would pull codes away from the prior.
 
     Examples
     --------
@@ -71,9 +73,10 @@ class HSICVAE(VAE):
         latent: int = 8,
         independent: Literal["context"] | Sequence[Sequence[int]] | None = None,
         penalty: NonNegative = 100.0,
+        warm_up: NonNegativeInt = 0,
         **options: Any,
     ) -> None:
-        super().__init__(domain, latent=latent, **options)
+        super().__init__(domain, latent=latent, warm_up=warm_up, **options)
         self.penalty = penalty
         if independent is None:
             independent = "context" if self.context is not None else [[k] for k in range(latent)]
