@@ -94,3 +94,21 @@ def test_a_single_variable_and_factors_that_do_not_vary():
 
 def test_active_units_are_those_that_vary_with_the_row():
     assert active_units(ORACLE * [1, 0.2, 0.05]) == 2
+
+
+def test_labels_that_a_model_does_not_see_are_factors():
+    data = lk.load_data("digits", context="label")
+    options = {"latent": 3, "network": "mlp", "hidden": (16,), "seed": 0}
+    model = lk.make("ae", data.domain, **options)
+    lk.fit(model, lk.load_data("digits"), steps=300)
+    rows = len(data.test)
+    found = lk.evaluate(model, data, rows=rows)
+    batch = data.test.rows(slice(None))
+    codes = model.encode(batch.x).detach()
+    assert found.active_units == active_units(codes) > 0
+    gap = mutual_information_gap(codes, batch.context.reshape(rows, 1))
+    assert found.mutual_information_gap == pytest.approx(gap, abs=0.02)  # bins of float32 codes
+    conditional = lk.make("ae", data.domain, context=data.context, **options)
+    found = lk.evaluate(conditional, data, rows=50)
+    assert found.active_units is not None
+    assert found.mutual_information_gap is None
