@@ -58,6 +58,8 @@ SMALL = {
     "lattice-u1": {"transforms": 2, "channels": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
+# Losses with a penalty, whose bounds are those of "vae".
+PENALISED = ["beta-tc-vae", "factor-vae", "hsic-vae", "info-vae", "mmd-vae"]
 MEANS = {"ddpm"}  # bounds that are means of logarithms, not logarithms of means
 CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
 CELLS = 240  # of the grids along an edge
@@ -112,8 +114,8 @@ def takes_context(name, domain):
 def for_each(*domains, where=anything, dtypes=(None,), slow=()):
     """Run a test for each model on the first of the domains that it takes, in each type.
 
-    The test is left out where the property does not apply: `where(name, domain)`. Types in `slow`
-    repeat what the others show: models that have been trained are in float32, as users' are.
+    The test is left out where the property does not apply: `where(name, domain)`. Types and names in
+    `slow` repeat what the others show: models that have been trained are in float32, as users' are.
     """
 
     def mark(test):
@@ -140,7 +142,10 @@ def pytest_generate_tests(metafunc):
                     *(given[a] for a in arguments),
                     id="-".join(words[: len(arguments)]),
                     # One worker has all of a model's cases, and fits it once.
-                    marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (dtype in slow)],
+                    marks=[
+                        pytest.mark.xdist_group(name),
+                        *[pytest.mark.slow] * (dtype in slow or name in slow),
+                    ],
                 )
             )
     metafunc.parametrize(arguments, cases)
@@ -285,7 +290,7 @@ def test_density_on_the_plane_integrates_to_one(name, domain, trained, dtype, fi
     assert mass == pytest.approx(1, abs=5e-3)
 
 
-@for_each(PLANE, where=lower_bound, dtypes=DTYPES, slow=REPEATS)
+@for_each(PLANE, where=lower_bound, dtypes=DTYPES, slow=[*REPEATS, *PENALISED])
 def test_a_lower_bound_has_at_most_unit_mass(name, domain, dtype, fitted):
     model = fitted(name, domain, dtype)
     x, weight, _ = grid(PLANE, 60)

@@ -27,6 +27,8 @@ class Batch:
         Steps taken so far.
     progress : float
         Part of the budget that is spent, from 0 to 1.
+    rows : int, optional
+        Number of training rows, of which these are some; None: these are all.
     """
 
     x: Tensor
@@ -34,6 +36,7 @@ class Batch:
     weight: Tensor | None = None
     step: int = 0
     progress: float = 0.0
+    rows: int | None = None
 
     def __len__(self) -> int:
         return len(self.x)

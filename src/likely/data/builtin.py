@@ -1,19 +1,21 @@
-"""Built-in data: small sets that ship with scikit-learn, and draws from `likely.targets`.
+"""Built-in data: small sets that ship with scikit-learn, sprites, and draws from `likely.targets`.
 
-The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context: "label".
+The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context, "label"; so may
+the "factors" of `sprites`.
 """
 
 import numpy as np
 import pandas as pd
 
 from likely import targets
-from likely.core.domain import integers
+from likely.core.domain import binary, integers
+from likely.data.sprites import SIDE, sprites
 from likely.data.table import TARGET_ROWS, Table, from_target
 
 
 def names() -> list[str]:
     """Names that `load_data` knows."""
-    return ["digits", "wine", "breast-cancer", "moons", *targets.names()]
+    return ["digits", "wine", "breast-cancer", "moons", "sprites", *targets.names()]
 
 
 def read(name: str, seed: int) -> Table:
@@ -31,6 +33,9 @@ def read(name: str, seed: int) -> Table:
     if name == "moons":
         points, labels = datasets.make_moons(TARGET_ROWS, noise=0.1, random_state=seed)
         return Table(name, points, _label(labels))
+    if name == "sprites":
+        images, factors = sprites()
+        return Table(name, images, {"factors": factors}, domain=binary(SIDE, SIDE))
     return from_target(targets.target(name), seed)
 
 

@@ -3,6 +3,14 @@
 from likely.evaluation.annealed import AnnealedFlow, annealed_flow
 from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
 from likely.evaluation.classifier import ClassifierTest, classifier_test
+from likely.evaluation.disentanglement import (
+    DCI,
+    active_units,
+    attribute_predictability,
+    dci,
+    factor_vae_score,
+    mutual_information_gap,
+)
 from likely.evaluation.evaluate import evaluate
 from likely.evaluation.images import FeatureExtractor, frechet_distance
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl
@@ -16,9 +24,11 @@ from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, 
 from likely.evaluation.weighted import Weighted, reweight
 
 __all__ = [
-    "AnnealedFlow", "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram", "ModeCoverage",
-    "Neighbours", "Weighted", "annealed_flow", "classifier_test", "energy_distance", "evaluate",
-    "forward_kl", "frechet_distance", "held_out", "kernel_distance", "marginal_distances", "mmd",
-    "mode_coverage", "neighbours", "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl",
-    "reweight", "sliced_wasserstein", "thinned", "throughput",
+    "DCI", "AnnealedFlow", "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram",
+    "ModeCoverage", "Neighbours", "Weighted", "active_units", "annealed_flow",
+    "attribute_predictability", "classifier_test", "dci", "energy_distance", "evaluate",
+    "factor_vae_score", "forward_kl", "frechet_distance", "held_out", "kernel_distance",
+    "marginal_distances", "mmd", "mode_coverage", "mutual_information_gap", "neighbours",
+    "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "reweight",
+    "sliced_wasserstein", "thinned", "throughput",
 ]  # fmt: skip

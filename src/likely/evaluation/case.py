@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from likely.contract.abilities import HasConditionals
+from likely.contract.abilities import Encodes, HasConditionals
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import Features
@@ -145,6 +145,24 @@ class Case:
         """Rows of the split."""
         rows = min(self.limit or ROWS, ROWS, NUMBERS // max(1, sum(v.size for v in self.views)))
         return self.held.rows(subset(len(self.held), rows, self.seed))
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """Codes of the real rows."""
+        model, batch = self.model, self.real.to(self.model.device)
+        assert isinstance(model, Encodes)
+        with torch.no_grad():
+            return model.encode(batch.x, None if model.context is None else batch.context).cpu()
+
+    @cached_property
+    def factors(self) -> Tensor | None:
+        """Labels of the real rows that the model does not see and that vary, if there are any."""
+        context, labels = self.data.context, self.real.context
+        if context is None or labels is None or self.model.context is not None:
+            return None
+        if not context.discrete or (labels == labels[:1]).all():
+            return None
+        return labels.flatten(1).cpu()
 
     @cached_property
     def sampled(self) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from likely.contract.abilities import Encodes
 from likely.core.columns import Binary, Integer
 from likely.core.likelihood import Figure, Kind
 from likely.evaluation.case import DRAWN, MORE, Case
+from likely.evaluation.disentanglement import active_units, mutual_information_gap
 from likely.evaluation.images import frechet_distance
 from likely.evaluation.marginals import marginal_distances, pair_distances
 from likely.evaluation.resampling import weight_of
@@ -104,6 +106,11 @@ TABLE = Need(
         and case.model.domain.size <= TABLE_COLUMNS
     ),
 )
+CODES = Need("codes", lambda case: isinstance(case.model, Encodes))
+FACTORS = Need(
+    "codes, and data with labels as a context that the model does not see",
+    lambda case: CODES.met(case) and case.factors is not None,
+)
 HISTORY = Need("the history of the fit", lambda case: case.history is not None)
 
 
@@ -122,6 +129,11 @@ def _mean(rows: tuple[Any, Tensor | None]) -> Figure:
 def _bits_per_dimension(case: Case) -> Figure:
     figure, scale = _mean(case.likelihood), case.model.domain.size * math.log(2)
     return Figure(-figure.value / scale, figure.stderr and figure.stderr / scale)
+
+
+def _gap(case: Case) -> float:
+    assert case.factors is not None
+    return mutual_information_gap(case.codes, case.factors)
 
 
 def _fitting(case: Case) -> Figure:
@@ -305,6 +317,16 @@ MEASURES = (
     Measure(
         "pairs", "farthest pair", "", "Distances of pairs of columns, as `pair_distances` gives them, "
         "and their floors.", TABLE, lambda case: case.table(pair_distances),
+    ),
+    Measure(
+        "active_units", "active units", "", "Latent variables that vary with the row: those whose codes "
+        "have a variance above 0.01.", CODES, lambda case: active_units(case.codes),
+    ),
+    Measure(
+        "mutual_information_gap", "mutual information gap", "", "How much better a factor of the data "
+        "is known from the best latent variable than from the second best, as a part of its entropy: 1 "
+        "where each is in a variable of its own.", FACTORS,
+        _gap, text="{:.3f}".format,
     ),
     Measure(
         "fitting", "fitting", "rows/s", "Training rows processed a second; the error is unknown.",

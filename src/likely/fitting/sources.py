@@ -1,6 +1,7 @@
 """Sources: where the batches of a fit come from."""
 
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -78,7 +79,7 @@ class DataSource:
         return self.data.train.order(seed)
 
     def batch(self, index: Tensor) -> Batch:
-        return self._weighed(self.data.train.rows(index))
+        return replace(self._weighed(self.data.train.rows(index)), rows=len(self))
 
     def prepare(self, seed: int) -> Batch:
         batch = self._weighed(self.data.train.subset(PREPARE_ENTRIES, seed))

@@ -1,10 +1,16 @@
 """Autoencoders, plain and variational."""
 
 from likely.models.autoencoders.ae import Autoencoder
+from likely.models.autoencoders.beta_tc_vae import BetaTCVAE
 from likely.models.autoencoders.dae import DenoisingAutoencoder
+from likely.models.autoencoders.factor_vae import FactorVAE
+from likely.models.autoencoders.hsic_vae import HSICVAE
 from likely.models.autoencoders.info_vae import InfoVAE
 from likely.models.autoencoders.iwae import IWAE
 from likely.models.autoencoders.vae import VAE
 from likely.models.autoencoders.wae import WAEGAN, WAEMMD
 
-__all__ = ["IWAE", "VAE", "WAEGAN", "WAEMMD", "Autoencoder", "DenoisingAutoencoder", "InfoVAE"]
+__all__ = [
+    "HSICVAE", "IWAE", "VAE", "WAEGAN", "WAEMMD", "Autoencoder", "BetaTCVAE", "DenoisingAutoencoder",
+    "FactorVAE", "InfoVAE",
+]  # fmt: skip

@@ -55,7 +55,11 @@ class GaussianPosterior(NamedTuple):
 
     def log_prob(self, z: Draws) -> LogProbs:
         """log q(z|x) of given codes."""
-        return -((((z - self.mean) / self.std).square() + LOG_TWO_PI) / 2 + self.std.log()).sum(2)
+        return self.log_probs(z).sum(2)
+
+    def log_probs(self, z: Draws) -> Draws:
+        """log q(z_k|x) of each variable of given codes."""
+        return -((((z - self.mean) / self.std).square() + LOG_TWO_PI) / 2 + self.std.log())
 
     def stopped(self) -> "GaussianPosterior":
         """The same without gradients in its parameters."""
