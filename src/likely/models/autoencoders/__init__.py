@@ -5,6 +5,16 @@ from likely.models.autoencoders.dae import DenoisingAutoencoder
 from likely.models.autoencoders.info_vae import InfoVAE
 from likely.models.autoencoders.iwae import IWAE
 from likely.models.autoencoders.vae import VAE
+from likely.models.autoencoders.vq_vae import VQVAE
 from likely.models.autoencoders.wae import WAEGAN, WAEMMD
 
-__all__ = ["IWAE", "VAE", "WAEGAN", "WAEMMD", "Autoencoder", "DenoisingAutoencoder", "InfoVAE"]
+__all__ = [
+    "IWAE",
+    "VAE",
+    "VQVAE",
+    "WAEGAN",
+    "WAEMMD",
+    "Autoencoder",
+    "DenoisingAutoencoder",
+    "InfoVAE",
+]
