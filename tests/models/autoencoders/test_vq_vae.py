@@ -243,3 +243,11 @@ def test_a_prior_that_does_not_fit_is_refused():
             small(prior=prior)
     with pytest.raises(lk.LikelyError, match="unknown model"):
         small(prior="nonsense")
+
+
+@pytest.mark.slow
+def test_two_processes_have_one_codebook():
+    alone, together = small(restart=0.0), small(restart=0.0)
+    lk.fit(alone, bars(), steps=40)
+    lk.fit(together, bars(), steps=40, devices=2)
+    torch.testing.assert_close(together.state_dict(), alone.state_dict(), rtol=1e-3, atol=1e-4)

@@ -241,17 +241,15 @@ class VQVAE(LatentModel):
             self.prior.prepare(self._coded(batch))
 
     def _prior_objectives(self) -> list[Objective]:
-        """The prior's own, on grids, with what its recipe says of the optimiser."""
+        """The prior's own, on grids, with the weight decay that its recipe recommends."""
         assert self.prior is not None
-        recipe = self.prior.recipe
+        recommended = self.prior.recipe.weight_decay
 
         def of_grids(own: Objective) -> Objective:
+            decay = recommended if own.weight_decay is None else own.weight_decay
+            loss = own.loss
             return replace(
-                own,
-                name="prior",
-                loss=lambda batch: own.loss(self._coded(batch)),
-                rate=recipe.rate if own.rate is None else own.rate,
-                weight_decay=recipe.weight_decay if own.weight_decay is None else own.weight_decay,
+                own, name="prior", loss=lambda batch: loss(self._coded(batch)), weight_decay=decay
             )
 
         return [of_grids(objective) for objective in self.prior.objectives()]
