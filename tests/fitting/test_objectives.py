@@ -86,7 +86,10 @@ class Staged(Toy):
         def first():
             return [Objective("early", [self.first], self.falling("first"))]
 
-        return [Stage(first, 0.25), Stage(grow, 0.75)]
+        def meet(batch):
+            self.losses.append(("prepare", len(batch)))
+
+        return [Stage(first, 0.25), Stage(grow, 0.75, meet)]
 
 
 def test_stages_share_the_budget_and_resume(tmp_path, monkeypatch):
@@ -98,6 +101,7 @@ def test_stages_share_the_budget_and_resume(tmp_path, monkeypatch):
     history = lk.fit(model, data_of(), steps=200, ema=0.5)
     steps = {name: [s for n, s in model.losses if n == name] for name in ("first", "third")}
     assert (steps["first"], steps["third"]) == (list(range(50)), list(range(50, 200)))
+    assert model.losses[50] == ("prepare", len(data_of().train))
     assert {"early", "late"} <= {name for row in history.rows for name in row}
 
     class Killed(Exception):

@@ -88,10 +88,13 @@ class Stage:
         Called when the stage begins; it may change the model first, as a growing network does.
     share : float
         Part of the budget; those of all stages sum to one.
+    prepare : callable (batch), optional
+        Called before a later stage begins, with the rows that `GenerativeModel.prepare` saw.
     """
 
     objectives: Callable[[], list[Objective]]
     share: float = 1.0
+    prepare: Callable[[Batch], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class FeatureExtractor(nn.Module):
             pixels = F.one_hot(x.long(), self.categories).movedim(-1, 1)
         else:
             pixels = (x.double() - self.shift) / self.scale
-        return pixels.flatten(1).to(self.encoder.last.weight)
+        return pixels.flatten(1).to(next(self.encoder.parameters()))
 
     def forward(self, x: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n features"]:
         x = torch.as_tensor(x).cpu()

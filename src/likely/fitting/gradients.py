@@ -126,6 +126,9 @@ class Gradients(Loop):
         ends = self.before + self.share
         if state.stage + 1 < len(self.phases) and state.progress >= ends:
             self.model.load_state_dict(self.scored.state_dict())
+            if (prepare := self.phases[state.stage + 1].prepare) is not None:
+                prepare(self.source.prepare(self.plan.seed).to(self.fabric.device))
+                processes.share_weights(self.fabric, self.model)
             self._enter(state.stage + 1)
             state.best = history.best = None  # weights of one stage do not fit the next
         epoch, start = divmod(history.steps, self.batches_per_epoch)

@@ -3,6 +3,7 @@
 The first two take and give flat rows, as `MLP` does, so that a family can take either.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -45,7 +46,7 @@ def image_shape_for(domain: Domain, network: str, alike: bool, least: int = 1) -
     return shape
 
 
-def _halved(size: int, times: int) -> list[int]:
+def halved(size: int, times: int) -> list[int]:
     """An edge at each resolution, the finest first."""
     sizes = [size]
     for _ in range(times):
@@ -54,7 +55,7 @@ def _halved(size: int, times: int) -> list[int]:
 
 
 class ImageEncoder(nn.Module):
-    """Strided convolutions, each to half the resolution, then a linear layer.
+    """Strided convolutions, each to half the resolution, then a linear layer or more convolutions.
 
     Parameters
     ----------
@@ -66,6 +67,8 @@ class ImageEncoder(nn.Module):
     context : int
         Numbers that join at the last layer.
     activation : callable
+    grid : int, optional
+        Channels of outputs that are a map at the coarsest resolution; None takes the linear layer.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class ImageEncoder(nn.Module):
         widths: Sequence[int] = (32, 64),
         context: int = 0,
         activation: Callable[[Tensor], Tensor] = leaky_relu,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.activation = shape, activation
@@ -82,8 +86,12 @@ class ImageEncoder(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels)
         )
-        height, width = (_halved(edge, len(widths))[-1] for edge in shape[1:])
-        self.last = nn.Linear(channels[-1] * height * width + context, outputs)
+        height, width = (halved(edge, len(widths))[-1] for edge in shape[1:])
+        self.last: nn.Module
+        if grid is None:
+            self.last = nn.Linear(channels[-1] * height * width + context, outputs)
+        else:
+            self.last = FlatMaps(channels[-1], grid, (height, width), channels[-1], context)
 
     def forward(
         self, x: Float[Tensor, "n pixels"], context: Context = None
@@ -95,7 +103,7 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """The way back: a linear layer, then convolutions, each after doubling the resolution.
+    """The way back: a linear layer or convolutions, then others, each after doubling the resolution.
 
     Parameters
     ----------
@@ -104,14 +112,29 @@ class ImageDecoder(nn.Module):
         Of the image.
     widths : sequence of int
         Channels at half the resolution, a quarter … (in the same order as an encoder's).
+    grid : int, optional
+        Channels of a map at the coarsest resolution with which the inputs begin; what follows joins at
+        each of its places. None takes the linear layer.
     """
 
-    def __init__(self, inputs: int, shape: Shape, widths: Sequence[int] = (32, 64)) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        shape: Shape,
+        widths: Sequence[int] = (32, 64),
+        grid: int | None = None,
+    ) -> None:
         super().__init__()
-        sizes = [_halved(edge, len(widths)) for edge in shape[1:]]
+        sizes = [halved(edge, len(widths)) for edge in shape[1:]]
         self.sizes = list(zip(*sizes, strict=True))[::-1]  # the coarsest first
         channels = [*widths[::-1], widths[0] if widths else shape[0]]
-        self.first = nn.Linear(inputs, channels[0] * self.sizes[0][0] * self.sizes[0][1])
+        places = math.prod(self.sizes[0])
+        self.first: nn.Module
+        if grid is None:
+            self.first = nn.Linear(inputs, channels[0] * places)
+        else:
+            context = inputs - grid * places
+            self.first = FlatMaps(grid, channels[0], self.sizes[0], channels[0], context)
         self.layers = nn.ModuleList(conv(a, b) for a, b in pairwise(channels))
         self.last = conv(channels[-1], shape[0])
 
@@ -169,3 +192,27 @@ class ResidualConvolutions(nn.Module):
         for block in self.blocks:
             h = h + block(h)
         return self.last(F.relu(h))
+
+
+class FlatMaps(nn.Module):
+    """`ResidualConvolutions` of flat rows, whose last columns are the context.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    size : (height, width)
+    channels, context
+        As in `ResidualConvolutions`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, size: tuple[int, int], channels: int, context: int
+    ) -> None:
+        super().__init__()
+        self.size, self.split = size, [inputs * math.prod(size), context]
+        self.net = ResidualConvolutions(inputs, outputs, channels, context=context)
+
+    def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
+        x, context = x.split(self.split, 1)
+        return self.net(x.unflatten(1, (-1, *self.size)), context).flatten(1)

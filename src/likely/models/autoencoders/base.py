@@ -14,7 +14,7 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.numbers import whole
 from likely.models.autoencoders.networks import Decoder, Encoder
-from likely.nets.convolutional import Network, image_shape_for
+from likely.nets.convolutional import Network, Shape, image_shape_for
 from likely.nets.heads import NARROWEST, ColumnHeads, Gaussian, Integers, simple_head
 
 Codes = Float[Tensor, "n latent"]
@@ -73,11 +73,17 @@ class LatentModel(GenerativeModel):
                 head.fix(scale)
         alike = self.heads.uniform and len(set(self.features.sizes)) == 1
         shape = image_shape_for(domain, network, alike)
-        given = self.context_size
+        self._build(hidden, shape)
+
+    def _build(
+        self, hidden: Sequence[int] | None, shape: Shape | None, grid: int | None = None
+    ) -> None:
+        """Make encoder and decoder of the options `hidden` and `network`; `grid` as in `Encoder`."""
         if hidden is None:
             hidden = (256, 256) if shape is None else (32, 64)
-        self.encoder = Encoder(self.features.size, self._encoder_outputs(), hidden, given, shape)
-        self.decoder = Decoder(latent, sum(self.heads.sizes), hidden, given, shape)
+        inputs, outputs, given = self.features.size, sum(self.heads.sizes), self.context_size
+        self.encoder = Encoder(inputs, self._encoder_outputs(), hidden, given, shape, grid)
+        self.decoder = Decoder(self.latent, outputs, hidden, given, shape, grid)
 
     def _encoder_outputs(self) -> int:
         """How many numbers the encoder gives for a row; `latent` is known by then."""

@@ -24,10 +24,18 @@ class Encoder(nn.Module):
         Number of context features.
     shape : (channels, height, width), optional
         Of the image; each pixel has the same number of features.
+    grid : int, optional
+        As in `ImageEncoder`.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, hidden: Sequence[int], context: int, shape: Shape | None
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int],
+        context: int,
+        shape: Shape | None,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -35,7 +43,7 @@ class Encoder(nn.Module):
             self.net: nn.Module = MLP(inputs + context, outputs, hidden)
         else:
             planes = inputs // (shape[1] * shape[2])  # channels × features of each
-            self.net = ImageEncoder((planes, *shape[1:]), outputs, hidden, context)
+            self.net = ImageEncoder((planes, *shape[1:]), outputs, hidden, context, grid=grid)
 
     def forward(
         self, features: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
@@ -57,12 +65,18 @@ class Decoder(nn.Module):
         Length of the code.
     outputs : int
         Outputs of all entries, entry by entry.
-    hidden, context, shape
+    hidden, context, shape, grid
         As in `Encoder`; channels in reverse.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, hidden: Sequence[int], context: int, shape: Shape | None
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int],
+        context: int,
+        shape: Shape | None,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -70,7 +84,7 @@ class Decoder(nn.Module):
             self.net: nn.Module = MLP(inputs + context, outputs, hidden)
         else:
             planes = outputs // (shape[1] * shape[2])
-            self.net = ImageDecoder(inputs + context, (planes, *shape[1:]), hidden)
+            self.net = ImageDecoder(inputs + context, (planes, *shape[1:]), hidden, grid)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(
