@@ -28,6 +28,7 @@ MODELS = {
     "factor-vae": ("factor-vae", {}),
     "hsic-vae": ("hsic-vae", {}),
 }
+NETWORK = {"network": "mlp", "hidden": (400, 400)}
 EXACT_ROWS = 2000
 
 
@@ -72,7 +73,9 @@ def main() -> None:
             folder = arguments.out / f"{label}-{seed}"
             data = lk.load_data("sprites", seed=seed)
             labelled = lk.load_data("sprites", context="factors", seed=seed)
-            model = lk.make(name, data.domain, latent=arguments.latent, seed=seed, **options)
+            model = lk.make(
+                name, data.domain, latent=arguments.latent, seed=seed, **NETWORK, **options
+            )
             lk.fit(
                 model, data, minutes=minutes, steps=arguments.steps, batch=512, seed=seed, run=folder,
                 progress=sys.stderr.isatty(),

@@ -84,6 +84,9 @@ def test_a_single_variable_and_factors_that_do_not_vary():
     assert mutual_information_gap(codes, labels) == pytest.approx(1)
     assert factor_vae_score(codes, labels, votes=10).value == 1
     assert dci(codes, labels) == pytest.approx((1, 1, 1))
+    rare = (np.arange(100) == 3)[:, None]  # in one of the halves only
+    scores = [attribute_predictability(codes, rare, seed=seed) for seed in range(4)]
+    assert 0 in scores
     with pytest.raises(lk.DataError, match="none varies"):
         mutual_information_gap(codes, labels[:, 1:])
     with pytest.raises(lk.DataError, match="factors of shape"):
