@@ -8,7 +8,7 @@ A run that was interrupted goes on when the command is repeated. To go on from a
         --out runs/vae-mnist-longer
 
 With `--model iwae` its weights go on as those of an importance-weighted autoencoder. A vector-quantised
-autoencoder on a grid of 7 × 7 codes, with a prior over them:
+autoencoder on a grid of 4 × 4 codes, with a prior over them:
 
     python benchmarks/binarised_mnist.py DATA/binarized_mnist.npz --model vq-vae --minutes 30 \\
         --out runs/vq-vae-mnist
@@ -33,7 +33,7 @@ import likely as lk
 
 # Narrow at full resolution, where convolutions take longest.
 CONVOLUTIONS = {"latent": 32, "hidden": (16, 32, 64)}
-SETTINGS = {"vae": CONVOLUTIONS, "iwae": CONVOLUTIONS}
+SETTINGS = {"vae": CONVOLUTIONS, "iwae": CONVOLUTIONS, "vq-vae": {"hidden": (16, 32, 64)}}
 
 
 def load(path: Path) -> lk.Data:
