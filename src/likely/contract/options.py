@@ -180,11 +180,16 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
         return None if value is None else "None"
     if kind is bool:
         return None if isinstance(value, bool) else "True or False"
+    if kind is str:
+        return None if isinstance(value, str) else "a name"
     if kind in (int, float):
         return None if _is_number(value, kind, limits) else f"a {_numbers(kind, limits)}"
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    if kind is Sequence and get_origin(inner[0]) is Sequence:
+        parts = [_unmet(part, inner[0], limits) for part in (value if listed else [object()])]
+        return next((f"several times {part}" for part in parts if part), None)
     if kind is Sequence and inner[0] in (int, float):
         length = next((limit for limit in limits if isinstance(limit, Length)), Length(0))
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
         if listed and len(value) in length and all(_is_number(v, inner[0], limits) for v in value):
             return None
         return f"a sequence of {_numbers(inner[0], limits)}{length}".replace("number", "numbers")

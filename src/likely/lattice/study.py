@@ -129,7 +129,7 @@ def study(
     Examples
     --------
     >>> import likely as lk
-    >>> found = lk.lattice.study(lk.targets.phi4(4, 4), "realnvp", steps=20, draws=2048, reference=False)
+    >>> found = lk.lattice.study(lk.targets.phi4(8), "realnvp", steps=5, draws=500, reference=False)
     >>> [row.name for row in found.rows]
     ['susceptibility', 'phi2', '|magnetisation|', 'magnetisation']
     """

@@ -167,11 +167,14 @@ def test_without_a_second_stage_the_prior_is_uniform():
     assert model.prior is None
 
 
-@pytest.mark.parametrize("name", ["transformer", "independent"])
-def test_a_prior_of_ones_own_sees_the_context_and_is_saved(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("transformer", {"width": 16, "layers": 1, "heads": 2}), ("independent", {})],
+)
+def test_a_prior_of_ones_own_sees_the_context_and_is_saved(name, options, tmp_path):
     domain, context = lk.reals(3), lk.table(kind=lk.Categorical(2))
     width = small(domain, context=context, prior="uniform").context_size
-    prior = lk.make(name, lk.categories(4, 6), context=lk.reals(width))
+    prior = lk.make(name, lk.categories(4, 6), context=lk.reals(width), **options)
     model = small(domain, context=context, latent=6, prior=prior, hidden=(16,))
     c = torch.arange(300)[:, None] % 2
     x = torch.randn(300, 3) + 4 * c

@@ -13,13 +13,13 @@ where each is of all groups before it: these criteria are added. Estimates take 
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract import Batch, NonNegative, NonNegativeInt, Recipe, register
+from likely.contract import Batch, NonNegative, NonNegativeInt, Range, Recipe, register
 from likely.core.columns import Binary, Categorical
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
@@ -71,7 +71,9 @@ class HSICVAE(VAE):
         domain: Domain,
         *,
         latent: int = 8,
-        independent: Literal["context"] | Sequence[Sequence[int]] | None = None,
+        independent: Literal["context"]
+        | Annotated[Sequence[Sequence[int]], Range(0)]
+        | None = None,
         penalty: NonNegative = 100.0,
         warm_up: NonNegativeInt = 0,
         **options: Any,

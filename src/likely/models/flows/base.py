@@ -44,6 +44,7 @@ class Flow(RealModel):
     ----------
     domain : Domain
     symmetric : bool
+        Whether a row and its mirror image have the same density.
 
     Raises
     ------
