@@ -41,6 +41,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
+    def mean(self, loss: Tensor) -> Tensor:
+        """A loss of each row as one number; one of the batch as it is.
+
+        Not divided by the batch's own mean weight, which would take influence from heavy batches.
+        """
+        if loss.ndim and self.weight is not None:
+            loss = loss * self.weight
+        return loss.mean()
+
     def to(self, device: torch.device) -> Self:
         """This batch on a device."""
         context = None if self.context is None else self.context.to(device)

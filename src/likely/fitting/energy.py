@@ -148,10 +148,7 @@ class EnergySource:
             if self.rows is None:
                 return total
             model.train()
-            nll = model.loss(batch)
-            if batch.weight is not None and nll.ndim:
-                nll = nll * batch.weight
-            return total + nll.mean()
+            return total + batch.mean(model.loss(batch))
 
         return [Stage(lambda: [Objective("free energy", parameters, loss)])]
 

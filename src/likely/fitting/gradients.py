@@ -173,12 +173,7 @@ class Gradients(Loop):
     def _loss(self, objective: Objective, batch: Batch) -> Tensor:
         with self.fabric.autocast():
             loss = objective.loss(batch)
-        if loss.ndim == 0:
-            return loss
-        if batch.weight is None:
-            return loss.mean()
-        # Not divided by the batch's own mean, which would take influence from heavy batches.
-        return (loss * batch.weight).mean()
+        return batch.mean(loss)
 
     def _skip(self, objective: Objective, batch: Batch) -> None:
         self.state.history.skipped += 1
