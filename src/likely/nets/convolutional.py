@@ -145,6 +145,16 @@ class ImageDecoder(nn.Module):
         return self.last(h).flatten(1)
 
 
+def circular(height: int, width: int) -> Callable[[int, int], nn.Module]:
+    """What makes 3×3 convolutions on a torus of these sides; kernels are no wider than it."""
+    return partial(
+        nn.Conv2d,
+        kernel_size=(min(3, height), min(3, width)),
+        padding="same",
+        padding_mode="circular",
+    )
+
+
 class ResidualConvolutions(nn.Module):
     """From an image to another of the same size: 3×3 convolutions with residual blocks.
 

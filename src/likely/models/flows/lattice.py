@@ -6,7 +6,6 @@ number of sites leave the density as it is.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from likely.contract import RealView, Recipe
 from likely.core.domain import Domain
 from likely.models.flows.transforms import Bijection, Coupling, start_at_identity
-from likely.nets.convolutional import ResidualConvolutions
+from likely.nets.convolutional import ResidualConvolutions, circular
 
 LatticeShape = tuple[int, int]
 LATTICE_RECIPE = Recipe(batch=512, rate=2e-3)
@@ -86,14 +85,8 @@ class LatticeCoupling(Coupling):
         super().__init__(bijection, moves.nonzero()[:, 0])
         self.stays = nn.Buffer(~moves, persistent=False)
         self.shape, self.circle = shape, circle
-        layer = partial(
-            nn.Conv2d,
-            kernel_size=(min(3, shape[0]), min(3, shape[1])),
-            padding="same",
-            padding_mode="circular",
-        )
         sizes = 1 + circle, bijection.size, channels, blocks, context
-        self.net = ResidualConvolutions(*sizes, layer=layer)
+        self.net = ResidualConvolutions(*sizes, layer=circular(*shape))
         start_at_identity(self.net.last)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:

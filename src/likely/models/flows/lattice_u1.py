@@ -19,7 +19,6 @@ stripes are one pixel of the network, which then has nothing to do where nothing
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ from likely.core.domain import Domain
 from likely.models.flows.base import Flow
 from likely.models.flows.spline import RationalQuadraticSpline, wrap
 from likely.models.flows.transforms import start_at_identity
-from likely.nets.convolutional import ResidualConvolutions
+from likely.nets.convolutional import ResidualConvolutions, circular
 
 PERIOD = 4  # of the stripes
 
@@ -75,13 +74,8 @@ class GaugeCoupling(nn.Module):
         _, height, width, _ = stripes.shape
         self.pixels = height, width
         self.h = RationalQuadraticSpline(torch.ones(self.active.shape[1], dtype=torch.bool), bins)
-        layer = partial(
-            nn.Conv2d,
-            kernel_size=(min(3, height), min(3, width)),
-            padding="same",
-            padding_mode="circular",
-        )
-        self.net = ResidualConvolutions(4, self.h.size, channels, blocks, context, layer)
+        sizes = 4, self.h.size, channels, blocks, context
+        self.net = ResidualConvolutions(*sizes, layer=circular(height, width))
         start_at_identity(self.net.last)
 
     def _plaquettes(self, theta: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
