@@ -158,6 +158,14 @@ def chunks(domain: Domain, n: int) -> list[slice]:
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
+def _for_each(model: GenerativeModel, context: Any, n: int) -> Any:
+    """A context for each of n rows, where one is given for all."""
+    if context is None or model.context is None:
+        return context
+    context = as_rows(context, model.context, "the context")
+    return context.expand(n, *context.shape) if context.shape == model.context.shape else context
+
+
 def map_chunks(
     model: GenerativeModel, function: OfRows, x: Any, context: Any = None, seed: int | None = None
 ) -> Shaped[Tensor, "k n"]:
@@ -166,10 +174,7 @@ def map_chunks(
     Rows outside the support get −inf in the first line and 0 in the others.
     """
     x = as_rows(x, model.domain, "x")
-    if context is not None and model.context is not None:
-        context = as_rows(context, model.context, "the context")
-        if tuple(context.shape) == model.context.shape:  # one row for all
-            context = context.expand(len(x), *model.context.shape)
+    context = _for_each(model, context, len(x))
     parts = []
     with torch.no_grad(), seeded(seed, model.device):
         for at in track(chunks(model.domain, len(x)) or [slice(0)], "rows"):
@@ -186,16 +191,10 @@ def sample_with_log_prob(
     model: GenerativeModel, n: int, context: Tensor | None = None, seed: int | None = None
 ) -> tuple[Rows, Float[Tensor, " n"]]:
     """n draws and their log-densities, by chunks and without gradients; contexts are not checked."""
-    parts = []
+    context, parts = _for_each(model, context, n), []
     with torch.no_grad(), seeded(seed, model.device):
         for at in track(chunks(model.domain, n), "draws"):
-            rows = at.stop - at.start
-            many = (
-                context is not None
-                and model.context is not None
-                and context.ndim > len(model.context.shape)
-            )
-            part = context[at] if many and context is not None else context
+            rows, part = at.stop - at.start, None if context is None else context[at]
             if isinstance(model, Reparametrised):
                 parts.append(model.rsample_with_log_prob(rows, context=part))
             else:
