@@ -1,7 +1,6 @@
 """The page of a study: its sentences, the table of observables, and its pictures."""
 
 import math
-from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from likely._version import provenance
 from likely.core.likelihood import Figure, shown
-from likely.lattice.results import Results, Row
+from likely.lattice.results import Observable, Results, Row
 from likely.report.page import Card, Cell, Column, Page, Section, listed, terminal_table
 from likely.report.style import INK, PALETTE, REAL, STYLE, empty_figure, to_uri
 from likely.targets import correlator, magnetisation, topological_charge
@@ -153,7 +152,7 @@ def _log_weights(study: Results) -> Card:
 
 
 def _order(study: Results) -> Card:
-    of = topological_charge if study.target.name == "u1" else lambda x: magnetisation(x.double())
+    of = topological_charge if study.target.name == "u1" else magnetisation
     label = "topological charge Q" if study.target.name == "u1" else "magnetisation"
     model = of(study.weighted.samples).numpy(force=True)
     reference = (
@@ -191,20 +190,22 @@ def _order(study: Results) -> Card:
     return Card(label, to_uri(figure))
 
 
+def _known(values: Tensor) -> Observable:
+    """An observable whose values are in hand."""
+    return lambda _: values
+
+
 def _correlator(study: Results) -> Card:
     figure = empty_figure(4.6, 3.6)
     axes = figure.add_subplot(xlabel="t", ylabel="G(t)")
     lags = range(study.target.domain.shape[0])
-
-    def at(t: int) -> Callable[[Tensor], Tensor]:
-        return lambda x: correlator(x.double())[:, t]
-
-    measured = [(study.name, study.weighted.expect, PALETTE[0], -0.06)]
-    if study.reference is not None:
-        measured.append(("reference chain", study.reference.expect, REAL, 0.06))
+    measured = [(study.name, study.weighted.samples, study.weighted.expect, PALETTE[0], -0.06)]
+    if (chain := study.reference) is not None:
+        samples = chain.samples.flatten(0, 1)
+        measured.append(("reference chain", samples, chain.expect, REAL, 0.06))
     least = math.inf
-    for label, expect, color, shift in measured:
-        means = [expect(at(t)) for t in lags]
+    for label, samples, expect, color, shift in measured:
+        means = [expect(_known(values)) for values in correlator(samples).T]
         value, error = [m.value for m in means], [m.stderr or 0.0 for m in means]
         least = min(least, *value)
         axes.errorbar(

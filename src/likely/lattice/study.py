@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from likely.contract.reference import Reference
 from likely.contract.registry import make
@@ -28,23 +27,14 @@ BURN_IN = 300  # … and the steps that tune each of them
 KEPT = 1 << 24  # numbers of it that are kept at most
 
 
-def _magnetic(x: Tensor) -> Tensor:
-    return magnetisation(x.double())
-
-
 # By name of the target; names that the target knows exactly are the same there.
+MAGNETIC: dict[str, Observable] = {
+    "|magnetisation|": lambda x: magnetisation(x).abs(),
+    "magnetisation": magnetisation,
+}
 OBSERVABLES: dict[str, dict[str, Observable]] = {
-    "phi4": {
-        "susceptibility": susceptibility,
-        "phi2": phi2,
-        "|magnetisation|": lambda x: magnetisation(x).abs(),
-        "magnetisation": magnetisation,
-    },
-    "ising": {
-        "susceptibility": lambda x: susceptibility(x.double()),
-        "|magnetisation|": lambda x: _magnetic(x).abs(),
-        "magnetisation": _magnetic,
-    },
+    "phi4": {"susceptibility": susceptibility, "phi2": phi2, **MAGNETIC},
+    "ising": {"susceptibility": susceptibility, **MAGNETIC},
     "u1": {
         "plaquette": lambda x: plaquettes(x).cos().mean((1, 2)),
         "charge2": lambda x: topological_charge(x).square(),

@@ -119,19 +119,24 @@ def _free(domain: Domain, mass2: float) -> Target:
     )
 
 
+def _real(x: Tensor) -> Tensor:
+    """Fields as they are, spins as real numbers."""
+    return x if x.is_floating_point() else x.double()
+
+
 def magnetisation(x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
     """Σ_x φ_x/V of each field, or of each state of spins."""
-    return x.flatten(1).mean(1)
+    return _real(x).flatten(1).mean(1)
 
 
 def susceptibility(x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
     """(Σ_x φ_x)²/V of each field; its mean is χ₂ where ⟨φ⟩ = 0, since ⟨|M|⟩² is not subtracted."""
-    return x.flatten(1).sum(1).square() / x[0].numel()
+    return _real(x).flatten(1).sum(1).square() / x[0].numel()
 
 
 def phi2(x: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
     """Σ_x φ_x²/V of each field."""
-    return x.flatten(1).square().mean(1)
+    return _real(x).flatten(1).square().mean(1)
 
 
 def correlator(x: Float[Tensor, "n L ..."]) -> Float[Tensor, "n L"]:
@@ -140,6 +145,7 @@ def correlator(x: Float[Tensor, "n L ..."]) -> Float[Tensor, "n L"]:
     Its mean falls like cosh(m (t − L/2)) for large t, with the mass m of the lightest state at
     rest, and ΣG(t) is the susceptibility.
     """
+    x = _real(x)
     slices = x.flatten(2).sum(2) if x.ndim > 2 else x
     shifted = torch.stack([slices.roll(-t, 1) for t in range(x.shape[1])], 2)
     return (slices[..., None] * shifted).sum(1) / x[0].numel()
