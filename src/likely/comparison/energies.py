@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.table import Table
 from likely._version import provenance
 from likely.contract.model import GenerativeModel
 from likely.contract.registry import entries, make
-from likely.core.errors import DivergenceError, DomainError, LikelyError
+from likely.core.errors import DomainError, LikelyError
 from likely.core.files import write_json, write_text
 from likely.core.likelihood import Figure, shown
 from likely.core.target import Target
@@ -52,6 +52,14 @@ class EnergyRun:
     error: str | None = None
 
 
+def _ess(weighted: Weighted) -> float:
+    return weighted.ess
+
+
+def _free_energy(weighted: Weighted) -> float:
+    return -weighted.elbo.value
+
+
 @dataclass
 class EnergyComparison:
     """Several models on the same energy: what `compare` returns for a target with one.
@@ -75,9 +83,9 @@ class EnergyComparison:
         """Names from the best to the worst: by effective sample size, then by free energy."""
 
         def key(name: str) -> tuple[float, float]:
-            ess, free_energy = self._mean(name, "ess"), self._mean(name, "free_energy")
-            worst = math.inf
-            return (-ess.value, free_energy.value) if ess is not None else (worst, worst)
+            if self.best(name) is None:
+                return math.inf, math.inf
+            return -self._mean(name, _ess).value, self._mean(name, _free_energy).value
 
         return sorted(dict.fromkeys(run.name for run in self.runs), key=key)
 
@@ -86,15 +94,13 @@ class EnergyComparison:
         done = [run for run in self.runs if run.name == name and run.weighted is not None]
         return max(done, key=lambda run: run.weighted.ess if run.weighted else 0.0, default=None)
 
-    def _mean(self, name: str, figure: str) -> Any:
-        """Mean over seeds, with its standard error; None if none has been fitted."""
+    def _mean(self, name: str, figure: Callable[[Weighted], float]) -> Figure:
+        """Mean over the seeds that have ended, with its standard error."""
         values = [
-            run.weighted.ess if figure == "ess" else -run.weighted.elbo.value
+            figure(run.weighted)
             for run in self.runs
             if run.name == name and run.weighted is not None
         ]
-        if not values:
-            return None
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
         return Figure(statistics.fmean(values), error)
 
@@ -104,7 +110,7 @@ class EnergyComparison:
         if best is None or best.weighted is None or best.history is None:
             return [Cell(name, name), *[Cell("–")] * (len(COLUMNS) - 2), failed]
         w = best.weighted
-        ess, free_energy = self._mean(name, "ess"), self._mean(name, "free_energy")
+        ess, free_energy = self._mean(name, _ess), self._mean(name, _free_energy)
         percent = Figure(100 * ess.value, None if ess.stderr is None else 100 * ess.stderr)
         gap = Figure(w.log_z.value - w.elbo.value, w.log_z.stderr)
         figures = [percent, free_energy, gap, w.log_z, w.acceptance]
@@ -244,7 +250,7 @@ def compare_energies(
             try:
                 run.history = fit(model, target, seed=seed, progress=progress, **training)
                 run.weighted = reweight(model, target, draws or DRAWS, seed=seed)
-            except (DivergenceError, LikelyError) as error:
+            except LikelyError as error:
                 run.error = str(error)
             runs.append(run)
     return EnergyComparison(target, runs, refused, {"seeds": [*seeds], **training})
