@@ -48,7 +48,9 @@ def within(figure, exact, errors=4.0):
 
 @pytest.fixture(scope="module")
 def shifted():
-    return lk.reweight(Normal(lk.reals(1), mean=SHIFT), normal(), 100_000, seed=0)
+    target, n = normal(), 100_000
+    draws = target.sample(n, 1)
+    return lk.reweight(Normal(lk.reals(1), mean=SHIFT), target, n, seed=0, forward=draws)
 
 
 def test_two_shifted_normals_have_the_figures_of_their_closed_forms(shifted):

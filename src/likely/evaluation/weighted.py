@@ -53,6 +53,7 @@ from likely.sampling.metropolis import chain_of_draws
 HEAVY = 0.7  # k̂ above which the weights' mean is not to be trusted
 LARGE = 0.1  # share of the weights that one draw should not have
 APART = 5.0  # nats by which log q at an image or a mode may differ
+FORWARD = 1 << 12  # draws of the target, which can cost more than those of the model
 LOOKED_AT = 1024  # draws whose mirror images are scored
 CHAINS = 16
 
@@ -301,8 +302,8 @@ def reweight(
     seed : int, optional
         The same seed gives the same draws.
     forward : "auto", False, Tensor of shape (m, *domain.shape), or Chain
-        Draws of the target, which show what the model leaves out: "auto" takes as many exact ones where
-        the target can be sampled. A tensor counts as exact, independent draws; with those of a chain,
+        Draws of the target, which show what the model leaves out: "auto" takes exact ones where the
+        target can be sampled, as many as of the model but at most 4,096. A tensor counts as exact, independent draws; with those of a chain,
         such as `ParallelTempering`'s, the figures are diagnostics and no bounds.
 
     Returns
@@ -401,7 +402,8 @@ def _forward(weigh: _Weigh, n: int, seed: int | None, forward: Any) -> Forward |
     if isinstance(forward, str) and forward == "auto":
         if target.sample is None:
             return None
-        forward = target.sample(n, int(torch.randint(2**62, ())) if seed is None else seed + 1)
+        drawn = min(n, FORWARD)
+        forward = target.sample(drawn, int(torch.randint(2**62, ())) if seed is None else seed + 1)
     if forward is False:
         return None
     if isinstance(forward, str | bool):
