@@ -46,6 +46,9 @@ class MaskedMLP(nn.Module):
         Number of context features, which every output sees.
     direct : bool
         Whether there are connections A from inputs to outputs, which start at zero.
+    early : float
+        The degree of a part u of a layer's units is at most u^early of the greatest: above 1, more of
+        them serve the first entries of the ordering.
     """
 
     mask_in: Tensor
@@ -61,6 +64,7 @@ class MaskedMLP(nn.Module):
         hidden: Sequence[int] = (128, 128),
         context: int = 0,
         direct: bool = False,
+        early: float = 1.0,
     ) -> None:
         super().__init__()
         if not hidden:
@@ -76,7 +80,10 @@ class MaskedMLP(nn.Module):
         # Degree 0 sees the context alone; without a context such units would be constants.
         entries = len(self.inputs)
         least = 0 if context or entries == 1 else 1
-        self.degrees = [least + torch.arange(w) * (entries - least) // w for w in hidden]
+        self.degrees = [
+            least + ((entries - least) * torch.arange(w).double() ** early / w**early).long()
+            for w in hidden
+        ]
         for i, (a, b) in enumerate(pairwise(self.degrees), 1):
             self.register_buffer(f"mask{i}", (b[:, None] >= a).float(), persistent=False)
         for name, mask in zip(("in", "out", "direct"), self.masks(self.order), strict=True):

@@ -28,6 +28,8 @@ from likely.models.autoregressive.base import Autoregressive, Walk
 from likely.nets.heads import ColumnHeads
 from likely.nets.masked import MaskedMLP
 
+EARLY = 3.0  # half of the units of a lattice's network belong to an eighth of the entries
+
 
 @register(
     "made",
@@ -79,7 +81,8 @@ class MADE(Autoregressive):
         order: Annotated[Sequence[int], Range(0)] | None = None,
         **options: Any,
     ) -> None:
-        if order is None and domain.layout == "lattice":
+        coarse = order is None and domain.layout == "lattice"
+        if coarse:
             order = coarse_to_fine(domain.shape)
         super().__init__(domain, order=order, **options)
         if direct is None:
@@ -93,6 +96,7 @@ class MADE(Autoregressive):
             hidden=hidden,
             context=self.context_size,
             direct=direct,
+            early=EARLY if coarse else 1.0,
         )
 
     def prepare(self, batch: Batch) -> None:
