@@ -77,16 +77,38 @@ def test_carried_rows_have_the_log_determinant_of_their_map():
     assert domain.contains(y).all()
 
 
-def test_free_energy_between_the_wells_of_a_molecule():
+def free_energy_error(seed, n):
+    """In kT, of the difference between the wells of a molecule; and log Z, divided by its error."""
     target = lk.targets.double_well_plane()
     made = lk.annealed_flow(
-        target, temperatures=5, steps=40, batch=128, rate=0.01, transforms=2, hidden=(16,), seed=0
+        target,
+        temperatures=5,
+        steps=40,
+        batch=128,
+        rate=0.01,
+        transforms=2,
+        hidden=(16,),
+        seed=seed,
     )
-    w = made.sample(10_000, seed=1)
+    w = made.sample(n, seed=seed + 1)
     left, right = target.mode_weights.tolist()
     share = w.expect(lambda x: (x[:, 0] > 0).float()).value
-    assert math.log((1 - share) / share) == pytest.approx(math.log(left / right), abs=0.2)  # kT
-    assert w.log_z.value == pytest.approx(target.log_z, abs=4 * w.log_z.stderr)
+    error = math.log((1 - share) / share) - math.log(left / right)
+    return error, (w.log_z.value - target.log_z) / w.log_z.stderr
+
+
+def test_free_energy_between_the_wells_of_a_molecule():
+    error, pull = free_energy_error(0, 10_000)
+    assert abs(error) < 0.2
+    assert abs(pull) < 4
+
+
+@pytest.mark.slow
+def test_repeated_free_energies_have_less_bias_and_spread_than_published():
+    """Wu, Köhler & Noé 2020: 0.15 and 0.61 kT over ten repeats, of a flow with Metropolis steps."""
+    errors = torch.tensor([free_energy_error(seed, 2000)[0] for seed in range(10)])
+    assert abs(errors.mean()) < 0.15
+    assert errors.std() < 0.3
 
 
 def test_log_z_of_a_ring_of_phi4():

@@ -241,25 +241,15 @@ def test_what_cannot_be_weighed_is_refused():
         lk.reweight(model, target, 10).expect(lambda x: x)
 
 
-def test_many_wells_that_a_model_has_lost_are_told():
+def test_a_training_that_has_lost_wells_is_told():
     target = lk.targets.many_well(6)
-    # At the deepest well, and of its width: where reverse KL ends if it has lost the others.
-    deepest = target.modes[target.mode_weights.argmax()]
-
-    class Well(Normal):
-        scale = torch.tensor([0.2, 1.0] * 3)
-
-        def _sample(self, n, context):
-            return deepest.float() + self.scale * torch.randn(n, 6)
-
-        def _log_prob(self, x, context):
-            z = (x - deepest.float()) / self.scale
-            return -(z.square() + math.log(2 * math.pi)).sum(1) / 2 - self.scale.log().sum()
-
-    w = lk.reweight(Well(target.domain), target, 20_000, seed=0)
+    model = lk.make("realnvp", target.domain, transforms=4, hidden=(16,), seed=0)
+    # The free energy alone draws the flow into the deepest well, where the weights look fine.
+    lk.fit(model, target, steps=150, batch=128, rate=0.01, seed=0)
+    w = lk.reweight(model, target, 8192, seed=1)
     lost = w.log_z.value - target.log_z
     assert w.ess > 0.6
-    assert lost == pytest.approx(target.mode_weights.max().log().item(), abs=0.02)
+    assert lost == pytest.approx(target.mode_weights.max().log().item(), abs=0.03)
     notes = " ".join(w.notes)
     assert "misses a part of the target" in notes
     assert "7 of 8 known modes are lost" in notes

@@ -144,6 +144,8 @@ class EnergySource:
             value, surrogate = ESTIMATES[gradient](
                 model, self._annealed(batch.progress), len(batch), batch.context
             )
+            if batch.progress >= (self.plan.annealing or 0):
+                self._look_down(value)  # before numbers overflow, which would tell nothing
             total = (value + surrogate - surrogate.detach()).mean()
             if self.rows is None:
                 return total
@@ -160,13 +162,7 @@ class EnergySource:
             x, log_q = sample_with_log_prob(model, n, context)
             value = log_q.double() + self.energy(x, context).double()
         free_energy, deviation = value.mean().item(), value.std().item()
-        if self.bottom is None and math.isfinite(free_energy):
-            self.bottom = free_energy - DIVE * (1 + deviation)
-        if self.bottom is not None and free_energy < self.bottom:
-            raise DivergenceError(
-                f"{self.target.name}: the free energy has dived to {free_energy:.3g}: the energy has no "
-                "lower bound where the model draws; bound the domain, or mend the energy"
-            )
+        self._look_down(value)
         figures = {
             "free_energy": free_energy,
             "std_log_weight": deviation,
@@ -213,6 +209,17 @@ class EnergySource:
             return beta * value - (1 - beta) * self.reference.log_prob(x).to(value)
 
         return energy
+
+    def _look_down(self, value: Float[Tensor, " n"]) -> None:
+        """Raise if the mean of log q + E has dived below that of the first draws."""
+        free_energy = value.mean().item()
+        if self.bottom is None and math.isfinite(free_energy):
+            self.bottom = free_energy - DIVE * (1 + value.std(correction=0).item())
+        if self.bottom is not None and free_energy < self.bottom:
+            raise DivergenceError(
+                f"{self.target.name}: the free energy has dived to {free_energy:.3g}: the energy has no "
+                "lower bound where the model draws; bound the domain, or mend the energy"
+            )
 
     def _contexts(self, n: int, device: torch.device | None = None) -> Tensor | None:
         return None if self.contexts is None else self.contexts.sample(n).to(device)

@@ -93,7 +93,8 @@ def integrate(
     -------
     Integral
         A `Figure`, with `calls` and `efficiency`. It has no bias; the error is an honest one where the
-        efficiency times half of the calls is in the hundreds or more.
+        efficiency times half of the calls is near a thousand or more. With half as many the weights can be
+        skewed: two errors then held some 92 % of integrals over two peaks in four columns, in place of 95 %.
 
     Raises
     ------
@@ -120,15 +121,25 @@ def integrate(
     if calls < LEAST:
         raise LikelyError(f"integrate: {calls=}: at least {LEAST:,} are needed to learn from")
     with seeded(seed):
-        sampler = _Sampler(f, domain)
-        for _ in range(GRID_ROUNDS):
-            sampler.draw(max(int(GRID_PART * calls), LEAST_ROUND))
-            sampler.fit_grid()
-        for part in FLOW_PARTS:
-            sampler.fit_flow()
-            sampler.draw(int(part * calls))
+        sampler = _learned(f, domain, calls)
+        return _integral(sampler.draw(calls - sampler.calls), calls)
+
+
+def _learned(f: Integrand, domain: Domain, calls: int) -> "_Sampler":
+    """A proposal fitted to |f| by about half of the calls."""
+    sampler = _Sampler(f, domain)
+    for _ in range(GRID_ROUNDS):
+        sampler.draw(max(int(GRID_PART * calls), LEAST_ROUND))
+        sampler.fit_grid()
+    for part in FLOW_PARTS:
         sampler.fit_flow()
-        ratio = sampler.draw(calls - sampler.calls)
+        sampler.draw(int(part * calls))
+    sampler.fit_flow()
+    return sampler
+
+
+def _integral(ratio: Float[Tensor, " n"], calls: int) -> Integral:
+    """The mean of f/q, of draws of a q that has not seen them."""
     n = len(ratio)
     efficiency = effective(ratio.abs().log()) / n if ratio.any() else 0.0
     return Integral(ratio.mean().item(), ratio.std().item() / math.sqrt(n), calls, efficiency)

@@ -281,6 +281,19 @@ def test_log_z_of_a_small_field_is_the_exact_one(name):
     assert log_z.stderr < 0.02
 
 
+def test_log_z_and_the_effective_sample_size_do_not_live_on_errors_of_the_steps():
+    target = lk.targets.phi4(4, 4)
+    model = lk.make("lattice-cnf", target.domain, seed=0, **SMALL["lattice-cnf"] | {"steps": 6})
+    lk.fit(model, target, steps=60, batch=64, rate=0.02, seed=0)
+    few = lk.reweight(model, target, 4000, seed=1)
+    model.steps *= 2
+    many = lk.reweight(model, target, 4000, seed=1)  # the same draws of the base
+    assert few.ess > 0.3
+    assert few.ess == pytest.approx(many.ess, rel=0.02)
+    assert few.log_z.value == pytest.approx(many.log_z.value, abs=few.log_z.stderr / 4)
+    assert many.log_z.value == pytest.approx(2.40514, abs=4 * many.log_z.stderr)
+
+
 def test_a_family_of_fields_is_trained_at_once():
     target = lk.targets.phi4(2, 2, coupling=(4.0, 8.0))
     options = {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6}
