@@ -7,8 +7,8 @@
 with respect to the measure of total 8π²: all θ_k u have the same image, and the second factor is the change
 of volume there (Falorsi et al. 2018, arXiv:1807.04689; 2019, arXiv:1903.02958). KL(q‖p) is estimated at the
 draw. A wide σ does not come to the uniform distribution: for equal σ the divergence is least, 0.012 nats, at
-1.7, and tends to log 2. μ comes from two vectors by Gram and Schmidt's process: an encoder that gave three coordinates
-of a rotation would have to jump somewhere.
+1.7, and tends to log 2. μ comes from two vectors by Gram and Schmidt's process: an encoder that gave three
+coordinates of a rotation would have to jump somewhere.
 """
 
 import math

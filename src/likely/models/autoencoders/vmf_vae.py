@@ -5,8 +5,8 @@
     KL(q‖p) = κ A(κ) + log C(κ) + log |S^d|,      A = I_(m/2)(κ)/I_(m/2−1)(κ),      m = d + 1
 
 (Davidson, Falorsi, De Cao, Kipf & Tomczak 2018, arXiv:1804.00891), or with the power spherical distribution
-in place of von Mises and Fisher's (De Cao & Aziz 2020, arXiv:2006.04437). κ is above 1, as in the authors' code.
-The divergence is exact, and gradients through draws have no bias (`likely.numerics.spheres`).
+in place of von Mises and Fisher's (De Cao & Aziz 2020, arXiv:2006.04437). κ is above 1, as in the authors'
+code. The divergence is exact, and gradients through draws have no bias (`likely.numerics.spheres`).
 """
 
 from typing import Any, Literal, NamedTuple
