@@ -17,6 +17,7 @@ float64.
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -44,11 +45,11 @@ def around(
     A reflection takes the first axis to μ or −μ, whichever is further from it: there is no division by
     zero, and a jump where μ₁ = 0 only, which leaves the distribution as it is.
     """
-    draws, (n, m) = len(angle), mean.shape
-    tangent = F.normalize(angle.new_empty(draws, n, m - 1).normal_(), dim=2)
+    tangent = F.normalize(angle.new_empty(*angle.shape, mean.shape[1] - 1).normal_(), dim=2)
     point = torch.cat([angle.cos()[..., None], angle.sin()[..., None] * tangent], 2)
     sign = torch.where(mean[:, :1] < 0, -1.0, 1.0)
-    normal = sign * mean + F.one_hot(torch.zeros(n, dtype=torch.long), m).to(mean)
+    normal = sign * mean
+    normal[:, 0] += 1
     along = (point * normal).sum(2, keepdim=True) / normal[:, :1]
     return sign * (normal * along - point)
 
@@ -86,7 +87,7 @@ class Spherical(ABC):
 
     def log_z_and_mean(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """log Z and ⟨T⟩, by quadrature."""
-        angle, weight = _between(*self._ends())
+        angle, weight = _between(*self._ends)
         terms = self.log_g(angle) + weight.log()
         return terms.logsumexp(0), (terms.softmax(0) * self.statistic(angle)).sum(0)
 
@@ -111,7 +112,7 @@ class Spherical(ABC):
     @torch.no_grad()
     def _slope(self, angle: Float[Tensor, "draws n"]) -> Float[Tensor, "draws n"]:
         """dθ/dκ: the integral is over the tail beyond θ, away from the peak, where g falls."""
-        left, (low, high) = angle < self.peak, self._ends()
+        left, (low, high) = angle < self.peak, self._ends
         _, mean = self.log_z_and_mean()
         t, weight = _between(
             torch.where(left, low.minimum(angle), angle),
@@ -121,6 +122,7 @@ class Spherical(ABC):
         tail = ((self.statistic(t) - mean) * ratio * weight).sum(0)
         return torch.where(left, -tail, tail)
 
+    @cached_property
     @torch.no_grad()
     def _ends(self) -> Float[Tensor, "2 n"]:
         """Angles below and above the peak where g has fallen by `DEPTH`, or 0 and π."""
