@@ -60,6 +60,7 @@ SMALL = {
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 # Losses with a penalty, whose bounds are those of "vae".
 PENALISED = ["beta-tc-vae", "factor-vae", "hsic-vae", "info-vae", "mmd-vae"]
+NOISY = {"so3-vae"}  # few draws are far from the mean: its own tests integrate over rotations
 LOOSE = {"ddpm", "vq-vae"}  # bounds whose exponential is below the density even in the mean
 CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
 CELLS = 240  # of the grids along an edge
@@ -96,7 +97,7 @@ def scored(name, domain):
 
 def lower_bound(name, domain):
     """A bound on reals whose exponential is an estimate of the density."""
-    return example(name, domain).density == Kind.LOWER and name not in LOOSE
+    return example(name, domain).density == Kind.LOWER and name not in LOOSE | NOISY
 
 
 def anything(name, domain):

@@ -55,7 +55,8 @@ def load_data(
     ----------
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
         - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
-          array, `context="label"`), `sprites` (with `context="factors"`), or a target of `likely.targets`;
+          array, `context="label"`), `sprites` (with `context="factors"`), `rotations` (with
+          `context="rotation"`), or a target of `likely.targets`;
         - a file: `.npy`, `.npz`, `.h5`, `.hdf5`, `.parquet`, `.feather`, and tables in text, `.csv`, `.tsv`
           and `.dat`, also with `.gz` behind; several by a pattern, `events-*.csv`, and a folder with parts
           in Parquet; arrays in an `.npz` or `.h5` file by name, `events.h5::group/key`, several as a

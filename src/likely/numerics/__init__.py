@@ -1,1 +1,1 @@
-"""Numerical methods: ordinary differential equations."""
+"""Numerical methods: ordinary differential equations, distributions on spheres."""

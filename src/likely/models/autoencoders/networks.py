@@ -66,7 +66,7 @@ class Decoder(nn.Module):
     outputs : int
         Outputs of all entries, entry by entry.
     hidden, context, shape, grid
-        As in `Encoder`; channels in reverse.
+        As in `Encoder`; widths or channels in reverse.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.shape = shape
         if shape is None:
-            self.net: nn.Module = MLP(inputs + context, outputs, hidden)
+            self.net: nn.Module = MLP(inputs + context, outputs, hidden[::-1])
         else:
             planes = outputs // (shape[1] * shape[2])
             self.net = ImageDecoder(inputs + context, (planes, *shape[1:]), hidden, grid)

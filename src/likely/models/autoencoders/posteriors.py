@@ -9,6 +9,7 @@ arXiv:1606.04934, eqs. 10 and 14), with masked networks m and s of the entries b
     f(z)_i = γ_i z_i + (1 − γ_i) m_i,     γ = sigmoid(s + 2).
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract import LOG_TWO_PI
+from likely.nets.heads import NARROWEST
 from likely.nets.masked import MaskedMLP
 from likely.nets.planar import orthonormal, planar, sylvester, triangular
 
@@ -47,6 +49,11 @@ class GaussianPosterior(NamedTuple):
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, raw: Tensor) -> "GaussianPosterior":
+        """That of an encoder's outputs; raw numbers of 0 stand for σ = 1."""
+        return cls(mean, F.softplus(raw + math.log(math.e - 1)) + NARROWEST)
 
     def draw(self, draws: int) -> tuple[Draws, LogProbs]:
         noise = torch.randn(draws, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from likely.contract import (
     LOG_TWO_PI,
@@ -49,7 +48,6 @@ from likely.models.autoencoders.posteriors import (
     LogProbs,
     Posterior,
 )
-from likely.nets.heads import NARROWEST
 from likely.nets.mlp import with_context
 
 
@@ -174,9 +172,7 @@ class VAE(LatentModel):
 
     def _posterior_of(self, features: Tensor, context: Tensor | None) -> Posterior:
         outputs = self.encoder(features, context)
-        mean, raw = outputs[:, : 2 * self.latent].chunk(2, 1)
-        std = F.softplus(raw + math.log(math.e - 1)) + NARROWEST
-        gaussian = GaussianPosterior(mean, std)
+        gaussian = GaussianPosterior.of(*outputs[:, : 2 * self.latent].chunk(2, 1))
         if self.map is None:
             return gaussian
         parameters = outputs[:, 2 * self.latent :].chunk(len(self.maps), 1)
