@@ -7,11 +7,12 @@ from likely.models.autoencoders.factor_vae import FactorVAE
 from likely.models.autoencoders.hsic_vae import HSICVAE
 from likely.models.autoencoders.info_vae import InfoVAE
 from likely.models.autoencoders.iwae import IWAE
+from likely.models.autoencoders.sentence_vae import SentenceVAE
 from likely.models.autoencoders.vae import VAE
 from likely.models.autoencoders.vq_vae import VQVAE
 from likely.models.autoencoders.wae import WAEGAN, WAEMMD
 
 __all__ = [
     "HSICVAE", "IWAE", "VAE", "VQVAE", "WAEGAN", "WAEMMD", "Autoencoder", "BetaTCVAE",
-    "DenoisingAutoencoder", "FactorVAE", "InfoVAE",
+    "DenoisingAutoencoder", "FactorVAE", "InfoVAE", "SentenceVAE",
 ]  # fmt: skip
