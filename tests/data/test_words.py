@@ -32,8 +32,8 @@ def test_lines_become_words_with_an_end(tmp_path):
     domain = data.domain
     assert domain.words
     assert domain.ends
-    assert domain.shape == (10,)  # words and marks of the longest
-    assert domain.alphabet[:4] == ("<unk>", "cat", "the", "ran")  # by frequency
+    assert domain.shape == (11,)  # words and marks of the longest
+    assert domain.alphabet[:4] == ("<unk>", "cat", "the", ".")  # by frequency
     texts = {
         text for split in (data.train, data.valid, data.test) for text in domain.texts(split.x)
     }
@@ -46,7 +46,7 @@ def test_lines_become_words_with_an_end(tmp_path):
 def test_rare_and_later_words_are_unknown():
     with pytest.warns(UserWarning, match="of the words are not in the vocabulary: <unk>"):
         data = load_data(LINES, words=True, vocabulary=3)
-    assert data.domain.alphabet == ("<unk>", "cat", "the", "ran")
+    assert data.domain.alphabet == ("<unk>", "cat", "the", ".")
     with pytest.warns(UserWarning, match="50.00% of the words"):
         rows = lk.data.load_rows(["THE zebra"], domain=data.domain)
     assert data.domain.texts(rows.x) == ["the <unk>"]
@@ -58,7 +58,7 @@ def test_rare_and_later_words_are_unknown():
 
 
 def test_long_texts_are_an_error_or_left_out_or_cut():
-    with pytest.raises(lk.DataError, match=r"row 2 has 10 symbols, .* room for 4; .*long='drop'"):
+    with pytest.raises(lk.DataError, match=r"row 2 has 11 symbols, .* room for 4; .*long='drop'"):
         load_data(LINES, words=True, length=4)
     weight = torch.arange(18.0) + 1
     with pytest.warns(UserWarning, match="6 of 18 texts have more than 4 symbols and are left out"):

@@ -68,8 +68,6 @@ def test_draws_follow_the_probabilities():
     assert count[p == 0].sum() == 0
     error = (expected * (1 - p)).sqrt().clamp_min(1)
     assert ((count - expected).abs() < 4 * error).all()
-    greedy = model.decode(torch.zeros(1, 1))
-    assert torch.equal(greedy, model._sample(1, None, top_k=1)) or model._sample_code(1, None).any()
 
 
 def test_a_decoder_whose_words_are_all_dropped_sees_code_and_position_only():
@@ -146,7 +144,10 @@ def test_a_trained_bound_is_just_below_the_truth_of_a_hidden_markov_model():
     x, exact = torch.stack(symbols, 1), alpha.sum(1).log()
     splits = [lk.data.Split(x[at]) for at in (slice(1500), slice(1500, 2000), slice(2000, 3000))]
     data = lk.data.Data(lk.categories(4, 6), *splits)
-    model = lk.make("sentence-vae", data.domain, latent=2, hidden=32, embedding=8, seed=0)
+    options = {"word_dropout": 0.0, "free_bits": 0.0, "warm_up": 50}
+    model = lk.make(
+        "sentence-vae", data.domain, latent=2, hidden=32, embedding=8, seed=0, **options
+    )
     lk.fit(model, data, steps=250, batch=128, rate=1e-2)
     bound = model.log_likelihood(data.test.x, seed=0, draws=32)
     short = bound.value - exact[2000:]

@@ -98,7 +98,7 @@ class SentenceVAE(VAE):
     recipe = Recipe(batch=64, rate=3e-3, weight_decay=0.01, clip=5.0)
     encoder: "Encoder"  # type: ignore[assignment]
     decoder: "Decoder"  # type: ignore[assignment]
-    validation: ClassVar[dict[str, Any]] = {"draws": 2}
+    validation: ClassVar[dict[str, Any]] = {"draws": 1}
 
     def __init__(
         self,
