@@ -55,6 +55,7 @@ SMALL = {
     "transformer": {"width": 32, "layers": 2, "heads": 2},
     "score-sde": {"hidden": (32, 32)},
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
+    "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context

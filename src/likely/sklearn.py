@@ -185,9 +185,9 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         if not isinstance(domain, Domain):
             domain = dict.fromkeys(_numeric(rows), Real()) | dict(domain or {})
         seed = self._seed(self.random_state)
-        table, window = read_table(rows, seed, domain)
+        table = read_table(rows, seed, domain)
         with _in_terms_of_frames():
-            data, notes = split_table(table, window, domain=domain, seed=seed)
+            data, notes = split_table(table, domain=domain, seed=seed)
         for note in notes:
             warnings.warn(_for_frames(f"{table.name}: {note}"), stacklevel=2)
         train = Split(torch.cat([data.train.x[:], data.test.x[:]]))

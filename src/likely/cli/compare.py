@@ -62,6 +62,11 @@ def compare(
     context: opt.ContextColumns = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
+    words: opt.Words = False,
+    vocabulary: opt.Vocabulary = None,
+    lowercase: opt.Lowercase = True,
+    length: opt.Length = None,
+    long: opt.OnLong = opt.Long.ERROR,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -69,7 +74,9 @@ def compare(
 
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
-    loaded = lk.load_data(data, **data_options(column, columns, context, weight, window, missing))
+    texts: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    texts |= {"lowercase": lowercase, "length": length, "long": long.value}
+    loaded = lk.load_data(data, **data_options(column, columns, context, weight, missing, **texts))
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}

@@ -80,6 +80,11 @@ def fit(
     context: opt.ContextColumns = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
+    words: opt.Words = False,
+    vocabulary: opt.Vocabulary = None,
+    lowercase: opt.Lowercase = True,
+    length: opt.Length = None,
+    long: opt.OnLong = opt.Long.ERROR,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -92,7 +97,9 @@ def fit(
     from likely.core.files import read_tree, write_json
     from likely.fitting.folder import CHECKPOINT, MODEL
 
-    options = data_options(column, columns, context, weight, window, missing)
+    texts: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    texts |= {"lowercase": lowercase, "length": length, "long": long.value}
+    options = data_options(column, columns, context, weight, missing, **texts)
     loaded = lk.load_data(data, **options)
     chosen = hyperparameters(settings)
     new = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **chosen)

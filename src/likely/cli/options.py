@@ -26,6 +26,14 @@ class Missing(StrEnum):
     DROP = "drop"
 
 
+class Long(StrEnum):
+    """What to do about texts that are too long."""
+
+    ERROR = "error"
+    DROP = "drop"
+    CUT = "cut"
+
+
 Steps = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Batches.")]
 Epochs = Annotated[int | None, typer.Option(rich_help_panel=BUDGET, help="Passes over the data.")]
 Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Time.")]
@@ -91,6 +99,43 @@ Window = Annotated[
         "separate text.",
     ),
 ]
+Words = Annotated[
+    bool,
+    typer.Option(
+        "--words",
+        rich_help_panel=DATA,
+        help="Each line of a .txt file is a text of words and marks.",
+    ),
+]
+Vocabulary = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        rich_help_panel=DATA,
+        help="How many words and marks are known, by default 10000; rarer ones become <unk>.",
+    ),
+]
+Lowercase = Annotated[
+    bool,
+    typer.Option(
+        "--lowercase/--no-lowercase",
+        rich_help_panel=DATA,
+        help="Whether words lose their capitals.",
+    ),
+]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        rich_help_panel=DATA,
+        help="The most words and marks, or characters, of the texts; by default those of the longest.",
+    ),
+]
+OnLong = Annotated[
+    Long, typer.Option("--long", rich_help_panel=DATA, help="What to do about longer texts.")
+]
 
 
 def data_options(
@@ -98,10 +143,10 @@ def data_options(
     columns: str | None,
     context: str | None,
     weight: str | None,
-    window: int | None,
     missing: Missing,
+    **texts: Any,
 ) -> dict[str, Any]:
-    """Options of `load_data`, JSON-able."""
+    """Options of `load_data`, JSON-able; `texts` are those of texts, as `window`."""
     given = split_names(context)
     options = {
         "domain": split_pairs(column or [], "--column") or None,
@@ -110,7 +155,7 @@ def data_options(
         "weight": weight,
         "missing": missing.value,
     }
-    return options if window is None else options | {"window": window}
+    return options | {name: value for name, value in texts.items() if value is not None}
 
 
 def fitted_options(model: GenerativeModel, run: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ TEXT = "Texts and other sequences"
     "likely sample runs/events -n 1000 --seed 1 --out samples.csv",
     "likely sample runs/digits -n 36 --context label=7 --out sevens.png",
     "likely sample runs/play -n 1 --prompt 'ROMEO:' --length 500 --temperature 0.8",
+    "likely sample runs/verses --between 'fear not.' 'rejoice in the lord always.' --steps 8",
 )
 def sample(
     run: opt.RunFolder,
@@ -80,6 +81,18 @@ def sample(
             help="Draw from the fewest symbols that have this probability together.",
         ),
     ] = None,
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="TEXT TEXT",
+            rich_help_panel=TEXT,
+            help="Instead of samples, a walk from one text to another through an autoencoder's codes.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int,
+        typer.Option(min=2, rich_help_panel=TEXT, help="Texts of that walk, both ends included."),
+    ] = 8,
 ) -> None:
     """Draw samples from a fitted model, in the data's own units."""
     if out is not None:
@@ -91,7 +104,9 @@ def sample(
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     options |= {"context": _context(model, context), "seed": seed}
     with shown("sample"):
-        if prompt is None and length is None:
+        if between is not None:
+            x = _walk(model, between, steps, prompt, length, options)
+        elif prompt is None and length is None:
             x = model.sample(n, **options)
         else:
             x = _texts(model, n, prompt or "", length, options)
@@ -115,6 +130,25 @@ def _texts(
         raise LikelyError("--length: the model's texts end by themselves; leave it out")
     row, known = domain.prefix(codes)
     return model.complete(row.expand(n, -1), known, **options)
+
+
+def _walk(
+    model: GenerativeModel,
+    ends: tuple[str, str],
+    steps: int,
+    prompt: str | None,
+    length: int | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """Texts along the line between the codes of two."""
+    sampling = {"prompt": prompt, "length": length, **options, "context": None, "seed": None}
+    if unwanted := [name for name, value in sampling.items() if value is not None]:
+        raise LikelyError(
+            f"--between: a walk is not drawn; leave --{unwanted[0].replace('_', '-')} out"
+        )
+    x = [model.domain.text_row(text)[None] for text in ends]
+    # A model without codes says so.
+    return model.interpolate(*x, steps=steps, context=options["context"])[0]
 
 
 def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
@@ -168,7 +202,8 @@ def score(
     model = lk.load(run, device)
     # Rows outside the domain are read, too, as real numbers.
     options = fitted_options(model, run) | {"domain": model.domain.widened}
-    options.pop("missing", None)
+    for name in ("missing", "words", "vocabulary", "lowercase", "length", "long"):
+        options.pop(name, None)  # the domain says what texts are
     with shown("score"):
         report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
     if as_json:

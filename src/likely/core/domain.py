@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -28,6 +29,7 @@ from likely.core.columns import (
 )
 from likely.core.errors import DataError, DomainError
 from likely.core.numbers import whole
+from likely.core.words import UNKNOWN, join_words, split_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,48 +248,84 @@ class Domain:
 
     @cached_property
     def alphabet(self) -> tuple[str, ...] | None:
-        """The characters of a text, without the end symbol; None where entries are no characters."""
+        """The characters or words of a text, without the end symbol; None where entries are neither."""
         labels = getattr(self.columns[0], "labels", None)
         if labels is None or len(self.columns) > 1 or len(self.shape) > 1 or self.names:
             return None
-        characters = labels[:-1] if labels[-1] == END else labels
-        return tuple(characters) if all(len(c) == 1 for c in characters) else None
+        if labels[-1] == END:
+            return tuple(labels[:-1])
+        return tuple(labels) if all(len(label) == 1 for label in labels) else None
+
+    @cached_property
+    def words(self) -> bool:
+        """Whether the symbols of a text are words and marks."""
+        return any(len(symbol) > 1 for symbol in self.alphabet or ())
+
+    @cached_property
+    def _lower(self) -> bool:
+        return all(symbol == symbol.lower() for symbol in self.alphabet or ())
 
     @property
     def ends(self) -> bool:
         """Whether rows are texts of their own that an end symbol fills up."""
         return self.alphabet is not None and self.columns[0].levels == len(self.alphabet) + 1  # type: ignore[attr-defined]
 
+    def split(self, text: str) -> Sequence[str]:
+        """The characters of a text, or its words and marks: in lower case if the alphabet has no other."""
+        return split_words(text.lower() if self._lower else text) if self.words else text
+
     def codes(self, text: str) -> Shaped[Tensor, " n"]:
-        """The codes of the characters of a text.
+        """The codes of the characters, or of the words and marks, of a text.
 
         Raises
         ------
         DataError
-            If the entries are no characters, or one is not in the alphabet.
+            If the entries are neither, or one is not in the alphabet.
         """
         if self.alphabet is None:
             raise DataError("the model was not fitted to a text: it takes no characters")
-        code = {character: i for i, character in enumerate(self.alphabet)}
-        unknown = [character for character in text if character not in code]
+        code = {symbol: i for i, symbol in enumerate(self.alphabet)}
+        symbols = self.split(text)
+        unknown = [symbol for symbol in symbols if symbol not in code]
+        if unknown and self.words:
+            instead = f"; write {UNKNOWN} for it, or another word" if UNKNOWN in code else ""
+            raise DataError(
+                f"{unknown[0]!r} is not one of the model's {len(code):,} words and marks{instead}"
+            )
         if unknown:
             raise DataError(
                 f"{unknown[0]!r} is not in the model's alphabet: {''.join(self.alphabet)!r}"
             )
-        return torch.tensor([code[character] for character in text], dtype=torch.int64)
+        return torch.tensor([code[symbol] for symbol in symbols], dtype=torch.int64)
 
-    def prefix(
-        self, codes: Shaped[Tensor, " n"]
-    ) -> tuple[Shaped[Tensor, " length"], Shaped[Tensor, " length"]]:
-        """A row that begins with some characters, and the mask of their entries.
+    def text_row(self, text: str) -> Shaped[Tensor, " length"]:
+        """The row of a whole text, filled up with the end symbol.
 
         Raises
         ------
         DataError
-            If there are more characters than entries.
+            As `codes`; or if it is longer than a row, or shorter where texts do not end.
+        """
+        codes = self.codes(text)
+        if len(codes) > self.size or not (self.ends or len(codes) == self.size):
+            exact = "at most" if self.ends else "just"
+            raise DataError(f"{text!r}: {len(codes)} symbols, and a text has {exact} {self.size}")
+        row = codes.new_full((self.size,), len(self.alphabet or ()))
+        row[: len(codes)] = codes
+        return row
+
+    def prefix(
+        self, codes: Shaped[Tensor, " n"]
+    ) -> tuple[Shaped[Tensor, " length"], Shaped[Tensor, " length"]]:
+        """A row that begins with some symbols, and the mask of their entries.
+
+        Raises
+        ------
+        DataError
+            If there are more symbols than entries.
         """
         if len(codes) > self.size:
-            raise DataError(f"the prompt has {len(codes)} characters, a text at most {self.size}")
+            raise DataError(f"the prompt has {len(codes)} symbols, a text at most {self.size}")
         row = codes.new_zeros(self.size)
         row[: len(codes)] = codes
         return row, torch.arange(self.size) < len(codes)
@@ -295,9 +333,9 @@ class Domain:
     def texts(self, x: Shaped[Tensor, "n length"]) -> list[str]:
         """The texts that rows of codes stand for, each up to its end symbol."""
         assert self.alphabet is not None
-        symbols = (*self.alphabet, END)
-        rows = ("".join(symbols[code] for code in row) for row in x.tolist())
-        return [row.partition(END)[0] for row in rows]
+        symbols, end = self.alphabet, len(self.alphabet)
+        join = join_words if self.words else "".join
+        return [join([symbols[code] for code in takewhile(end.__ne__, row)]) for row in x.tolist()]
 
     @cached_property
     def _anchors(self) -> np.ndarray:
@@ -422,7 +460,10 @@ END = "<end>"
 
 
 def text(vocabulary: Sequence[str], max_length: int) -> Domain:
-    """Texts of at most `max_length` symbols of a vocabulary, filled up with an end symbol."""
+    """Texts of at most `max_length` symbols of a vocabulary, filled up with an end symbol.
+
+    The symbols are characters; or words and marks, where one of them has several characters.
+    """
     return categories([*vocabulary, END], max_length)
 
 

@@ -9,12 +9,13 @@ from likely.core.columns import Categorical, Column, parse_column
 from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
 from likely.core.inference import infer_domain
+from likely.core.words import UNKNOWN
 from likely.data.dataset import Rows
 from likely.data.numerals import Ambiguous, are_dates, read_numbers
+from likely.data.readers.text import WINDOW, TextOptions
 from likely.data.select import Declared, Selection, few, resolve
 from likely.data.table import MAPPED_BYTES, Table
 
-WINDOW = 256  # characters
 MAX_SYMBOLS = 1 << 31  # of all lines, filled up to the longest
 EXACT = 2**53  # up to which float64 holds all whole numbers
 MANY_CATEGORIES = 50  # with which a column of text, mostly different in each row, is no category
@@ -26,7 +27,12 @@ UNREADABLE = {
 LEAVE_OUT = "or leave the column out with columns= (--columns)"
 
 
-def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tuple[Rows, Domain]:
+NONE = np.empty(0, np.int64)
+
+
+def encode(
+    selection: Selection, declared: Declared, texts: TextOptions
+) -> tuple[Rows, Domain, np.ndarray]:
     """Numbers, in the type in which they are stored, and their domain.
 
     Parameters
@@ -34,14 +40,16 @@ def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tu
     selection : Selection
     declared : Domain or mapping of column to kind, optional
         What is not declared is inferred.
-    window : int
-        Characters of a window of a running text, unless a domain is declared.
+    texts : TextOptions
+        Of them only `long` counts where a domain is declared.
 
     Returns
     -------
     rows : Rows
         Entries that are missing are NaN.
     domain : Domain
+    dropped : ndarray of int64
+        Rows that are texts too long to be kept.
 
     Raises
     ------
@@ -53,9 +61,10 @@ def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tu
     """
     table, labels = selection.table, selection.labels
     if isinstance(table.values, list):
-        return _encode_lines(table, declared)
+        return _encode_lines(table, declared, texts)
     if isinstance(table.values, str):
-        return _encode_running(table, declared, window)
+        window = WINDOW if texts.window is None else texts.window
+        return *_encode_running(table, declared, window), NONE
     kinds: dict[str, Column] = {}
     if isinstance(declared, Mapping):
         keys = resolve(declared, labels, table)
@@ -70,8 +79,8 @@ def encode(selection: Selection, declared: Declared, window: int = WINDOW) -> tu
         rows = Rows(table.values, table.values.dtype, columns=positions)
         domain = declared if isinstance(declared, Domain) else _infer(rows, selection, kinds)
     if isinstance(declared, Domain):
-        return _laid_out(rows, declared, table.name), declared
-    return rows, domain
+        return _laid_out(rows, declared, table.name), declared, NONE
+    return rows, domain, NONE
 
 
 def _laid_out(rows: Rows, domain: Domain, name: str) -> Rows:
@@ -226,33 +235,44 @@ def _as_text(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
-    """Texts as codes of symbols, filled up with the end symbol."""
-    lines = table.values
-    assert isinstance(lines, list)
-    longest = max(range(len(lines)), key=lambda row: len(lines[row]))
-    length = len(lines[longest])
-    where, row = table.where(longest)
-    if declared is None:
-        if len(lines) * length > MAX_SYMBOLS:
-            raise DataError(
-                f"{where}: row {row} has {length:,} symbols, too many to fill up {len(lines):,} lines "
-                "to that length; break long lines up"
-            )
-        domain = text(sorted(set().union(*lines)), length)
-    elif isinstance(declared, Domain) and declared.ends:
-        domain = declared
-    else:
+def _encode_lines(
+    table: Table, declared: Declared, texts: TextOptions
+) -> tuple[Rows, Domain, np.ndarray]:
+    """Texts as codes of symbols, filled up with the end symbol, and which are too long to be kept."""
+    assert isinstance(table.values, list)
+    fixed = isinstance(declared, Domain) and declared.ends
+    if declared is not None and not fixed:
         raise DomainError(f"{table.name}: lines of text; declare lk.text(vocabulary, max_length)")
-    if length > domain.size:
+    lines = [(declared if fixed else texts).split(line) for line in table.values]  # type: ignore[union-attr]
+    lengths = np.array([len(line) for line in lines])
+    row, longest = int(lengths.argmax()), int(lengths.max())
+    room = declared.size if fixed else min(longest, texts.length or longest)  # type: ignore[union-attr]
+    long = np.flatnonzero(lengths > room)
+    where, at = table.where(row)
+    if len(long) and texts.long == "error":
         raise DataError(
-            f"{where}: row {row} has {length} symbols, and the domain has room for {domain.size}; "
-            "break it up, or declare a longer domain"
+            f"{where}: row {at} has {longest} symbols, and there is room for {room}; break it up, leave "
+            "such texts out with long='drop' (--long drop), or cut them with long='cut'"
         )
-    assert domain.alphabet is not None
-    codes = _code_table(domain.alphabet, end=len(domain.alphabet))[
-        np.array(lines, dtype=f"U{domain.size}").view(np.uint32)
-    ].reshape(len(lines), domain.size)
+    dropped = long if texts.long == "drop" else NONE
+    if len(long):
+        done = "left out" if len(dropped) else "cut there"
+        table.notes.append(
+            f"{len(long):,} of {len(lines):,} texts have more than {room} symbols and are {done}"
+        )
+        lines = [line[:room] for line in lines]
+    if fixed:
+        domain = declared
+    elif len(lines) * room > MAX_SYMBOLS:
+        raise DataError(
+            f"{where}: row {at} has {longest:,} symbols, too many to fill up {len(lines):,} lines to that "
+            "length; break long lines up, or say which is too long with length= (--length)"
+        )
+    else:
+        kept = np.delete(np.arange(len(lines)), dropped)
+        domain = text(texts.alphabet(lines[i] for i in kept), room)
+    assert isinstance(domain, Domain)
+    codes = (_word_codes if domain.words else _character_codes)(lines, domain)
     if codes.min() < 0:
         first, position = np.argwhere(codes < 0)[0].tolist()
         where, row = table.where(first)
@@ -260,7 +280,32 @@ def _encode_lines(table: Table, declared: Declared) -> tuple[Rows, Domain]:
             f"{where}: row {row}, column {position}: {lines[first][position]!r} is not in the "
             "vocabulary; replace it, or declare a vocabulary that has it"
         )
-    return Rows(codes, codes.dtype), domain
+    assert domain.alphabet is not None
+    if UNKNOWN in domain.alphabet:
+        used = codes < len(domain.alphabet)
+        used[dropped] = False
+        if share := (codes[used] == domain.alphabet.index(UNKNOWN)).mean():
+            table.notes.append(f"{share:.2%} of the words are not in the vocabulary: {UNKNOWN}")
+    return Rows(codes, codes.dtype), domain, dropped
+
+
+def _character_codes(lines: Sequence[Sequence[str]], domain: Domain) -> np.ndarray:
+    """Codes of texts of characters, −1 of those that are not in the alphabet."""
+    assert domain.alphabet is not None
+    codes = _code_table(domain.alphabet, end=len(domain.alphabet))
+    characters = np.array(lines, dtype=f"U{domain.size}").view(np.uint32)
+    return codes[characters].reshape(len(lines), domain.size)
+
+
+def _word_codes(lines: Sequence[Sequence[str]], domain: Domain) -> np.ndarray:
+    """Codes of texts of words; that of `<unk>`, or else −1, of those that are not in the alphabet."""
+    assert domain.alphabet is not None
+    code = {word: i for i, word in enumerate(domain.alphabet)}
+    unknown = code.get(UNKNOWN, -1)
+    codes = np.full((len(lines), domain.size), len(code), np.int32)
+    for row, line in enumerate(lines):
+        codes[row, : len(line)] = [code.get(word, unknown) for word in line]
+    return codes
 
 
 def _encode_running(table: Table, declared: Declared, window: int) -> tuple[Rows, Domain]:

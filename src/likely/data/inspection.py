@@ -154,7 +154,7 @@ def inspect(source: Any) -> Inspection:
     >>> found.columns[1].remark
     "left out: holds dates or times, such as '2024-05-01'; convert them to numbers, days since the first say"
     """
-    table, window = read_table(source)
+    table = read_table(source)
     values = table.values
     shape: tuple[int, ...] = ()
     columns: list[ColumnReport] = []
@@ -166,7 +166,7 @@ def inspect(source: Any) -> Inspection:
     for column in columns:
         if column.used and column.missing > MOST * len(values):
             column.leave_out("missing in most rows")
-    options, data, notes = _loaded(table, window, columns)
+    options, data, notes = _loaded(table, columns)
     return Inspection(
         table.name,
         len(values) if not isinstance(values, str) else 1,
@@ -181,7 +181,7 @@ def inspect(source: Any) -> Inspection:
 
 
 def _loaded(
-    table: Table, window: int, columns: list[ColumnReport]
+    table: Table, columns: list[ColumnReport]
 ) -> tuple[dict[str, Any], Data | None, list[str]]:
     """Options with which the table can be loaded, and what comes of it.
 
@@ -200,7 +200,7 @@ def _loaded(
             options["missing"] = "drop"
         try:
             again = dataclasses.replace(table, notes=[*table.notes])  # encoding adds to them
-            data, notes = split_table(again, window, **options)
+            data, notes = split_table(again, **options)
         except LikelyError as error:
             worst = max(used, key=lambda column: column.missing, default=None)
             if worst is None or not worst.missing or len(used) == 1:

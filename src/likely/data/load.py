@@ -20,14 +20,15 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.data import check
 from likely.data.dataset import Data, Rows, Split
-from likely.data.encode import WINDOW, encode
-from likely.data.readers.text import into_lines, refuse_table
+from likely.data.encode import encode
+from likely.data.readers.text import Long, TextOptions, into_lines, refuse_table
 from likely.data.select import Declared, Named, Selection, resolve, select, select_rows
 from likely.data.source import read
 from likely.data.split import members
 from likely.data.table import MAPPED_BYTES, Table
 
 MIN_ROWS = 10
+AS_DEFAULT = TextOptions()
 
 
 def load_data(
@@ -39,6 +40,11 @@ def load_data(
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
+    words: bool = False,
+    vocabulary: int | None = None,
+    lowercase: bool = True,
+    length: int | None = None,
+    long: Long = "error",
     missing: Literal["error", "drop"] = "error",
     seed: int = 0,
 ) -> Data:
@@ -86,6 +92,18 @@ def load_data(
     window : int, optional
         Characters of a window of a running text, by default 256, unless a domain is declared; 0: each
         line that is not empty is a text of its own.
+    words : bool
+        Each line that is not empty is a text of its own, of words and marks; with a declared domain
+        the domain says so.
+    vocabulary : int, optional
+        How many different words and marks are known, by default 10,000: the most frequent ones of the
+        source. All others, in later sources too, become `<unk>`.
+    lowercase : bool
+        Whether words lose their capitals.
+    length : int, optional
+        The most characters, or words and marks, of single texts; by default those of the longest one.
+    long : {"error", "drop", "cut"}
+        What to do about longer ones.
     missing : {"error", "drop"}
         What to do about rows with missing (NaN, None) or infinite entries.
     seed : int
@@ -104,32 +122,33 @@ def load_data(
     DomainError
         If a declared domain or column kind is malformed.
     LikelyError
-        If the seed is negative.
+        If the seed is negative, or options of texts do not fit together.
 
     Warns
     -----
     UserWarning
-        If rows are dropped; if a continuous column never changes (its kind becomes `Constant`), has
-        more than 1 % of its rows on one value, or holds values such as −999 far from the rest; if a
-        column of a table looks like names of the rows. The last three look at a random sample where
-        there are more than 4 million entries.
+        If rows are dropped, or texts cut or left out; if words are not in the vocabulary; if a
+        continuous column never changes (its kind becomes `Constant`), has more than 1 % of its rows on
+        one value, or holds values such as −999 far from the rest; if a column of a table looks like names
+        of the rows. The last three look at a random sample where there are more than 4 million entries.
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    table, window = read_table(source, seed, domain, window)
-    found, notes = _find(table, domain, context, context_domain, weight, columns, missing, window)
+    texts = TextOptions(window, words, vocabulary, lowercase, length, long)
+    table = read_table(source, seed, domain, texts)
+    found, notes = _find(table, domain, context, context_domain, weight, columns, missing, texts)
     data, more = _into_splits(table, found, seed)
     for note in notes + more:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     return data
 
 
-def split_table(
-    table: Table, window: int, *, seed: int = 0, **options: Any
-) -> tuple[Data, list[str]]:
-    """What `load_data` makes of a table with its options, and what it warns of."""
+def split_table(table: Table, *, seed: int = 0, **options: Any) -> tuple[Data, list[str]]:
+    """What `load_data` makes of a table with its options, but those of texts; and what it warns of."""
     options = dict.fromkeys(("domain", "context", "context_domain", "weight", "columns")) | options
-    found, notes = _find(table, missing=options.pop("missing", "error"), window=window, **options)
+    found, notes = _find(
+        table, missing=options.pop("missing", "error"), texts=AS_DEFAULT, **options
+    )
     data, more = _into_splits(table, found, seed)
     return data, notes + more
 
@@ -181,8 +200,9 @@ def load_rows(
     -------
     Split
     """
-    table, window = read_table(source, seed, domain, window)
-    found, notes = _find(table, domain, context, context_domain, weight, columns, "error", window)
+    texts = TextOptions(window)
+    table = read_table(source, seed, domain, texts)
+    found, notes = _find(table, domain, context, context_domain, weight, columns, "error", texts)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     step = found.x.domain.size if isinstance(table.values, str) else 1
@@ -190,19 +210,17 @@ def load_rows(
 
 
 def read_table(
-    source: Any, seed: int = 0, domain: Declared = None, window: int | None = None
-) -> tuple[Table, int]:
-    """Read a source, and the length of windows; a text is single lines where domain or window say so."""
-    if window is not None and window < 0:
-        raise LikelyError(f"window={window}: give a number of characters, or 0 for lines")
+    source: Any, seed: int = 0, domain: Declared = None, texts: TextOptions = AS_DEFAULT
+) -> Table:
+    """Read a source; a text is single lines where the domain or options say so."""
     kinds = domain.items() if isinstance(domain, Mapping) else ()
     table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)])
     if isinstance(table.values, str):
-        lines = domain.ends if isinstance(domain, Domain) else window == 0
-        if domain is None and window is None:
+        lines = domain.ends if isinstance(domain, Domain) else texts.words or texts.window == 0
+        if domain is None and texts.window is None and not texts.words:
             refuse_table(table)
         table = into_lines(table) if lines else table
-    return table, WINDOW if window is None else window
+    return table
 
 
 def _is_categorical(kind: Column | str) -> bool:
@@ -217,6 +235,7 @@ class _Part:
 
     rows: Rows
     domain: Domain
+    dropped: np.ndarray  # texts that are too long
 
     def inspect(self, seed: int, learnt: bool = False) -> list[str]:
         """Declare constant columns; warnings about these and about other anomalies."""
@@ -250,15 +269,16 @@ class _Found:
     kept: np.ndarray | None = None  # which rows of the table these are; None: all
 
     def drop(self, unusable: np.ndarray) -> list[str]:
-        """Leave rows out; a note that says so."""
-        if not len(unusable):
+        """Leave rows out, and texts that are too long; a note on the former."""
+        rows, gone = len(self.x.rows), np.union1d(unusable, self.x.dropped)
+        if not len(gone):
             return []
-        rows = len(self.x.rows)
-        self.kept = np.setdiff1d(np.arange(rows), unusable)
+        self.kept = np.setdiff1d(np.arange(rows), gone)
         for part in (self.x, self.context, self.weight):
             if part is not None:
                 part.rows = part.rows.take(self.kept)
-        return [f"{len(unusable)} of {rows} rows have missing or infinite entries and are left out"]
+        left_out = "rows have missing or infinite entries and are left out"
+        return [f"{len(unusable)} of {rows} {left_out}"] if len(unusable) else []
 
     def inspect(self, seed: int) -> list[str]:
         notes = self.x.inspect(seed, learnt=True)
@@ -286,7 +306,7 @@ def _find(
     weight: Any,
     columns: Named | None,
     missing: str,
-    window: int,
+    texts: TextOptions,
 ) -> tuple[_Found, list[str]]:
     """Rows, context and weight: each selected, encoded and checked; and notes on what was dropped."""
     if isinstance(table.values, str) and not (context is None and weight is None):
@@ -311,7 +331,7 @@ def _find(
 
     whole = selection.labels == table.labels  # the source's own domain is that of all columns
     known_domain = domain or (table.domain if whole else None)
-    x, unusable = _encoded(selection, known_domain, missing, check.scan, window)
+    x, unusable = _encoded(selection, known_domain, missing, check.scan, texts)
     found, parts = _Found(x, None, None), [unusable]
     if given is not None:
         found.context, unusable = _encoded(given, context_domain, missing, check.scan)
@@ -336,8 +356,8 @@ def _encoded(
     declared: Declared,
     missing: str,
     scan: Callable[[Rows, Domain, Table, str], np.ndarray],
-    window: int = WINDOW,
+    texts: TextOptions = AS_DEFAULT,
 ) -> tuple[_Part, np.ndarray]:
     """Numbers in their domain, every one of them checked, and which rows cannot be used."""
-    rows, domain = encode(selection, declared, window)
-    return _Part(rows, domain), scan(rows, domain, selection.table, missing)
+    rows, domain, dropped = encode(selection, declared, texts)
+    return _Part(rows, domain, dropped), scan(rows, domain, selection.table, missing)

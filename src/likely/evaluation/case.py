@@ -103,9 +103,13 @@ class Case:
         """Of the rows that were scored, or of each character of a running text."""
         if once:
             return each_character_once(self.model, self.held)
+        return self.per_symbol(bits_per_character)
+
+    def per_symbol(self, measure: Callable[..., Figure], ends: bool = True) -> Figure:
+        """A measure of the likelihoods of texts, and of how many symbols they have."""
         batch = self.held.rows(self.scored)
-        counts = lengths(self.model.domain, batch.x).cpu()
-        return bits_per_character(self.likelihood[0].value, counts, batch.weight)
+        counts = lengths(self.model.domain, batch.x, ends).cpu()
+        return measure(self.likelihood[0].value, counts, batch.weight)
 
     # Against a known truth.
 

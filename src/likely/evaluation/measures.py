@@ -16,6 +16,7 @@ from likely.evaluation.disentanglement import active_units, mutual_information_g
 from likely.evaluation.images import frechet_distance
 from likely.evaluation.marginals import marginal_distances, pair_distances
 from likely.evaluation.resampling import weight_of
+from likely.evaluation.text import nats_per_symbol, perplexity
 from likely.evaluation.two_sample import energy_distance, kernel_distance, sliced_wasserstein
 
 FEWEST_ROWS = 20  # for tests and neighbours
@@ -82,8 +83,14 @@ LEVELS = Need(
     lambda case: DENSITY.met(case) and case.model.domain.kinds <= {Integer, Binary},
 )
 TEXT = Need(
-    "a likelihood of texts",
-    lambda case: DENSITY.met(case) and case.model.domain.alphabet is not None,
+    "a likelihood of texts of characters",
+    lambda case: (
+        DENSITY.met(case) and case.model.domain.alphabet is not None and not case.model.domain.words
+    ),
+)
+WORDS = Need(
+    "a likelihood of texts of words",
+    lambda case: DENSITY.met(case) and case.model.domain.words,
 )
 TRUTH = Need(
     "a density, no context, and a truth that is known",
@@ -213,6 +220,20 @@ MEASURES = (
         "bits_per_character_in_windows", "… in separate windows", "", "Of a running text: the mean "
         "over windows that do not overlap, whose first characters have little before them.", TEXT,
         lambda case: case.bits_per_character(once=False) if case.in_order else None, sign=-1,
+    ),
+    Measure(
+        "nats_per_word", "nats per word", "", "−log-likelihood / words, of all texts together. Marks "
+        "count as words, and so does the end of each text that has room for one.", WORDS,
+        lambda case: case.per_symbol(nats_per_symbol), sign=-1,
+    ),
+    Measure(
+        "perplexity", "perplexity", "", "exp(nats per word): ends count as words.", WORDS,
+        lambda case: case.per_symbol(perplexity), sign=-1,
+    ),
+    Measure(
+        "perplexity_without_ends", "… not counting ends", "", "The same where only words and marks "
+        "count, though the ends are predicted, too.", WORDS,
+        lambda case: case.per_symbol(perplexity, ends=False), sign=-1,
     ),
     Measure(
         "forward_kl", "KL(truth‖model)", "nats", "How far the model's density is from the known truth, "

@@ -1,4 +1,4 @@
-"""Bits per character of texts."""
+"""Bits per character, and perplexity per word, of texts."""
 
 import math
 
@@ -19,7 +19,7 @@ def bits_per_character(
     characters: Int[Tensor, " texts"],
     weight: Float[Tensor, " texts"] | None = None,
 ) -> Figure:
-    """−Σ log p / Σ characters, in bits; the standard error is that of a ratio of sums.
+    """−Σ log p / Σ characters, in bits.
 
     Parameters
     ----------
@@ -33,23 +33,69 @@ def bits_per_character(
     Returns
     -------
     Figure
-        The error of a single text is unknown.
+        With the standard error of a ratio of sums; that of a single text is unknown.
     """
+    rate, stderr = _rate(log_prob, characters, weight)
+    return Figure(rate / math.log(2), stderr / math.log(2))
+
+
+def perplexity(
+    log_prob: Float[Tensor, " texts"],
+    words: Int[Tensor, " texts"],
+    weight: Float[Tensor, " texts"] | None = None,
+) -> Figure:
+    """exp(−Σ log p / Σ words), of texts that an end symbol ends.
+
+    Conventions differ: log p always includes the ends, and `words` may count them or not; of 20 words a
+    text, a perplexity of 100 with ends is one of 126 without them.
+
+    Parameters
+    ----------
+    log_prob : Tensor, shape (texts,)
+        In nats.
+    words : Tensor, shape (texts,)
+        Words and marks of each; `lengths` counts them.
+    weight : Tensor, shape (texts,), optional
+        In both sums.
+
+    Returns
+    -------
+    Figure
+        With the error of the exponent, carried along.
+    """
+    rate, stderr = _rate(log_prob, words, weight)
+    return Figure(math.exp(rate), math.exp(rate) * stderr)
+
+
+def nats_per_symbol(
+    log_prob: Float[Tensor, " texts"],
+    symbols: Int[Tensor, " texts"],
+    weight: Float[Tensor, " texts"] | None = None,
+) -> Figure:
+    """−Σ log p / Σ symbols, in nats; parameters and error as in `bits_per_character`."""
+    return Figure(*_rate(log_prob, symbols, weight))
+
+
+def _rate(
+    log_prob: Float[Tensor, " texts"],
+    symbols: Int[Tensor, " texts"],
+    weight: Float[Tensor, " texts"] | None,
+) -> tuple[float, float]:
     w = 1.0 if weight is None else weight.to(log_prob.device, torch.float64)
     nats, n = -w * log_prob.double(), len(log_prob)
-    counts = w * characters.to(nats)
+    counts = w * symbols.to(nats)
     rate = nats.sum() / counts.sum()
     spread = (
         (nats - rate * counts).square().sum() * n / (n - 1) if n > 1 else nats.new_tensor(math.nan)
     )
-    stderr = spread.sqrt() / counts.sum()
-    return Figure((rate / math.log(2)).item(), (stderr / math.log(2)).item())
+    return rate.item(), (spread.sqrt() / counts.sum()).item()
 
 
-def lengths(domain: Domain, x: Int[Tensor, "n length"]) -> Int[Tensor, " n"]:
-    """Characters of texts; where an end symbol fills them up, one end symbol of each included."""
+def lengths(domain: Domain, x: Int[Tensor, "n length"], ends: bool = True) -> Int[Tensor, " n"]:
+    """Symbols of texts; with `ends`, where an end symbol fills them up, one of each included."""
     assert domain.alphabet is not None
-    return ((x < len(domain.alphabet)).sum(1) + domain.ends).clamp_max(domain.size)
+    symbols = (x < len(domain.alphabet)).sum(1)
+    return (symbols + domain.ends).clamp_max(domain.size) if ends else symbols
 
 
 def each_character_once(model: GenerativeModel, split: Split) -> Figure:

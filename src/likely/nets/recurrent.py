@@ -1,4 +1,4 @@
-"""A recurrent cell whose matrices are each symbol's own."""
+"""A recurrent cell whose matrices are each symbol's own, and inputs of other cells."""
 
 import math
 
@@ -55,3 +55,10 @@ class TensorGRU(nn.Module):
             h = torch.lerp(n.tanh(), h, z.sigmoid())
             states.append(h)
         return torch.stack(states, 1), h[None]
+
+
+def at_every_step(x: Float[Tensor, "n t width"], context: Context) -> Float[Tensor, "n t inputs"]:
+    """The inputs of each step, and then the context where there is one, which is that of all steps."""
+    if context is None:
+        return x
+    return torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], 2)

@@ -7,6 +7,7 @@ from likely.models.autoencoders.factor_vae import FactorVAE
 from likely.models.autoencoders.hsic_vae import HSICVAE
 from likely.models.autoencoders.info_vae import InfoVAE
 from likely.models.autoencoders.iwae import IWAE
+from likely.models.autoencoders.sentence_vae import SentenceVAE
 from likely.models.autoencoders.so3_vae import SO3VAE
 from likely.models.autoencoders.vae import VAE
 from likely.models.autoencoders.vmf_vae import VMFVAE
@@ -15,5 +16,5 @@ from likely.models.autoencoders.wae import WAEGAN, WAEMMD
 
 __all__ = [
     "HSICVAE", "IWAE", "SO3VAE", "VAE", "VMFVAE", "VQVAE", "WAEGAN", "WAEMMD", "Autoencoder",
-    "BetaTCVAE", "DenoisingAutoencoder", "FactorVAE", "InfoVAE",
+    "BetaTCVAE", "DenoisingAutoencoder", "FactorVAE", "InfoVAE", "SentenceVAE",
 ]  # fmt: skip

@@ -95,7 +95,11 @@ class LatentModel(GenerativeModel):
         self.features.prepare(batch.x, batch.weight)
         self.heads.prepare(batch.x, batch.weight)
         with torch.no_grad():
-            self.decoder.bias.copy_(self.heads.initial(batch.x, batch.weight))
+            self.decoder.bias.copy_(self._initial(batch))
+
+    def _initial(self, batch: Batch) -> Tensor:
+        """Outputs that give about the marginals of these rows."""
+        return self.heads.initial(batch.x, batch.weight)
 
     def _log_prob_given(self, x: Tensor, z: Codes, context: Tensor | None) -> Float[Tensor, " n"]:
         """log p(x|z)."""

@@ -234,9 +234,18 @@ class VAE(LatentModel):
             weight = torch.ones_like(z[0, :, 0]) if batch.weight is None else batch.weight.to(z)
             free = weight @ divergence < least * weight.sum()
             divergence = torch.where(free, least, divergence)
-        beta = self.beta * min(1.0, (batch.step + 1) / max(1, self.warm_up))
-        given = self._log_prob_given(batch.x, z[0], context)
-        return beta * divergence.sum(1) - given + self._penalty(q, z[0], batch)
+        given = self._log_prob_in_training(batch.x, z[0], context)
+        return self._beta(batch.step) * divergence.sum(1) - given + self._penalty(q, z[0], batch)
+
+    def _beta(self, step: int) -> float:
+        """Weight of the divergence after so many steps."""
+        return self.beta * min(1.0, (step + 1) / max(1, self.warm_up))
+
+    def _log_prob_in_training(
+        self, x: Tensor, z: Codes, context: Tensor | None
+    ) -> Float[Tensor, " n"]:
+        """log p(x|z) as the loss takes it."""
+        return self._log_prob_given(x, z, context)
 
     # Bounds.
 

@@ -19,7 +19,7 @@ from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.models.autoregressive.sequence import SequenceModel, SequenceWalk, Symbols
 from likely.nets.attention import States
-from likely.nets.recurrent import TensorGRU
+from likely.nets.recurrent import TensorGRU, at_every_step
 
 MAX_LAYERS = 3
 FEW = 8  # symbols
@@ -102,9 +102,7 @@ class RNN(SequenceModel):
             x = self.embedding(inputs)
         else:
             x = F.one_hot(inputs, self.levels + 1).to(self.bias)
-        if context is not None:
-            x = torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], -1)
-        return self.net(x, state)
+        return self.net(at_every_step(x, context), state)
 
     def _hidden(self, inputs: Symbols, context: Tensor | None) -> States:
         return self._run(inputs, context)[0]

@@ -1,6 +1,5 @@
 """What the RNN and the transformer share: symbols in, logits out, one network for all positions."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from likely.core.errors import DataError, LikelyError
 from likely.core.random import seeded
 from likely.models.autoregressive.base import Autoregressive, Draw
 from likely.nets.attention import States
-from likely.nets.heads import ColumnHeads, Softmax
+from likely.nets.heads import ColumnHeads, Softmax, sharpened
 
 Symbols = Int[Tensor, "n t"]
 POWERS = 3  # of the distance to the end of a sequence
@@ -188,15 +187,7 @@ class SequenceModel(Autoregressive):
         """
 
         def draw(i: int, logits: Tensor) -> Tensor:
-            logits = (logits - logits.amax(-1, keepdim=True)) / temperature
-            if top_k is not None and top_k < self.levels:
-                least = logits.topk(top_k).values[:, -1:]
-                logits = logits.masked_fill(logits < least, -math.inf)
-            if top_p is not None:
-                ordered, index = logits.sort(descending=True)
-                mass = ordered.softmax(-1)
-                beyond = mass.cumsum(-1) - mass >= top_p  # what is likelier has enough already
-                logits = logits.masked_fill(beyond.gather(1, index.argsort(1)), -math.inf)
+            logits = sharpened(logits, temperature, top_k, top_p)
             return self.heads.sample_entry(i, logits)
 
         return draw

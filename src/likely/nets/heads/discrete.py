@@ -1,8 +1,10 @@
 """Heads of columns of few values: a Bernoulli distribution, and softmax."""
 
+import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,3 +95,22 @@ class OrderedSoftmax(Softmax):
     def mean(self, outputs: Tensor) -> Tensor:
         level = torch.arange(self.levels, device=outputs.device).to(outputs)
         return self.logits(outputs).softmax(-1) @ level
+
+
+def sharpened(
+    logits: Float[Tensor, "n k"],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Float[Tensor, "n k"]:
+    """Logits of the sharper distributions that the options of `SequenceModel._draw` ask for."""
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        least = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    if top_p is not None:
+        ordered, index = logits.sort(descending=True)
+        mass = ordered.softmax(-1)
+        beyond = mass.cumsum(-1) - mass >= top_p  # what is likelier has enough already
+        logits = logits.masked_fill(beyond.gather(1, index.argsort(1)), -math.inf)
+    return logits
