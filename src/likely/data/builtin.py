@@ -1,7 +1,7 @@
-"""Built-in data: small sets that ship with scikit-learn, sprites, and draws from `likely.targets`.
+"""Built-in data: small sets that ship with scikit-learn, sprites, galaxies, and draws from `likely.targets`.
 
 The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context, "label"; so may
-the "factors" of `sprites`.
+the "factors" of `sprites` and the "parameters" of `galaxies`.
 """
 
 import numpy as np
@@ -9,13 +9,14 @@ import pandas as pd
 
 from likely import targets
 from likely.core.domain import binary, integers
+from likely.data.galaxies import galaxies
 from likely.data.sprites import SIDE, sprites
 from likely.data.table import TARGET_ROWS, Table, from_target
 
 
 def names() -> list[str]:
     """Names that `load_data` knows."""
-    return ["digits", "wine", "breast-cancer", "moons", "sprites", *targets.names()]
+    return ["digits", "wine", "breast-cancer", "moons", "sprites", "galaxies", *targets.names()]
 
 
 def read(name: str, seed: int) -> Table:
@@ -36,6 +37,9 @@ def read(name: str, seed: int) -> Table:
     if name == "sprites":
         images, factors = sprites()
         return Table(name, images, {"factors": factors}, domain=binary(SIDE, SIDE))
+    if name == "galaxies":
+        images, parameters = galaxies(seed=seed)
+        return Table(name, images, {"parameters": parameters})
     return from_target(targets.target(name), seed)
 
 
