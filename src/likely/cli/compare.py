@@ -62,6 +62,7 @@ def compare(
     context: opt.ContextColumns = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
+    size: opt.Size = None,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -69,7 +70,9 @@ def compare(
 
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
-    loaded = lk.load_data(data, **data_options(column, columns, context, weight, window, missing))
+    loaded = lk.load_data(
+        data, **data_options(column, columns, context, weight, window, size, missing)
+    )
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}

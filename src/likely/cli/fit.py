@@ -80,6 +80,7 @@ def fit(
     context: opt.ContextColumns = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
+    size: opt.Size = None,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -92,7 +93,7 @@ def fit(
     from likely.core.files import read_tree, write_json
     from likely.fitting.folder import CHECKPOINT, MODEL
 
-    options = data_options(column, columns, context, weight, window, missing)
+    options = data_options(column, columns, context, weight, window, size, missing)
     loaded = lk.load_data(data, **options)
     chosen = hyperparameters(settings)
     new = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **chosen)

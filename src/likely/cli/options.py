@@ -93,12 +93,24 @@ Window = Annotated[
 ]
 
 
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        rich_help_panel=DATA,
+        help="Pixels of an edge to which FITS images are cut, or filled with zeros.",
+    ),
+]
+
+
 def data_options(
     column: list[str] | None,
     columns: str | None,
     context: str | None,
     weight: str | None,
     window: int | None,
+    size: int | None,
     missing: Missing,
 ) -> dict[str, Any]:
     """Options of `load_data`, JSON-able."""
@@ -110,7 +122,8 @@ def data_options(
         "weight": weight,
         "missing": missing.value,
     }
-    return options if window is None else options | {"window": window}
+    optional = {"window": window, "size": size}
+    return options | {key: value for key, value in optional.items() if value is not None}
 
 
 def fitted_options(model: GenerativeModel, run: Path) -> dict[str, Any]:

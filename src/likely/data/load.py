@@ -39,6 +39,7 @@ def load_data(
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
+    size: int | None = None,
     missing: Literal["error", "drop"] = "error",
     seed: int = 0,
 ) -> Data:
@@ -55,7 +56,8 @@ def load_data(
     ----------
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
         - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
-          array, `context="label"`), `sprites` (with `context="factors"`), or a target of `likely.targets`;
+          array, `context="label"`), `sprites` (with `context="factors"`), `galaxies` (with
+          `context="parameters"`), or a target of `likely.targets`;
         - a file: `.npy`, `.npz`, `.h5`, `.hdf5`, `.parquet`, `.feather`, and tables in text, `.csv`, `.tsv`
           and `.dat`, also with `.gz` behind; several by a pattern, `events-*.csv`, and a folder with parts
           in Parquet; arrays in an `.npz` or `.h5` file by name, `events.h5::group/key`, several as a
@@ -65,6 +67,7 @@ def load_data(
           PyTorch, in which the second of two entries is called "label";
         - a folder of images of one size, grey (h, w) or colour (3, h, w), or of folders, one for each
           class, whose names are another array, `context="label"`;
+        - a `.fits` file: a table, or images, in a cube, in an extension each, or in the files of a folder;
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
@@ -85,6 +88,9 @@ def load_data(
     window : int, optional
         Characters of a window of a running text, by default 256, unless a domain is declared; 0: each
         line that is not empty is a text of its own.
+    size : int, optional
+        Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
+        zeros; without it, they must have one size.
     missing : {"error", "drop"}
         What to do about rows with missing (NaN, None) or infinite entries.
     seed : int
@@ -115,7 +121,7 @@ def load_data(
     """
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
-    table, window = read_table(source, seed, domain, window)
+    table, window = read_table(source, seed, domain, window, size)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, window)
     data, more = _into_splits(table, found, seed)
     for note in notes + more:
@@ -169,6 +175,7 @@ def load_rows(
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
+    size: int | None = None,
     seed: int = 0,
 ) -> Split:
     """Read rows without splitting them: all of them, in the order of the source.
@@ -180,7 +187,7 @@ def load_rows(
     -------
     Split
     """
-    table, window = read_table(source, seed, domain, window)
+    table, window = read_table(source, seed, domain, window, size)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", window)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
@@ -189,13 +196,19 @@ def load_rows(
 
 
 def read_table(
-    source: Any, seed: int = 0, domain: Declared = None, window: int | None = None
+    source: Any,
+    seed: int = 0,
+    domain: Declared = None,
+    window: int | None = None,
+    size: int | None = None,
 ) -> tuple[Table, int]:
     """Read a source, and the length of windows; a text is single lines where domain or window say so."""
     if window is not None and window < 0:
         raise LikelyError(f"window={window}: give a number of characters, or 0 for lines")
+    if size is not None and size < 1:
+        raise LikelyError(f"size={size}: give a number of pixels")
     kinds = domain.items() if isinstance(domain, Mapping) else ()
-    table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)])
+    table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)], size)
     if isinstance(table.values, str):
         lines = domain.ends if isinstance(domain, Domain) else window == 0
         if domain is None and window is None:
