@@ -80,7 +80,7 @@ def compared(parameters: pd.DataFrame, real: np.ndarray, emulated: np.ndarray) -
         for quantity in ("flux", "radius"):
             scale = parameters["flux"] if quantity == "flux" else 1.0
             tables[name, quantity] = binned(parameters["flux"], found[quantity] / scale, edges)
-    table = pd.concat(tables, axis=1)
+    table = pd.concat(tables, axis=1).sort_index(axis=1)
     table.index = pd.Index(np.sqrt(edges[1:] * edges[:-1]), name="flux")
     return table
 
