@@ -46,7 +46,8 @@ def with_entry(value, row=5, column="eta"):
 
 def test_missing_and_empty_sources():
     assert "none.csv: there is no such file or folder" in message("none.csv")
-    assert "digits, wine, breast-cancer, moons, sprites, rotations, banana" in message("digitz")
+    known = "digits, wine, breast-cancer, moons, sprites, rotations, galaxies, banana"
+    assert known in message("digitz")
     for name in ("a.csv", "a.npy", "a.txt", "a.parquet", "a.h5", "a.npz"):
         assert message(written(name, "")) == f"{name}: the file is empty"
     assert message(written("a.csv", "x,y\n")) == "a.csv: the file has a header but no rows"

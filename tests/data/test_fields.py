@@ -102,10 +102,55 @@ def test_images_of_fits(tmp_path):
     parts = [astropy.PrimaryHDU(counts), astropy.ImageHDU(cube[0], name="SKY")]
     astropy.HDUList(parts).writeto(tmp_path / "both.fits")
     np.testing.assert_array_equal(load_rows(f"{tmp_path}/both.fits::0").x, counts)
-    with pytest.raises(lk.DataError, match=r"several extensions of different shapes, .*SKY; name"):
+    with pytest.raises(
+        lk.DataError, match=r"several extensions that are not an image each, .*SKY; name"
+    ):
         load_rows(tmp_path / "both.fits")
     with pytest.raises(lk.DataError, match=r"no extension 'X'; it holds PRIMARY, SKY"):
         load_rows(f"{tmp_path}/both.fits::X")
+
+
+def test_images_of_fits_of_several_sizes(tmp_path):
+    rng = np.random.default_rng(1)
+    stamps = [rng.normal(size=(side, side + 2)) for side in (6, 8, 9, 12)] * 3
+    (tmp_path / "folder").mkdir()
+    for i, stamp in enumerate(stamps):
+        astropy.PrimaryHDU(stamp).writeto(tmp_path / "folder" / f"{i:02}.fits")
+    hdus = [astropy.PrimaryHDU(stamps[0]), *map(astropy.ImageHDU, stamps[1:])]
+    astropy.HDUList(hdus).writeto(tmp_path / "stamps.fits")
+    for source in ("stamps.fits", "folder"):
+        with pytest.raises(lk.DataError, match=r"12 images of several sizes, 6 × 8 to 12 × 14 pix"):
+            load_rows(tmp_path / source)
+        cut = load_rows(tmp_path / source, size=6).x
+        for image, stamp in zip(cut, stamps, strict=True):
+            height, width = ((edge - 6) // 2 for edge in stamp.shape)
+            expected = stamp[height : height + 6, width : width + 6].astype(np.float32)
+            np.testing.assert_array_equal(image, expected)
+        with pytest.warns(UserWarning, match="fewer than 10 × 10 pixels are filled with zeros"):
+            filled = load_rows(tmp_path / source, size=10).x
+        np.testing.assert_array_equal(filled[0, 2:8, 1:9], stamps[0].astype(np.float32))
+        assert not filled[0, :2].any()
+        assert not filled[0, 8:].any()
+        found = lk.data.inspect(tmp_path / source, size=6)
+        assert found.shape == (6, 6)
+        assert found.options == {"size": 6}
+    np.save(tmp_path / "a.npy", np.ones((20, 3)))
+    with pytest.raises(lk.DataError, match="holds no FITS images"):
+        load_rows(tmp_path / "a.npy", size=6)
+
+
+def test_fits_without_images_are_refused(tmp_path):
+    astropy.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    with pytest.raises(lk.DataError, match=r"empty.fits: holds no data"):
+        load_rows(tmp_path / "empty.fits")
+    (tmp_path / "wrong.fits").write_bytes(b"no FITS" * 1000)
+    with pytest.raises(lk.DataError, match=r"wrong.fits: not a readable .fits file"):
+        load_rows(tmp_path / "wrong.fits")
+    (tmp_path / "tables").mkdir()
+    column = astropy.Column("x", "D", array=np.arange(20.0))
+    astropy.BinTableHDU.from_columns([column]).writeto(tmp_path / "tables" / "a.fits")
+    with pytest.raises(lk.DataError, match=r"a.fits: holds no image; keep only"):
+        load_rows(tmp_path / "tables")
 
 
 def test_events_of_les_houches(tmp_path):

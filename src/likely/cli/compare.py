@@ -67,6 +67,7 @@ def compare(
     lowercase: opt.Lowercase = True,
     length: opt.Length = None,
     long: opt.OnLong = opt.Long.ERROR,
+    size: opt.Size = None,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -74,9 +75,9 @@ def compare(
 
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
-    texts: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
-    texts |= {"lowercase": lowercase, "length": length, "long": long.value}
-    loaded = lk.load_data(data, **data_options(column, columns, context, weight, missing, **texts))
+    forms: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    forms |= {"lowercase": lowercase, "length": length, "long": long.value, "size": size}
+    loaded = lk.load_data(data, **data_options(column, columns, context, weight, missing, **forms))
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}

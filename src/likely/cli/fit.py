@@ -85,6 +85,7 @@ def fit(
     lowercase: opt.Lowercase = True,
     length: opt.Length = None,
     long: opt.OnLong = opt.Long.ERROR,
+    size: opt.Size = None,
     missing: opt.OnMissing = opt.Missing.ERROR,
     as_json: opt.Json = False,
 ) -> None:
@@ -97,9 +98,9 @@ def fit(
     from likely.core.files import read_tree, write_json
     from likely.fitting.folder import CHECKPOINT, MODEL
 
-    texts: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
-    texts |= {"lowercase": lowercase, "length": length, "long": long.value}
-    options = data_options(column, columns, context, weight, missing, **texts)
+    forms: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    forms |= {"lowercase": lowercase, "length": length, "long": long.value, "size": size}
+    options = data_options(column, columns, context, weight, missing, **forms)
     loaded = lk.load_data(data, **options)
     chosen = hyperparameters(settings)
     new = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **chosen)

@@ -33,6 +33,7 @@ def inspect(
         str,
         typer.Argument(metavar="DATA|RUN", help="Data, as in [bold]likely fit[/bold], or a run."),
     ],
+    size: opt.Size = None,
     as_json: opt.Json = False,
 ) -> None:
     """Show what data hold, and a command that fits a model to them; or what a run was and became."""
@@ -42,14 +43,14 @@ def inspect(
     ):
         _run(path, as_json)
     else:
-        _data(source, as_json)
+        _data(source, size, as_json)
 
 
-def _data(source: str, as_json: bool) -> None:
+def _data(source: str, size: int | None, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    found = lk.data.inspect(source)
+    found = lk.data.inspect(source, size=size)
     line = None if found.data is None else _fit_line(source, found)
     if as_json:
         print_json(found.to_json() | {"command": line})
@@ -96,8 +97,9 @@ def _fit_line(source: str, found: Inspection) -> str | None:
     classes = found.data.domain.layout == "image" and "label" in found.others
     if classes and find(model).cls.takes_context:
         parts += ["--context", "label"]
-    if "missing" in found.options:
-        parts += ["--missing", found.options["missing"]]
+    for option in ("missing", "size"):
+        if option in found.options:
+            parts += [f"--{option}", str(found.options[option])]
     name = re.sub(r"\W+", "-", Path(source.partition("::")[0]).stem).strip("-") or "data"
     run = out = f"runs/{name}"
     number = 2

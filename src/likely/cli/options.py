@@ -138,15 +138,26 @@ OnLong = Annotated[
 ]
 
 
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        rich_help_panel=DATA,
+        help="Pixels of an edge to which FITS images are cut, or filled with zeros.",
+    ),
+]
+
+
 def data_options(
     column: list[str] | None,
     columns: str | None,
     context: str | None,
     weight: str | None,
     missing: Missing,
-    **texts: Any,
+    **forms: Any,
 ) -> dict[str, Any]:
-    """Options of `load_data`, JSON-able; `texts` are those of texts, as `window`."""
+    """Options of `load_data`, JSON-able; `forms` are those of texts and images, as `window`."""
     given = split_names(context)
     options = {
         "domain": split_pairs(column or [], "--column") or None,
@@ -155,7 +166,7 @@ def data_options(
         "weight": weight,
         "missing": missing.value,
     }
-    return options | {name: value for name, value in texts.items() if value is not None}
+    return options | {name: value for name, value in forms.items() if value is not None}
 
 
 def fitted_options(model: GenerativeModel, run: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Built-in data: small sets that ship with scikit-learn, sprites, rotations, and draws from `likely.targets`.
+"""Built-in data: small sets that ship with scikit-learn, images of figures, and draws from `likely.targets`.
 
 The class labels of `digits`, `wine`, `breast-cancer` and `moons` may be taken as a context, "label"; so may
-the "factors" of `sprites` and the "rotation" of `rotations`.
+the "factors" of `sprites`, the "rotation" of `rotations` and the "parameters" of `galaxies`.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from likely import targets
 from likely.core.domain import binary, integers
+from likely.data.galaxies import galaxies
 from likely.data.rotations import rotations
 from likely.data.sprites import SIDE, sprites
 from likely.data.table import TARGET_ROWS, Table, from_target
@@ -16,7 +17,8 @@ from likely.data.table import TARGET_ROWS, Table, from_target
 
 def names() -> list[str]:
     """Names that `load_data` knows."""
-    return ["digits", "wine", "breast-cancer", "moons", "sprites", "rotations", *targets.names()]
+    images = ["sprites", "rotations", "galaxies"]
+    return ["digits", "wine", "breast-cancer", "moons", *images, *targets.names()]
 
 
 def read(name: str, seed: int) -> Table:
@@ -40,6 +42,9 @@ def read(name: str, seed: int) -> Table:
     if name == "rotations":
         images, matrices = rotations(seed)
         return Table(name, images, {"rotation": matrices}, domain=binary(SIDE, SIDE))
+    if name == "galaxies":
+        images, parameters = galaxies(seed=seed)
+        return Table(name, images, {"parameters": parameters})
     return from_target(targets.target(name), seed)
 
 

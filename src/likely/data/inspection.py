@@ -128,12 +128,14 @@ class Inspection:
         }
 
 
-def inspect(source: Any) -> Inspection:
+def inspect(source: Any, *, size: int | None = None) -> Inspection:
     """Look through a source: each column for itself, so that one that cannot be read hides no other.
 
     Parameters
     ----------
     source : path, array, DataFrame, name, or what else `load_data` takes
+    size : int, optional
+        Of FITS images, as in `load_data`.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def inspect(source: Any) -> Inspection:
     >>> found.columns[1].remark
     "left out: holds dates or times, such as '2024-05-01'; convert them to numbers, days since the first say"
     """
-    table = read_table(source)
+    table = read_table(source, size=size)
     values = table.values
     shape: tuple[int, ...] = ()
     columns: list[ColumnReport] = []
@@ -167,6 +169,8 @@ def inspect(source: Any) -> Inspection:
         if column.used and column.missing > MOST * len(values):
             column.leave_out("missing in most rows")
     options, data, notes = _loaded(table, columns)
+    if size is not None and data is not None:
+        options["size"] = size
     return Inspection(
         table.name,
         len(values) if not isinstance(values, str) else 1,

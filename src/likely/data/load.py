@@ -45,6 +45,7 @@ def load_data(
     lowercase: bool = True,
     length: int | None = None,
     long: Long = "error",
+    size: int | None = None,
     missing: Literal["error", "drop"] = "error",
     seed: int = 0,
 ) -> Data:
@@ -62,7 +63,8 @@ def load_data(
     source : path, array, Tensor, DataFrame, dict of arrays, list of str, Target, or name
         - a built-in name: `digits`, `wine`, `breast-cancer`, `moons` (with class labels as another
           array, `context="label"`), `sprites` (with `context="factors"`), `rotations` (with
-          `context="rotation"`), or a target of `likely.targets`;
+          `context="rotation"`), `galaxies` (with `context="parameters"`), or a target of
+          `likely.targets`;
         - a file: `.npy`, `.npz`, `.h5`, `.hdf5`, `.parquet`, `.feather`, and tables in text, `.csv`, `.tsv`
           and `.dat`, also with `.gz` behind; several by a pattern, `events-*.csv`, and a folder with parts
           in Parquet; arrays in an `.npz` or `.h5` file by name, `events.h5::group/key`, several as a
@@ -72,6 +74,7 @@ def load_data(
           PyTorch, in which the second of two entries is called "label";
         - a folder of images of one size, grey (h, w) or colour (3, h, w), or of folders, one for each
           class, whose names are another array, `context="label"`;
+        - a `.fits` file: a table, or images, in a cube, in an extension each, or in the files of a folder;
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
@@ -104,6 +107,9 @@ def load_data(
         The most characters, or words and marks, of single texts; by default those of the longest one.
     long : {"error", "drop", "cut"}
         What to do about longer ones.
+    size : int, optional
+        Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
+        zeros; without it, they must have one size.
     missing : {"error", "drop"}
         What to do about rows with missing (NaN, None) or infinite entries.
     seed : int
@@ -135,7 +141,7 @@ def load_data(
     if seed < 0:
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     texts = TextOptions(window, words, vocabulary, lowercase, length, long)
-    table = read_table(source, seed, domain, texts)
+    table = read_table(source, seed, domain, texts, size)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, texts)
     data, more = _into_splits(table, found, seed)
     for note in notes + more:
@@ -189,6 +195,7 @@ def load_rows(
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
+    size: int | None = None,
     seed: int = 0,
 ) -> Split:
     """Read rows without splitting them: all of them, in the order of the source.
@@ -201,7 +208,7 @@ def load_rows(
     Split
     """
     texts = TextOptions(window)
-    table = read_table(source, seed, domain, texts)
+    table = read_table(source, seed, domain, texts, size)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", texts)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
@@ -210,11 +217,17 @@ def load_rows(
 
 
 def read_table(
-    source: Any, seed: int = 0, domain: Declared = None, texts: TextOptions = AS_DEFAULT
+    source: Any,
+    seed: int = 0,
+    domain: Declared = None,
+    texts: TextOptions = AS_DEFAULT,
+    size: int | None = None,
 ) -> Table:
     """Read a source; a text is single lines where the domain or options say so."""
+    if size is not None and size < 1:
+        raise LikelyError(f"size={size}: give a number of pixels")
     kinds = domain.items() if isinstance(domain, Mapping) else ()
-    table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)])
+    table = read(source, seed, [key for key, kind in kinds if _is_categorical(kind)], size)
     if isinstance(table.values, str):
         lines = domain.ends if isinstance(domain, Domain) else texts.words or texts.window == 0
         if domain is None and texts.window is None and not texts.words:

@@ -13,7 +13,7 @@ from likely.core.target import Target
 from likely.data import builtin
 from likely.data.readers.arrays import assemble, from_dataset, read_npy, read_npz, stacked
 from likely.data.readers.csv import read_csv
-from likely.data.readers.fields import read_fits, read_lhe, read_root
+from likely.data.readers.fields import FITS, read_fits, read_fits_folder, read_lhe, read_root
 from likely.data.readers.hdf5 import read_hdf5
 from likely.data.readers.images import read_images
 from likely.data.readers.tables import read_feather, read_parquet
@@ -21,8 +21,12 @@ from likely.data.readers.text import read_text
 from likely.data.table import Table, as_values, from_target
 
 
-def read(source: Any, seed: int = 0, text: Sequence[str | int] = ()) -> Table:
+def read(
+    source: Any, seed: int = 0, text: Sequence[str | int] = (), size: int | None = None
+) -> Table:
     """Read whatever `load_data` takes; columns of `text` stay as they are written, where they are.
+
+    FITS images are brought to `size` × `size` pixels.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def read(source: Any, seed: int = 0, text: Sequence[str | int] = ()) -> Table:
     if isinstance(source, str) and source in builtin.names():
         return builtin.read(source, seed)
     if isinstance(source, str | Path):
-        return _read_path(str(source), text)
+        return _read_path(str(source), text, size)
     if isinstance(source, Target):
         return from_target(source, seed)
     if isinstance(source, dict):
@@ -46,7 +50,7 @@ def read(source: Any, seed: int = 0, text: Sequence[str | int] = ()) -> Table:
     return Table("the data", as_values(source, "the data"))
 
 
-Reader = Callable[[Path, list[str]], Table]
+Reader = Callable[..., Table]  # (path, keys)
 READERS: dict[str, Reader] = {
     ".npy": read_npy,
     ".npz": read_npz,
@@ -60,25 +64,29 @@ READERS: dict[str, Reader] = {
     ".hdf5": read_hdf5,
     ".txt": read_text,
     ".root": read_root,
-    **dict.fromkeys((".fits", ".fit", ".fts"), read_fits),
+    **dict.fromkeys(FITS, read_fits),
     ".lhe": read_lhe,
 }
 
 
-def _read_path(name: str, text: Sequence[str | int]) -> Table:
+def _read_path(name: str, text: Sequence[str | int], size: int | None) -> Table:
     """Read a file, several that match a pattern, or a folder; `file::key` and `file::a,b` name arrays."""
     file, _, keys = name.partition("::") if not Path(name).exists() else (name, "", "")
     if not keys and (tree := re.fullmatch(r"(.+\.root):([^/:][^:]*)", file)):  # as uproot writes it
         file, keys = tree.groups()
     path = Path(file)
     if not path.exists() and (parts := sorted(glob(file))):
-        return stacked(name, [_read_path(f"{part}::{keys}".rstrip(":"), text) for part in parts])
+        return stacked(
+            name, [_read_path(f"{part}::{keys}".rstrip(":"), text, size) for part in parts]
+        )
     if not path.exists():
         raise DataError(
             f"{file}: there is no such file or folder; built-in data are {', '.join(builtin.names())}"
         )
     if path.is_dir():
         read_file: Reader = read_parquet if any(path.rglob("*.parquet")) else read_images
+        if any(part.suffix.lower() in FITS for part in path.iterdir()):
+            read_file = read_fits_folder
     else:
         read_file = _reader(path)
     if keys and read_file not in (read_npz, read_hdf5, read_root, read_fits):
@@ -87,9 +95,18 @@ def _read_path(name: str, text: Sequence[str | int]) -> Table:
         )
     if path.stat().st_size == 0 and path.is_file():
         raise DataError(f"{path}: the file is empty")
+    options: dict[Reader, dict[str, Any]] = {
+        read_csv: {"text": text},
+        read_fits: {"size": size},
+        read_fits_folder: {"size": size},
+    }
+    if size is not None and "size" not in options.get(read_file, {}):
+        raise DataError(
+            f"{path}: holds no FITS images, which alone have a size; leave size= out (--size)"
+        )
     names = [key.strip() for key in keys.split(",")] if keys else []
     try:
-        return read_csv(path, names, text) if read_file == read_csv else read_file(path, names)
+        return read_file(path, names, **options.get(read_file, {}))
     except DataError:
         raise
     except Exception as error:  # whatever a library says of a damaged file

@@ -303,8 +303,8 @@ def reweight(
         The same seed gives the same draws.
     forward : "auto", False, Tensor of shape (m, *domain.shape), or Chain
         Draws of the target, which show what the model leaves out: "auto" takes exact ones where the
-        target can be sampled, as many as of the model but at most 4,096. A tensor counts as exact, independent draws; with those of a chain,
-        such as `ParallelTempering`'s, the figures are diagnostics and no bounds.
+        target can be sampled, as many as of the model but at most 4,096. A tensor counts as exact,
+        independent draws; with those of a chain, such as `ParallelTempering`'s, the figures are diagnostics and no bounds.
 
     Returns
     -------

@@ -102,6 +102,43 @@ def stacked(name: str, tables: list[Table]) -> Table:
     return Table(name, _concatenate(arrays, name), notes=notes)
 
 
+def centred(images: list[np.ndarray], size: int | None, name: str) -> tuple[np.ndarray, list[str]]:
+    """Images (…, height, width) as one array, cut or filled with zeros around their middles; and notes.
+
+    Raises
+    ------
+    DataError
+        If they have several sizes, and none is given.
+    """
+    shapes = sorted({image.shape[-2:] for image in images})
+    notes = []
+    if size is not None:
+        if min(map(min, shapes)) < size:
+            notes.append(f"images of fewer than {size} × {size} pixels are filled with zeros")
+        images = [_fitted(image, size) for image in images]
+    elif len(shapes) > 1:
+        low, high = (f"{height} × {width}" for height, width in (shapes[0], shapes[-1]))
+        least = min(map(min, shapes))
+        raise DataError(
+            f"{name}: {len(images)} images of several sizes, {low} to {high} pixels; bring them to one, cut "
+            f"around their middles or filled with zeros, by size= (--size), such as size={least}"
+        )
+    masked = any(isinstance(image, np.ma.MaskedArray) for image in images)
+    return np.ma.stack(images) if masked else np.stack(images), notes
+
+
+def _fitted(image: np.ndarray, size: int) -> np.ndarray:
+    kind = np.ma if isinstance(image, np.ma.MaskedArray) else np
+    canvas = kind.zeros((*image.shape[:-2], size, size), image.dtype)
+    shared = [min(edge, size) for edge in image.shape[-2:]]
+    inner = [slice((size - n) // 2, (size - n) // 2 + n) for n in shared]
+    outer = [
+        slice((e - n) // 2, (e - n) // 2 + n) for e, n in zip(image.shape[-2:], shared, strict=True)
+    ]
+    canvas[..., inner[0], inner[1]] = image[..., outer[0], outer[1]]
+    return canvas
+
+
 def from_dataset(dataset: Any) -> Table:
     """The entries of a PyTorch `Dataset`; the second of two is called "label"."""
     from torch.utils.data import default_collate

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from likely.core.errors import DataError
+from likely.data.readers.arrays import centred
 from likely.data.select import few
 from likely.data.table import Table, as_frame, as_values, spread
 
@@ -17,6 +18,7 @@ JAGGED = (
     "is jagged: it has a varying number of values in each event; write branches with one value an event, "
     "such as the first value, their number or their sum"
 )
+FITS = (".fits", ".fit", ".fts")
 KINEMATICS = ("px", "py", "pz", "e")
 
 
@@ -72,11 +74,12 @@ def read_root(path: Path, keys: list[str]) -> Table:
     return table
 
 
-def read_fits(path: Path, keys: list[str]) -> Table:
+def read_fits(path: Path, keys: list[str], size: int | None = None) -> Table:
     """A table or images of a FITS file: the extension that is named, `stars.fits::SCI`, or the only one.
 
-    A cube holds an image for each step along its first axis, and so do extensions of one shape together;
-    a file with one image is a row of these. Masked entries are missing.
+    A cube holds an image for each step along its first axis, and so do extensions with an image each; a
+    file with one image is a row of these. Masked entries are missing. Images become `size` × `size` pixels
+    around their middles, if that is given; otherwise they must have one size.
     """
     fits = library("astropy.io.fits", "fits", path)
     tables = library("astropy.table", "fits", path)
@@ -88,11 +91,10 @@ def read_fits(path: Path, keys: list[str]) -> Table:
         chosen = [named[keys[0]]] if keys else [*held.values()]
         if not chosen or chosen[0].data is None:
             raise DataError(f"{path}: holds no data")
-        shapes = {np.shape(hdu.data) for hdu in chosen}
-        if len(chosen) > 1 and (len(shapes) > 1 or len(np.shape(chosen[0].data)) != 2):
+        if len(chosen) > 1 and any(np.ndim(hdu.data) != 2 for hdu in chosen):
             raise DataError(
-                f"{path}: has several extensions of different shapes, {few([*held])}; name one, as in "
-                f"'{path}::{[*held][-1]}', or give images of one shape"
+                f"{path}: has several extensions that are not an image each, {few([*held])}; name one, as in "
+                f"'{path}::{[*held][-1]}'"
             )
         title = f"{path}::{keys[0]}" if keys else str(path)
         if isinstance(chosen[0].data, fits.FITS_rec):
@@ -106,8 +108,24 @@ def read_fits(path: Path, keys: list[str]) -> Table:
                     columns[name] = np.where(null, np.nan, column)
             return Table(title, as_values(as_frame(spread(columns), title), title))
         images = [np.asarray(hdu.data) for hdu in chosen]
-    pixels = np.stack(images) if images[0].ndim == 2 else images[0]
-    return Table(title, as_values(pixels.astype(pixels.dtype.newbyteorder("=")), title))
+    pixels, notes = centred(images, size, title)
+    pixels = pixels if images[0].ndim == 2 else pixels[0]
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    return Table(title, as_values(pixels, title), notes=notes)
+
+
+def read_fits_folder(folder: Path, keys: list[str], size: int | None = None) -> Table:
+    """The images of all FITS files of a folder, in the order of their names; `size` as in `read_fits`."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in FITS)
+    tables = [read_fits(path, keys, size) for path in files]
+    for table in tables:
+        if np.ndim(table.values) != 3:
+            raise DataError(
+                f"{table.name}: holds no image; keep only files with images in the folder"
+            )
+    images = [image for table in tables for image in np.asarray(table.values)]
+    pixels, _ = centred(images, size, str(folder))
+    return Table(str(folder), pixels, notes=[note for table in tables for note in table.notes])
 
 
 def _filled(column: Any) -> np.ndarray:
