@@ -304,7 +304,8 @@ def reweight(
     forward : "auto", False, Tensor of shape (m, *domain.shape), or Chain
         Draws of the target, which show what the model leaves out: "auto" takes exact ones where the
         target can be sampled, as many as of the model but at most 4,096. A tensor counts as exact,
-        independent draws; with those of a chain, such as `ParallelTempering`'s, the figures are diagnostics and no bounds.
+        independent draws; with those of a chain, such as `ParallelTempering`'s, the figures are
+        diagnostics and no bounds.
 
     Returns
     -------
