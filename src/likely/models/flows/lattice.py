@@ -16,7 +16,8 @@ from likely.models.flows.transforms import Bijection, Coupling, start_at_identit
 from likely.nets.convolutional import ResidualConvolutions, circular
 
 LatticeShape = tuple[int, int]
-LATTICE_RECIPE = Recipe(batch=512, rate=2e-3)
+# A convolution takes as long for many small batches as for a few large ones.
+LATTICE_RECIPE = Recipe(batch=64, rate=4e-3)
 
 
 def lattice_shape(domain: Domain) -> LatticeShape | None:
