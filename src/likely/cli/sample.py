@@ -89,7 +89,7 @@ def sample(
         raise LikelyError(f"--out: give a file to write to, one of {', '.join(TABLES)} or .png")
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options |= {"context": _context(model, context), "seed": seed}
+    options |= {"context": read_context(model, context), "seed": seed}
     with shown("sample"):
         if prompt is None and length is None:
             x = model.sample(n, **options)
@@ -117,7 +117,7 @@ def _texts(
     return model.complete(row.expand(n, -1), known, **options)
 
 
-def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
+def read_context(model: GenerativeModel, text: str | None) -> Tensor | None:
     """The context that `--context` names: a file, or values in the order or by the names."""
     domain = model.context
     if domain is None:
