@@ -221,7 +221,7 @@ def test_the_effective_number_of_candidates():
     with torch.no_grad():
         sharp.net.layers[-1].weight.mul_(2)
     few = sharp.complete_with_ess(BIT_IMAGES[::5], known, seed=0)[1]
-    assert few.min() < 60
+    assert few.min() < 63
 
 
 def test_a_symmetric_model_of_spins():
