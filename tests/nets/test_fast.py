@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from likely.models.flows.spline import RationalQuadraticSpline
 from likely.nets.attention import attention
-from likely.nets.fast import QUERIES, Dropout, KnownGradients, columns, fused_attention
+from likely.nets.fast import QUERIES, Dropout, KnownGradients, columns, fused_attention, gate
 from likely.nets.masked import MaskedMLP
 from likely.nets.mlp import MLP
 
@@ -47,6 +47,20 @@ def test_masked_perceptron(context, inputs, hidden):
         assert_agree(
             lambda m=masks: [net(x, c, m)], lambda m=masks: [net.plain(x, c, m)], variables
         )
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (2, 6, 4, 5)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gate(shape, channels_last):
+    x = uniform(*shape)
+    if channels_last:
+        x = x.detach().movedim(1, -1).contiguous().movedim(-1, 1).requires_grad_()
+
+    def plain():
+        a, b = x.chunk(2, 1)
+        return [-(a / 2).tanh() * b.sigmoid()]
+
+    assert_agree(lambda: [gate(x)], plain, [x])
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -102,7 +102,7 @@ def sample(
         raise LikelyError(f"--out: give a file to write to, one of {', '.join(TABLES)} or .png")
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options |= {"context": _context(model, context), "seed": seed}
+    options |= {"context": read_context(model, context), "seed": seed}
     with shown("sample"):
         if between is not None:
             x = _walk(model, between, steps, prompt, length, options)
@@ -151,7 +151,7 @@ def _walk(
     return model.interpolate(*x, steps=steps, context=options["context"])[0]
 
 
-def _context(model: GenerativeModel, text: str | None) -> Tensor | None:
+def read_context(model: GenerativeModel, text: str | None) -> Tensor | None:
     """The context that `--context` names: a file, or values in the order or by the names."""
     domain = model.context
     if domain is None:

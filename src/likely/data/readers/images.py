@@ -69,7 +69,7 @@ def _stack(folder: Path, paths: list[Path]) -> np.ndarray:
     """
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGES))})")
-    images = [_image(path) for path in paths]
+    images = [read_image(path) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
             raise DataError(
@@ -80,8 +80,11 @@ def _stack(folder: Path, paths: list[Path]) -> np.ndarray:
     return np.ma.stack(images) if masked else np.stack(images)
 
 
-def _image(path: Path) -> np.ndarray:
-    """8 or 16 bits, true or false, or floating point; the right way up; opaque."""
+def read_image(path: Path) -> np.ndarray:
+    """Grey (height, width) or in colour (3, height, width), the right way up.
+
+    8 or 16 bits, true or false, or floating point; opaque.
+    """
     from PIL import Image, ImageOps
 
     try:

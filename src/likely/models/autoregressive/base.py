@@ -219,6 +219,31 @@ class Autoregressive(GenerativeModel):
         LikelyError
             If an option is unknown or out of range.
         """
+        return self.complete_with_ess(
+            x, known, context=context, seed=seed, particles=particles, **sampling
+        )[0]
+
+    def complete_with_ess(
+        self,
+        x: Rows,
+        known: Tensor,
+        *,
+        context: Tensor | None = None,
+        seed: int | None = None,
+        particles: int = 64,
+        **sampling: Any,
+    ) -> tuple[Rows, Float[Tensor, " n"]]:
+        """What `complete` gives, and from how many candidates each row was effectively chosen.
+
+        Parameters and errors are those of `complete`.
+
+        Returns
+        -------
+        Tensor, shape (n, *domain.shape), and Tensor, shape (n,)
+            The effective sample size is 1/Σ_a W_a² of the weights W_a that descendants of the initial
+            candidates a have at the end: from 1, where all descend from one and more particles are
+            needed, to `particles`. It is infinite where the completion is exact.
+        """
         owner = f"{type(self).__name__}.complete"
         options.check(owner, self._draw, sampling)
         options.check(owner, self.complete, {"particles": particles})
@@ -226,6 +251,7 @@ class Autoregressive(GenerativeModel):
         dtype = self.heads.type_of_draws(self.dtype)
         x, known, features = accept_partly_known(self, x, known, context, dtype)
         result, flat = x.flatten(1).clone(), known.flatten(1)
+        ess = torch.full((len(x),), math.inf, dtype=self.parameter_dtype, device=x.device)
         ordered = flat[:, self.orderings]
         scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
         with torch.no_grad(), seeded(seed, self.device):
@@ -233,27 +259,35 @@ class Autoregressive(GenerativeModel):
                 entries = self.domain.size * (1 if candidates == 1 else 4 * candidates)
                 for rows in group.nonzero()[:, 0].split(max(1, CHUNK // entries)):
                     part = None if features is None else features[rows]
-                    result[rows] = self._filled(result[rows], flat[rows], part, candidates, draw)
-        return result.reshape(x.shape)
+                    given = result[rows], flat[rows], part, candidates, draw
+                    result[rows], found = self._filled(*given)
+                    if candidates > 1:
+                        ess[rows] = found
+        return result.reshape(x.shape), ess
 
     def _filled(
         self, x: Tensor, known: Tensor, context: Tensor | None, particles: int, draw: Draw
-    ) -> Tensor:
-        """Rows completed in each part of the mixture; of these, one for each row by their posterior."""
+    ) -> tuple[Tensor, Tensor]:
+        """Rows completed in each part of the mixture, and their effective sample sizes.
+
+        Of the parts, one for each row by their posterior.
+        """
         turns = (False, True) if self.symmetric else (False,)
         parts = [(k, turned) for k in range(len(self.orderings)) for turned in turns]
         filled = x.expand(len(parts), -1, -1).clone()
         evidence = x.new_zeros(len(filled), len(x), dtype=self.parameter_dtype)
+        ess = torch.empty_like(evidence)
         for part, (k, turned) in enumerate(parts):
             y = self.domain.mirrored(x) if turned else x
-            y, evidence[part] = self._fill(k, y, known, context, draw, particles)
+            y, evidence[part], ess[part] = self._fill(k, y, known, context, draw, particles)
             filled[part] = self.domain.mirrored(y) if turned else y
-        return filled[choose(evidence.T), torch.arange(len(x), device=x.device)]
+        picked = choose(evidence.T), torch.arange(len(x), device=x.device)
+        return filled[picked], ess[picked]
 
     def _fill(
         self, k: int, x: Tensor, known: Tensor, context: Tensor | None, draw: Draw, particles: int
-    ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"]]:
-        """Rows with their open entries drawn in ordering k, and estimates of log p_k(known)."""
+    ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Rows with their open entries drawn in ordering k, estimates of log p_k(known), and ESS."""
         n = len(x)
         if context is not None:
             context = context.repeat_interleave(particles, 0)
@@ -262,6 +296,7 @@ class Autoregressive(GenerativeModel):
         walk = self._walk(k, len(x), context)
         # The sum over a row's candidates is the estimate of p_k(known so far).
         log_weight = x.new_full((n, particles), -math.log(particles), dtype=self.parameter_dtype)
+        ancestor = torch.arange(particles, device=x.device).expand(n, -1)
         some_known, all_known = known.any(0).tolist(), known.all(0).tolist()
         for i in order:
             outputs = walk.outputs()
@@ -274,10 +309,11 @@ class Autoregressive(GenerativeModel):
                 log_weight += torch.where(known[:, i], term, 0.0).view(n, particles)
                 rows, log_weight = _resample(log_weight)
                 if rows is not None:
-                    x = x[rows]
+                    x, ancestor = x[rows], ancestor.flatten()[rows].view(n, -1)
                     walk.select(rows)
         picked = choose(log_weight) + particles * torch.arange(n, device=x.device)
-        return x[picked], log_weight.logsumexp(1)
+        mass = torch.zeros_like(log_weight).scatter_add_(1, ancestor, log_weight.softmax(1))
+        return x[picked], log_weight.logsumexp(1), 1 / mass.square().sum(1)
 
 
 def _resample(log_weight: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -149,11 +149,16 @@ class Logistics(Line, Mixture):
         means, widths = kernels(z, weight, self.components)
         return torch.cat([torch.zeros_like(means), means, widths.log()], 1)
 
-    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
-        logits, means, log_scales = self.parameters_of(outputs)
+    def terms(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> tuple[Tensor, Tensor | float]:
+        """Log-density of each entry in each component on the line, and what leads to that of x."""
+        _, means, log_scales = self.parameters_of(outputs)
         z, log_det = self.standardised(x, outputs, at)
         t = (z[..., None] - means) * (-log_scales).exp()
-        return self.mixed(logits, F.logsigmoid(t) + F.logsigmoid(-t) - log_scales) + log_det
+        return F.logsigmoid(t) + F.logsigmoid(-t) - log_scales, log_det
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        terms, log_det = self.terms(outputs, x, at)
+        return self.mixed(self.parameters_of(outputs)[0], terms) + log_det
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         mean, log_scale = self.chosen(outputs)
@@ -221,18 +226,23 @@ class DiscretisedLogistics(Logistics):
     def initial(self, x: Tensor, weight: Tensor) -> Tensor:
         return super().initial(_spread(x), weight)
 
-    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
-        logits, means, log_scales = self.parameters_of(outputs)
+    def terms(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> tuple[Tensor, float]:
+        """Log-probability of each entry in each component; it is that of x."""
+        _, means, log_scales = self.parameters_of(outputs)
         x = x.to(outputs)
         first, last = (x <= 0)[..., None], (x >= self.top[at])[..., None]
         y, width = self.bijection.cell(x)
         factor = (-log_scales).exp()
-        a = (((y - self.shift[at]) / self.scale[at])[..., None] - means) * factor
+        # Neighbours round their common edge alike: no probability is lost between them.
+        a, b = (
+            (((edge - self.shift[at]) / self.scale[at])[..., None] - means) * factor
+            for edge in (y, self.bijection.cell(x + 1)[0])
+        )
         gap = (width / self.scale[at])[..., None] * factor
         above = torch.where(first, 0.0, F.logsigmoid(-a))
-        below = torch.where(last, 0.0, F.logsigmoid(a + gap))
+        below = torch.where(last, 0.0, F.logsigmoid(b))
         between = torch.where(first | last, 0.0, (-torch.expm1(-gap)).log())
-        return self.mixed(logits, above + below + between)
+        return above + below + between, 0.0
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         return (super().sample(outputs, at) + 0.5).floor().clamp_min(0).minimum(self.top[at])
