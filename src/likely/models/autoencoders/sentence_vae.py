@@ -83,10 +83,11 @@ class SentenceVAE(VAE):
 
     Examples
     --------
+    >>> import torch
     >>> import likely as lk
     >>> lines = ["the cat sat.", "the dog sat.", "a cat ran!", "a dog ran!"] * 10
     >>> data = lk.load_data(lines, words=True)
-    >>> model = lk.autoencoders.SentenceVAE(data.domain, latent=2, hidden=16, embedding=8, seed=0)
+    >>> model = lk.autoencoders.SentenceVAE(data.domain, latent=2, hidden=16, embedding=8)
     >>> history = lk.fit(model, data, steps=20)
     >>> x = torch.stack([data.domain.text_row(line) for line in lines[:2]])
     >>> model.interpolate(x[:1], x[1:], steps=5).shape
