@@ -70,7 +70,7 @@ JOBS = {
     "phi4-8-spline": phi4(8, 8.0, "nsf-coupling", 15, **COUPLINGS),
     "phi4-12": phi4(12, 5.276, "lattice-cnf", 40),
     "phi4-20": phi4(20, 4.807, "lattice-cnf", 120),
-    "ising-8": ising(8, CRITICAL, 5),
+    "ising-8": ising(8, CRITICAL, 5, hidden=(512, 512)),
     "ising-8-ordered": ising(8, 2.0, 5),
     "ising-16": ising(16, CRITICAL, 60, hidden=(512, 512)),
     "ising-16-wide": ising(16, CRITICAL, 60, hidden=(1024, 1024)),
