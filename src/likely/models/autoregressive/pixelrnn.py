@@ -68,7 +68,8 @@ class PixelRNN(PixelModel):
     components : int
         Components of the mixtures that describe continuous columns, counts and wide integers.
     colours : {"masked", "mixture"}
-        As in `PixelCNN`.
+        How the channels of a pixel depend on one another: each has a distribution given those before,
+        or one mixture of logistics for all, as in `PixelCNN`.
     symmetric : bool
         As in `Autoregressive`.
 
