@@ -18,6 +18,8 @@ An autoregressive model of pixels, whose likelihood is exact:
     python benchmarks/binarised_mnist.py DATA/binarized_mnist.npz --model pixelcnn --minutes 30 \\
         --out runs/pixelcnn-mnist
 
+With `--model pixelrnn` it is recurrent.
+
 The file holds `train`, `valid` and `test`, 784 pixels a row packed into 98 bytes. Printed are the mean over
 the whole test set in nats per image, with its standard error: exact, or a lower bound; of a variational
 autoencoder, the importance-weighted one with `--draws` samples (500).
@@ -39,7 +41,12 @@ import likely as lk
 # Narrow at full resolution, where convolutions take longest.
 CONVOLUTIONS = {"latent": 32, "hidden": (16, 32, 64)}
 FIT = {"pixelcnn": {"precision": "bf16-mixed"}}  # half of the time where a CPU has AMX
-SETTINGS = {"vae": CONVOLUTIONS, "iwae": CONVOLUTIONS, "vq-vae": {"hidden": (16, 32, 64)}}
+SETTINGS = {
+    "vae": CONVOLUTIONS,
+    "iwae": CONVOLUTIONS,
+    "vq-vae": {"hidden": (16, 32, 64)},
+    "pixelrnn": {"cell": "row", "layers": 4, "hidden": 16},  # diagonals are four times the work
+}
 
 
 def load(path: Path) -> lk.Data:

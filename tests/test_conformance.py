@@ -54,6 +54,7 @@ LONG = [  # more entries, for what depends on their order
 SMALL = {
     "transformer": {"width": 32, "layers": 2, "heads": 2},
     "pixelcnn": {"channels": 4, "dilations": (1,), "components": 3},
+    "pixelrnn": {"hidden": 4, "layers": 1, "components": 3},
     "score-sde": {"hidden": (32, 32)},
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},

@@ -31,32 +31,6 @@ def pixelcnn(domain=BITS, dtype=torch.float64, spread=0.4, **options):
     return model.eval()
 
 
-class Rerun:
-    """The pass of a `Walk`, with the whole network for each entry."""
-
-    def __init__(self, model, n, context):
-        self.model, self.context, self.t = model, context, 0
-        self.x = model.domain.anchor.to(model.dtype).expand(n, *model.domain.shape).clone()
-
-    def outputs(self):
-        model, seen = self.model, self.model.features(self.x)
-        sizes = model.channels, model.places, model.features.sizes[0]
-        seen = seen.view(len(self.x), *sizes)
-        maps = seen.transpose(2, 3).reshape(len(self.x), model.inputs, *model.domain.shape[-2:])
-        h = model._hidden(maps, self.context).flatten(2).transpose(1, 2)
-        x = self.x.view(len(self.x), *sizes[:2])
-        outputs = model.outputs(h, x, seen, slice(0, model.places)).flatten(1, 2)
-        return outputs[:, model.orderings[0][self.t]].detach()
-
-    def feed(self, values):
-        self.x.flatten(1)[:, self.model.orderings[0][self.t]] = values.to(self.x)
-        self.t += 1
-
-    def select(self, rows):
-        self.x = self.x[rows]
-        self.context = None if self.context is None else self.context[rows]
-
-
 @pytest.mark.parametrize("options", [{}, {"kernel": 5, "dilations": (1,)}], ids=["3", "5"])
 def test_a_pixel_sees_all_before_it_in_its_field_and_nothing_else(options):
     # The field: rows above up to `reach`, as far to both sides, and to the left in its own row.
@@ -157,25 +131,9 @@ NAMES = ["binary", "levels", "mixture", "reals", "column", "links"]
 
 @pytest.mark.parametrize("context", [None, lk.table(lk.Categorical(3))], ids=["", "classes"])
 @pytest.mark.parametrize(("domain", "options"), CASES, ids=NAMES)
-def test_caches_draw_what_the_whole_network_draws(domain, options, context, monkeypatch):
+def test_caches_draw_what_the_whole_network_draws(domain, options, context, same_as_rerun):
     model = pixelcnn(domain, spread=0.2, context=context, **options)
-    n = 3
-    given = {} if context is None else {"context": torch.arange(n)[:, None]}
-    known = torch.rand(n, *domain.shape) < 0.5
-    draws = model.sample(n, seed=1, **given)
-    filled, ess = model.complete_with_ess(draws, known, seed=2, particles=5, **given)
-    features = None if context is None else model.context_features(given["context"])
-    fast, slow = model._walk(0, n, features), Rerun(model, n, features)
-    for i in model.orderings[0].tolist():
-        torch.testing.assert_close(fast.outputs(), slow.outputs(), rtol=1e-10, atol=1e-10)
-        for walk in (fast, slow):
-            walk.feed(draws.flatten(1)[:, i])
-    monkeypatch.setattr(PixelCNN, "_walk", lambda model, k, n, c: Rerun(model, n, c))
-    again = model.sample(n, seed=1, **given)
-    torch.testing.assert_close(again, draws, rtol=1e-10, atol=1e-10)
-    again, ess_again = model.complete_with_ess(draws, known, seed=2, particles=5, **given)
-    torch.testing.assert_close(again, filled, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(ess_again, ess, rtol=1e-8, atol=1e-8)
+    same_as_rerun(model)
 
 
 def test_sampling_takes_no_pass_of_the_whole_network(monkeypatch):

@@ -24,11 +24,9 @@ from torch.nn import functional as F
 from likely.contract import Range, Recipe, Widths, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.models.autoregressive.pixels import Maps, PixelModel
+from likely.models.autoregressive.pixels import SMALL, Maps, PixelModel
 from likely.nets.fast import gate
 from likely.nets.mlp import Context
-
-SMALL = 16  # edge up to which images have the smaller network
 
 
 @register(

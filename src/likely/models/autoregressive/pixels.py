@@ -24,6 +24,7 @@ from likely.nets.mlp import MLP
 
 HIDDEN = 64  # units between a pixel's features and its outputs
 BATCH_PIXELS = 16 * 28 * 28  # of all rows of a batch
+SMALL = 16  # edge up to which images count as small
 
 Maps = Float[Tensor, "n width rows columns"]
 Hidden = Float[Tensor, "n pixels width"]

@@ -7,6 +7,19 @@ from likely.models.flows.lattice_u1 import LatticeU1
 from likely.models.flows.maf import MAF
 from likely.models.flows.nice import NICE
 from likely.models.flows.nsf import NSF
+from likely.models.flows.planar import Planar, Radial, Sylvester
 from likely.models.flows.realnvp import RealNVP
 
-__all__ = ["FFJORD", "IAF", "MAF", "NICE", "NSF", "LatticeCNF", "LatticeU1", "RealNVP"]
+__all__ = [
+    "FFJORD",
+    "IAF",
+    "MAF",
+    "NICE",
+    "NSF",
+    "LatticeCNF",
+    "LatticeU1",
+    "Planar",
+    "Radial",
+    "RealNVP",
+    "Sylvester",
+]
