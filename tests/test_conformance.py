@@ -55,6 +55,7 @@ SMALL = {
     "transformer": {"width": 32, "layers": 2, "heads": 2},
     "pixelcnn": {"channels": 4, "dilations": (1,), "components": 3},
     "score-sde": {"hidden": (32, 32)},
+    "flow-matching": {"hidden": (32, 32)},
     "glow": {"transforms": 3, "channels": 32},
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},

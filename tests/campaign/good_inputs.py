@@ -37,6 +37,7 @@ SMALL = {
     "independent": {},
     "rbm": {"hidden": 4},
     "ncsn": {"hidden": (8,)},
+    "flow-matching": {"hidden": (8,)},
 }
 
 
