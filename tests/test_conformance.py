@@ -56,6 +56,8 @@ SMALL = {
     "pixelcnn": {"channels": 4, "dilations": (1,), "components": 3},
     "pixelrnn": {"hidden": 4, "layers": 1, "components": 3},
     "score-sde": {"hidden": (32, 32)},
+    "flow-matching": {"hidden": (32, 32)},
+    "glow": {"transforms": 3, "channels": 32},
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},

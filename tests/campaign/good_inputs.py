@@ -20,6 +20,7 @@ SMALL = {
     "nsf": {"transforms": 1, "hidden": (8,), "bins": 4},
     "nsf-coupling": {"transforms": 2, "hidden": (8,), "bins": 4},
     "realnvp": {"transforms": 2, "hidden": (8,)},
+    "glow": {"transforms": 1, "channels": 8},
     "nice": {"transforms": 2, "hidden": (8,)},
     "maf": {"transforms": 1, "hidden": (8,)},
     "iaf": {"transforms": 1, "hidden": (8,)},
@@ -36,6 +37,7 @@ SMALL = {
     "independent": {},
     "rbm": {"hidden": 4},
     "ncsn": {"hidden": (8,)},
+    "flow-matching": {"hidden": (8,)},
 }
 
 

@@ -10,7 +10,7 @@ import likely as lk
 from likely.contract.training import Batch
 from likely.core.columns import Constant, Real
 from likely.core.domain import Domain
-from likely.models.flows.realnvp import ImageCoupling, _scales, _squeezed
+from likely.models.flows.realnvp import ImageCoupling, _scales, squeezed
 from likely.models.flows.transforms import VectorCoupling
 
 SHAPES = [(1, 8, 8), (3, 8, 8), (1, 7, 7), (1, 28, 28), (2, 12, 10), (1, 1, 5), (1, 2, 2)]
@@ -32,7 +32,7 @@ def rough(shape, dtype=torch.float64, **options):
 def test_squeeze_by_hand():
     image = torch.arange(16).reshape(1, 4, 4)
     expected = [[[0, 2], [8, 10]], [[1, 3], [9, 11]], [[4, 6], [12, 14]], [[5, 7], [13, 15]]]
-    assert _squeezed(image).tolist() == expected
+    assert squeezed(image).tolist() == expected
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -7,6 +7,7 @@ import torch
 
 import likely as lk
 from likely.contract.training import Batch
+from likely.models.flows.linear import LU
 
 DOMAIN = lk.table(
     a=lk.Real(), b=lk.Periodic(-math.pi, math.pi), c=lk.Interval(0, 1), d=lk.Periodic(0, 1)
@@ -93,3 +94,39 @@ def test_any_number_of_columns(name, dim):
     for layer in reversed(model.transforms):
         back = layer.inverse(back, None)
     torch.testing.assert_close(back, z, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["maf", "iaf", "nsf", "nsf-coupling", "nice", "realnvp"])
+def test_linear_maps_between_the_layers(name, tmp_path):
+    """They start at the identity, mix all columns, invert, and add their log-determinant."""
+    domain = lk.reals(4)
+    plain, model = (
+        lk.make(name, domain, transforms=3, hidden=(8,), seed=0, linear=linear).double()
+        for linear in (None, "lu")
+    )
+    maps = [module for module in model.modules() if isinstance(module, LU)]
+    assert len(maps) == 2
+    x = 3 * torch.randn(4, 4, dtype=torch.float64)
+    torch.testing.assert_close(model.log_prob(x), plain.log_prob(x))
+    with torch.no_grad():
+        for parameter in model.transforms.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    y, log_det = model._transformed(x, None)
+    assert all(layer.matrix.abs().gt(1e-4).all() for layer in maps)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: model._transformed(x, None)[0].sum(0), x
+    )
+    expected = torch.linalg.slogdet(jacobian.transpose(0, 1))[1]
+    torch.testing.assert_close(log_det, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(model._inverted(y, None), x, rtol=1e-8, atol=1e-8)
+    lk.save(model, tmp_path / "model.safetensors")
+    loaded = lk.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded.log_prob(x), model.log_prob(x))
+
+
+def test_where_linear_maps_make_no_sense():
+    with pytest.raises(lk.LikelyError, match="angles"):
+        lk.make("nsf", DOMAIN, linear="lu")
+    for name, layout in [("realnvp", "image"), ("realnvp", "lattice"), ("nsf-coupling", "lattice")]:
+        with pytest.raises(lk.LikelyError, match="mixes all columns"):
+            lk.make(name, lk.reals(4, 4, layout=layout), linear="lu")

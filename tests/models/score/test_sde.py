@@ -11,7 +11,7 @@ from likely.contract.training import Batch
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
 from likely.evaluation.likelihood import forward_kl
-from likely.models.score.sde import divergence_of
+from likely.models.score.ode import divergence_of
 
 # A mixture of Gaussians with variances of their own along each axis, standardised as a view does it.
 WEIGHT = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)

@@ -8,7 +8,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from itertools import chain
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,13 +19,16 @@ from likely.contract import LOG_TWO_PI, Batch, RealModel, RealView, Recipe, Rows
 from likely.contract.inputs import accept, accept_context, accept_inside, context_features
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
-from likely.core.errors import DensityError
+from likely.core.errors import DensityError, LikelyError
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
+from likely.models.flows.linear import LU
 from likely.models.flows.spline import wrap
 from likely.models.flows.transforms import Autoregressive, Bijection, VectorCoupling, half
 
 LOG_TWO = math.log(2)
+
+Linear = Literal["lu"] | None
 
 
 class Flow(RealModel):
@@ -74,23 +78,43 @@ class Flow(RealModel):
         super().prepare(batch)
 
     def _couplings(
-        self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
-    ) -> Sequence[VectorCoupling]:
+        self,
+        bijection: Callable[[Tensor], Bijection],
+        count: int,
+        hidden: Sequence[int],
+        linear: Linear = None,
+    ) -> list[nn.Module]:
         """Couplings of columns, whose halves take turns, with bijections made from `periodic`."""
         periodic, context = self.view.periodic, self.context_size
         halves = [half(self.view.dim, i) for i in range(count)]
-        return [
+        layers = [
             VectorCoupling(bijection(periodic[moves]), periodic, moves, hidden, context)
             for moves in halves
         ]
+        return self._mixed(layers, linear)
 
     def _autoregressive(
-        self, bijection: Callable[[Tensor], Bijection], count: int, hidden: Sequence[int]
-    ) -> Sequence[Autoregressive]:
+        self,
+        bijection: Callable[[Tensor], Bijection],
+        count: int,
+        hidden: Sequence[int],
+        linear: Linear = None,
+    ) -> list[nn.Module]:
         """Autoregressive transforms, whose ordering turns round from one to the next."""
         periodic, context = self.view.periodic, self.context_size
         orders = [range(self.view.dim)[:: (-1) ** i] for i in range(count)]
-        return [Autoregressive(bijection(periodic), order, hidden, context) for order in orders]
+        layers = [Autoregressive(bijection(periodic), order, hidden, context) for order in orders]
+        return self._mixed(layers, linear)
+
+    def _mixed(self, layers: Sequence[nn.Module], linear: Linear) -> list[nn.Module]:
+        """Layers, with linear maps of all columns between them where those are asked for."""
+        if linear is None:
+            return list(layers)
+        if self.view.periodic.any():
+            raise LikelyError('linear="lu" cannot mix angles with other columns: leave it out')
+        first, *others = layers
+        mixed = [(LU(torch.eye(self.view.dim)), layer) for layer in others]
+        return [first, *chain.from_iterable(mixed)]
 
     def _log_prob_base(self, u: Tensor) -> Tensor:
         u, circle = u.T, self.view.periodic.to(u)[:, None]
@@ -181,7 +205,10 @@ class Flow(RealModel):
         return self.view.inverse(self._flipped(self._sample_real(n, context)))
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
-        z = self._sample_base(n)
+        return self._inverted(self._sample_base(n), context)
+
+    def _inverted(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """Rows of the view's columns that all transforms carry to z."""
         for transform in reversed(self.transforms):
             z = transform.inverse(z, context)  # type: ignore[operator]
         return z
@@ -218,3 +245,12 @@ class AffineFlow(Flow):
     """A flow of affine maps; a map that stretches a circle does not close, so it takes no angles."""
 
     accepts = RealView.accepts - {Periodic}
+
+
+def check_vector(linear: Linear) -> None:
+    """Raise a `LikelyError` for linear maps between couplings of an image or a lattice."""
+    if linear is not None:
+        raise LikelyError(
+            f'linear="{linear}" mixes all columns, which convolutional couplings do not: leave it out, or '
+            'take "glow", which mixes the channels of an image'
+        )

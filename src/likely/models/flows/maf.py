@@ -18,7 +18,7 @@ from torch import nn
 from likely.contract import Widths, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
-from likely.models.flows.base import AffineFlow
+from likely.models.flows.base import AffineFlow, Linear
 from likely.models.flows.transforms import Inverse
 
 
@@ -43,6 +43,9 @@ class MAF(AffineFlow):
         Number of layers; the ordering of the entries turns round from one to the next.
     hidden : sequence of int
         Widths of the hidden layers of μ and s.
+    linear : {"lu"}, optional
+        Linear maps of all columns between the layers, as products of triangular matrices that start at the
+        identity. None leaves them out.
 
     Examples
     --------
@@ -57,10 +60,16 @@ class MAF(AffineFlow):
     samples_in_one_pass: ClassVar[bool] = False
 
     def __init__(
-        self, domain: Domain, *, transforms: int = 8, hidden: Widths = (128, 128), **options: Any
+        self,
+        domain: Domain,
+        *,
+        transforms: int = 8,
+        hidden: Widths = (128, 128),
+        linear: Linear = None,
+        **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        layers = self._autoregressive(Affine, transforms, hidden)
+        layers = self._autoregressive(Affine, transforms, hidden, linear)
         self.transforms = nn.ModuleList(
             map(Inverse, layers) if self.samples_in_one_pass else layers
         )

@@ -10,13 +10,13 @@ for each component at the end,
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from likely.contract import register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Additive
-from likely.models.flows.base import AffineFlow
+from likely.models.flows.base import AffineFlow, Linear
+from likely.models.flows.linear import Diagonal
 
 
 @register(
@@ -38,6 +38,9 @@ class NICE(AffineFlow):
         Number of additive couplings; the halves take turns.
     hidden : sequence of int
         Widths of the hidden layers of m.
+    linear : {"lu"}, optional
+        Linear maps of all columns between the layers, as products of triangular matrices that start at the
+        identity. None leaves them out.
 
     Examples
     --------
@@ -55,33 +58,9 @@ class NICE(AffineFlow):
         *,
         transforms: int = 8,
         hidden: Sequence[int] = (128, 128),
+        linear: Linear = None,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        layers = self._couplings(Additive, transforms, hidden)
+        layers = self._couplings(Additive, transforms, hidden, linear)
         self.transforms = nn.ModuleList([*layers, Diagonal(self.view.dim)])
-
-
-class Diagonal(nn.Module):
-    """z = eˢ ⊙ y, the same for all rows.
-
-    Parameters
-    ----------
-    entries : int
-    """
-
-    def __init__(self, entries: int) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(entries))
-
-    def forward(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """z and the log-determinant, shapes (n, entries) and (n,)."""
-        return y * self.log_scale.exp(), self.log_scale.sum().expand(len(y))
-
-    def inverse(self, z: Tensor, context: Tensor | None) -> Tensor:
-        """y, of shape (n, entries)."""
-        return z * (-self.log_scale).exp()
-
-    def inverse_with_log_det(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """y and the log-determinant of the inverse, shapes (n, entries) and (n,)."""
-        return self.inverse(z, context), -self.log_scale.sum().expand(len(z))

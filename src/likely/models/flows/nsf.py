@@ -13,7 +13,7 @@ from torch import nn
 
 from likely.contract import NonNegative, Positive, Recipe, register
 from likely.core.domain import Domain
-from likely.models.flows.base import Flow
+from likely.models.flows.base import Flow, Linear, check_vector
 from likely.models.flows.lattice import LATTICE_RECIPE, lattice_couplings, lattice_shape
 from likely.models.flows.spline import RationalQuadraticSpline
 
@@ -58,6 +58,9 @@ class NSF(Flow):
         it is; any other lattice is treated as a vector.
     channels, blocks : int
         Hidden maps and residual blocks of these convolutions.
+    linear : {"lu"}, optional
+        Linear maps of all columns between the layers, as products of triangular matrices that start at the
+        identity, for tables without periodic columns. None leaves them out.
 
     Examples
     --------
@@ -83,6 +86,7 @@ class NSF(Flow):
         coupling: bool = False,
         channels: int = 32,
         blocks: int = 1,
+        linear: Linear = None,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
@@ -90,10 +94,11 @@ class NSF(Flow):
         spline = partial(RationalQuadraticSpline, bins=bins, bound=bound)
         sides = lattice_shape(domain) if coupling else None
         if sides is not None:
+            check_vector(linear)
             self.recipe = LATTICE_RECIPE
             size = channels, blocks, self.context_size
             lattice = lattice_couplings(spline, transforms, sides, self.view, *size)
             self.transforms = nn.ModuleList(lattice)
         else:
             layers = self._couplings if coupling else self._autoregressive
-            self.transforms = nn.ModuleList(layers(spline, transforms, hidden))
+            self.transforms = nn.ModuleList(layers(spline, transforms, hidden, linear))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from likely.contract import Recipe, register
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
-from likely.models.flows.base import AffineFlow
+from likely.models.flows.base import AffineFlow, Linear, check_vector
 from likely.models.flows.lattice import LATTICE_RECIPE, lattice_couplings, lattice_shape
 from likely.models.flows.transforms import Coupling, start_at_identity
 from likely.nets.convolutional import ResidualConvolutions, Shape, image_shape
@@ -60,6 +60,9 @@ class RealNVP(AffineFlow):
         Of the hidden maps of the networks of an image or a lattice.
     blocks : int
         Residual blocks in each of these.
+    linear : {"lu"}, optional
+        Linear maps of all columns between the layers, as products of triangular matrices that start at the
+        identity, where rows are vectors. None leaves them out.
 
     Examples
     --------
@@ -81,17 +84,20 @@ class RealNVP(AffineFlow):
         hidden: Sequence[int] = (64, 64),
         channels: int = 32,
         blocks: int = 1,
+        linear: Linear = None,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
         shape = image_shape(domain)
         sides = lattice_shape(domain)
         if sides is not None:
+            check_vector(linear)
             self.recipe = LATTICE_RECIPE
             size = channels, blocks, self.context_size
             lattice = lattice_couplings(Affine, transforms, sides, self.view, *size)
             self.transforms = nn.ModuleList(lattice)
         elif shape is not None and self.view.dim == domain.size and shape[1] * shape[2] > 1:
+            check_vector(linear)
             # A convolution takes as long for many small batches as for a few large ones.
             self.recipe = Recipe(batch=64, rate=4e-3)
             size = channels, blocks, self.context_size
@@ -99,7 +105,7 @@ class RealNVP(AffineFlow):
             layers = [ImageCoupling(entries, moves, *size) for entries, moves in masks]
             self.transforms = nn.ModuleList(layers)
         else:
-            self.transforms = nn.ModuleList(self._couplings(Affine, transforms, hidden))
+            self.transforms = nn.ModuleList(self._couplings(Affine, transforms, hidden, linear))
 
 
 class ImageCoupling(Coupling):
@@ -149,8 +155,8 @@ def _scales(shape: Shape) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """For each scale the entries that its couplings act on, as an image, and the masks to take."""
     entries = torch.arange(math.prod(shape)).reshape(shape)
     while not (entries.shape[1] % 2 or entries.shape[2] % 2) and min(entries.shape[1:]) > SMALLEST:
-        checkerboard = _squeezed(_checkerboard(entries))
-        entries = _squeezed(entries)
+        checkerboard = squeezed(_checkerboard(entries))
+        entries = squeezed(entries)
         kept = entries[: len(entries) // 2]
         yield entries, [checkerboard, torch.isin(entries, kept)]
         entries = kept
@@ -163,7 +169,7 @@ def _checkerboard(image: Tensor) -> Tensor:
     return ((row[:, None] + column) % 2 == 1).repeat(len(image), 1, 1)
 
 
-def _squeezed(image: Tensor) -> Tensor:
+def squeezed(image: Tensor) -> Tensor:
     """(c, h, w) as (4c, h/2, w/2): upper left pixels, then upper right, lower left, lower right."""
     blocks = image.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
     return blocks.permute(2, 4, 0, 1, 3).flatten(0, 2)

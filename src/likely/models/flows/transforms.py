@@ -140,20 +140,20 @@ def _solve_transposed(y: Tensor, x: Tensor, slope: Tensor, v: Tensor) -> Tensor:
 
 
 class Inverse(nn.Module):
-    """An autoregressive transform run the other way: entry by entry forwards, one pass backwards.
+    """A transform run the other way; an autoregressive one goes entry by entry forwards.
 
     Parameters
     ----------
-    transform : Autoregressive
+    transform : Module
     """
 
-    def __init__(self, transform: Autoregressive) -> None:
+    def __init__(self, transform: nn.Module) -> None:
         super().__init__()
         self.transform = transform
 
     def forward(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """x and the log-determinant, shapes (n, entries) and (n,)."""
-        return self.transform.inverse_with_log_det(y, context)
+        return self.transform.inverse_with_log_det(y, context)  # type: ignore[operator]
 
     def inverse(self, x: Tensor, context: Tensor | None) -> Tensor:
         """y, of shape (n, entries)."""

@@ -97,8 +97,12 @@ class ScoreModel(ViewedModel):
         """ε̂ of rows z = z₀ + σ ε, each with a σ of its own or all with one; the context as features."""
         alpha = (1 + sigma.square()).rsqrt()[:, None]
         u, s = alpha * z, alpha * sigma[:, None]
+        return s * u + alpha * self.net(u, self._level(sigma), context)
+
+    def _level(self, sigma: PerRow) -> PerRow:
+        """A noise level as the network sees it, mostly between 0 and 1."""
         low, high = LOG_SIGMA
-        return s * u + alpha * self.net(u, (sigma.log() - low) / (high - low), context)
+        return (sigma.log() - low) / (high - low)
 
     def missed(self, z: Columns, sigma: PerRow, context: Tensor | None) -> Columns:
         """ε̂ − ε of clean rows z to which one draw of noise σ ε is added."""

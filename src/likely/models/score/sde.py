@@ -37,8 +37,9 @@ from likely.contract import LOG_TWO_PI, Batch, Positive, Recipe, register
 from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.core.likelihood import Estimator, Kind, importance_bound, mean_and_error
-from likely.models.score.base import Columns, PerRow, ScoreModel
+from likely.core.likelihood import Estimator, Kind, mean_and_error
+from likely.models.score.base import Columns, PerRow
+from likely.models.score.ode import Divergence, ODEModel, carried_log_density
 from likely.nets.noise import NoiseMLP
 from likely.nets.unet import UNet
 from likely.numerics.ode import check_tolerance, solve
@@ -47,11 +48,9 @@ SDE = Literal["vp", "ve"]
 Sampler = Literal["ode", "heun", "ddim", "pc"]
 Weighting = Literal["likelihood", "simple"]
 Method = Literal["ode", "bound"]
-Divergence = Literal["auto", "exact", "hutchinson"]
 
 FIRST = 1e-5  # t at which the variance-preserving process is cut off (Song et al. 2021, appendix C)
 EXPLODING = 1e-3, 50.0  # σ(0) and σ(1) of the variance-exploding one
-EXACT_DIMENSIONS = 64  # largest number for which "auto" uses the exact divergence
 FEW = 8  # largest number of columns for which rows of a batch inform on one another's noise
 SIGNAL_TO_NOISE = 0.16  # r of a corrector step, whose size is 2 (r σ)² (algorithm 4)
 
@@ -63,7 +62,7 @@ SIGNAL_TO_NOISE = 0.16  # r of a corrector step, whose size is 2 (r σ)² (algor
     constraint="none on the network; sampling takes tens to hundreds of evaluations",
     paper="Song et al. 2021, arXiv:2011.13456",
 )
-class ScoreSDE(ScoreModel):
+class ScoreSDE(ODEModel):
     """Score-based model through a stochastic differential equation.
 
     Parameters
@@ -106,7 +105,6 @@ class ScoreSDE(ScoreModel):
     'estimate'
     """
 
-    density = Kind.ESTIMATE
     recipe = Recipe(batch=1024, rate=2e-3, weight_decay=0.3)
     validation: ClassVar[dict[str, Any]] = {"method": "bound", "draws": 8}
 
@@ -208,30 +206,19 @@ class ScoreSDE(ScoreModel):
         LikelyError
             If an option is out of range.
         """
-        tolerance = self.tolerance if tolerance is None else tolerance
-        check_tolerance(tolerance, self.view.scale.dtype)
-        cheap = self.dim <= EXACT_DIMENSIONS and not isinstance(self.net, UNet)
-        exact = divergence == "exact" or (divergence == "auto" and cheap)
-        draws = draws or (64 if method == "bound" else 4)
-        if method == "ode" and exact and self.view.exact:
-            draws = 1
-        reduce = importance_bound if method == "ode" and exact else mean_and_error
+        if method == "ode":
+            return self._through_ode(divergence, draws, tolerance)
+        count = draws or 64
 
-        def estimate(x: Tensor, context: Tensor | None) -> Tensor:
+        def bound(x: Tensor, context: Tensor | None) -> Tensor:
             terms = []
-            for k in range(draws):
+            for k in range(count):
                 z, log_det = self.view(x)
-                if method == "bound":
-                    t = (k + torch.rand_like(z[:, 0])) / draws
-                    value = self._bound(z, context, self._log_uniform(t))
-                else:
-                    value = self._log_density(z, context, exact, tolerance)
-                terms.append(value + log_det)
-            return reduce(torch.stack(terms))
+                t = (k + torch.rand_like(z[:, 0])) / count
+                terms.append(self._bound(z, context, self._log_uniform(t)) + log_det)
+            return mean_and_error(torch.stack(terms))
 
-        if method == "bound":
-            return Estimator(estimate, Kind.LOWER)
-        return Estimator(estimate, Kind.ESTIMATE, tolerance=tolerance)
+        return Estimator(bound, Kind.LOWER)
 
     def _bound(self, z: Columns, context: Tensor | None, sigma: PerRow) -> PerRow:
         """A bound in expectation over log σ, uniform between its ends, and the noise, of log p(z) with
@@ -254,22 +241,17 @@ class ScoreSDE(ScoreModel):
     def _log_density(
         self, z: Columns, context: Tensor | None, exact: bool, tolerance: float
     ) -> PerRow:
-        """log p(z) of the probability-flow ODE."""
-        probe = None if exact else torch.randint_like(z, 2) * 2 - 1
-
-        def field(log_sigma: Tensor, state: Tensor) -> Tensor:
-            with torch.enable_grad():
-                u = state[:, :-1].requires_grad_()
-                drift = self._drift(log_sigma, u, context)
-                trace = divergence_of(drift, u, probe)
-            return torch.cat([drift.detach(), trace[:, None]], 1)
-
         low, high = self.log_sigma
         shrunk = -math.log1p(math.exp(2 * low)) / 2  # log α at σ(0)
-        start = torch.cat([z * math.exp(shrunk), torch.zeros_like(z[:, :1])], 1)
-        end = solve(field, start, low, high, tolerance)
-        u, trace = end[:, :-1], end[:, -1]
-        return trace - (u.square() + LOG_TWO_PI).sum(1) / 2 + self.dim * shrunk
+        log_density = carried_log_density(
+            lambda t, u: self._drift(t, u, context),
+            z * math.exp(shrunk),
+            low,
+            high,
+            exact,
+            tolerance,
+        )
+        return log_density + self.dim * shrunk
 
     def _drift(self, log_sigma: Float[Tensor, ""], u: Columns, context: Tensor | None) -> Columns:
         """du/d log σ of the probability-flow ODE, with the same σ for all rows."""
@@ -320,14 +302,3 @@ class ScoreSDE(ScoreModel):
         y = y + lower / sigma * math.sqrt(variance) * torch.randn_like(y)
         kick = 2 * SIGNAL_TO_NOISE * lower
         return y - kick**2 / (2 * lower) * predicted(y, lower) + kick * torch.randn_like(y)
-
-
-def divergence_of(field: Columns, u: Columns, probe: Columns | None) -> PerRow:
-    """Σ_i ∂field_i/∂u_i of each row, or its estimate vᵀ(∂field/∂u)v along a probe v."""
-    if probe is not None:
-        return (torch.autograd.grad(field, u, probe)[0] * probe).sum(1)
-    parts = [
-        torch.autograd.grad(column.sum(), u, retain_graph=True)[0][:, i]
-        for i, column in enumerate(field.unbind(1))
-    ]
-    return torch.stack(parts).sum(0)
