@@ -118,7 +118,7 @@ class FlowMatching(ODEModel):
         return (self.velocity(x, t, context) - (z - noise)).square().mean(1)
 
     def score(self, z: Columns, sigma: float, context: Tensor | None = None) -> Columns:
-        """As in `ScoreModel`; an `DensityError` with the optimal pairing, whose field is no score."""
+        """As in `ScoreModel`; a `DensityError` with the optimal pairing, whose field is no score."""
         if self.pairing == "optimal":
             raise DensityError('FlowMatching has no score where pairing="optimal"')
         return super().score(z, sigma, context)
