@@ -158,7 +158,8 @@ class Logistics(Line, Mixture):
 
     def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
         terms, log_det = self.terms(outputs, x, at)
-        return self.mixed(self.parameters_of(outputs)[0], terms) + log_det
+        logits, *_ = super().parameters_of(outputs)
+        return self.mixed(logits, terms) + log_det
 
     def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
         mean, log_scale = self.chosen(outputs)
