@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from likely.contract import Range, Recipe, Widths, register
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.models.autoregressive.pixels import SMALL, Maps, PixelModel
+from likely.models.autoregressive.pixels import SMALL, Maps, PixelModel, check_odd
 from likely.nets.fast import gate
 from likely.nets.mlp import Context
 
@@ -91,8 +90,7 @@ class PixelCNN(PixelModel):
         first_kernel = first_kernel or (5 if small else 7)
         if dilations is None:
             dilations = (1,) * 6 if small else (1, 2, 1, 4) * 2
-        if kernel % 2 == 0 or first_kernel % 2 == 0:
-            raise LikelyError(f"{kernel=}, {first_kernel=}: kernels have a centre: give odd edges")
+        check_odd(kernel, first_kernel)
         given = self.context_size
         self.layers: Sequence[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
             [

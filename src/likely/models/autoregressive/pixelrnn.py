@@ -28,8 +28,7 @@ from torch.nn import functional as F
 
 from likely.contract import Range, Recipe, register
 from likely.core.domain import Domain
-from likely.core.errors import LikelyError
-from likely.models.autoregressive.pixels import SMALL, Maps, PixelModel
+from likely.models.autoregressive.pixels import SMALL, Maps, PixelModel, check_odd
 from likely.nets.mlp import Context
 
 # Rows of the batch are last: each gate is then in one piece, and a step in any order of pixels is a product.
@@ -97,8 +96,7 @@ class PixelRNN(PixelModel):
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        if kernel % 2 == 0 or first_kernel % 2 == 0:
-            raise LikelyError(f"{kernel=}, {first_kernel=}: kernels have a centre: give odd edges")
+        check_odd(kernel, first_kernel)
         hidden = hidden or (32 if min(domain.shape[-2:]) <= SMALL else 16)
         self.side = first_kernel // 2
         self.above = nn.Conv2d(self.inputs, 2 * hidden, (self.side, first_kernel))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from likely.contract import Batch, Features
 from likely.core.columns import Column, Integer
 from likely.core.domain import Domain
-from likely.core.errors import DomainError
+from likely.core.errors import DomainError, LikelyError
 from likely.models.autoregressive.base import Autoregressive
 from likely.nets.heads import ColumnHeads, DiscretisedLogistics, Head, Logistics, mixture_head
 from likely.nets.masked import MaskedMLP
@@ -39,6 +39,12 @@ class Passing(Protocol):
 
     def select(self, rows: Int[Tensor, " m"]) -> None:
         """Go on with these rows, which may repeat."""
+
+
+def check_odd(kernel: int, first_kernel: int) -> None:
+    """Raise if an edge of a kernel is even."""
+    if kernel % 2 == 0 or first_kernel % 2 == 0:
+        raise LikelyError(f"{kernel=}, {first_kernel=}: kernels have a centre: give odd edges")
 
 
 class PixelModel(Autoregressive):
