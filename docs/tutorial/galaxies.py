@@ -51,7 +51,7 @@ def trained(rows: int, seed: int, **budget: float) -> tuple[lk.GenerativeModel, 
 
 
 def measure(images: np.ndarray) -> pd.DataFrame:
-    """Flux within an aperture, the radius that holds half of it, and the shape of the light."""
+    """Flux within an aperture, and the radius that holds half of it."""
     pixel = np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2
     x, y = np.meshgrid(pixel, pixel)
     order = np.argsort(np.hypot(x, y), axis=None)

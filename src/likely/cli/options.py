@@ -136,8 +136,6 @@ Length = Annotated[
 OnLong = Annotated[
     Long, typer.Option("--long", rich_help_panel=DATA, help="What to do about longer texts.")
 ]
-
-
 Size = Annotated[
     int | None,
     typer.Option(

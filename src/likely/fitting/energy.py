@@ -144,7 +144,7 @@ class EnergySource:
             value, surrogate = ESTIMATES[gradient](
                 model, self._annealed(batch.progress), len(batch), batch.context
             )
-            if batch.progress >= (self.plan.annealing or 0):
+            if batch.progress >= self.plan.annealing:
                 self._look_down(value)  # before numbers overflow, which would tell nothing
             total = (value + surrogate - surrogate.detach()).mean()
             if self.rows is None:
@@ -200,7 +200,7 @@ class EnergySource:
     def _annealed(self, progress: float) -> Energy:
         """β E − (1 − β) log r, where β rises from 0 to 1 and r is the reference."""
         annealing = self.plan.annealing
-        if not annealing or progress >= annealing:
+        if progress >= annealing:
             return self.energy
         beta = progress / annealing
 
