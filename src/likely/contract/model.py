@@ -49,10 +49,10 @@ class GenerativeModel(nn.Module):
     accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
-    dequantises: ClassVar[bool] = False  # whether discrete columns get uniform noise
     # How it can be trained on an energy, the best way first; see `fit`.
     energy_gradients: ClassVar[tuple[str, ...]] = ()
     recipe: Recipe = Recipe()  # an instance may have its own
+    dequantisation: str = "none"  # which noise makes columns of whole numbers continuous
     derivative_in_loss = False  # which torch.compile cannot follow
     rollback_count = 0  # how often training has returned to an earlier state
     averaged: ClassVar[tuple[str, ...]] = ()  # buffers that training moves, averaged like weights

@@ -52,7 +52,7 @@ class RealModel(ViewedModel):
         beyond an end then counts for the outer level.
     """
 
-    dequantises = True
+    dequantisation = "uniform"
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ LOG_TWO_PI = math.log(2 * math.pi)
 RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
 
 Rows = Shaped[Tensor, "n *shape"]  # in the units of a domain
+Place = Tensor | float | None  # in the cell of a level
 Chart = Literal["bijections", "affine", "pooled", "plain"]
 
 
@@ -137,7 +138,7 @@ class RealView(nn.Module):
         centre = self._centre(column)
         return low - centre * column.step, high + (1 - centre) * column.step
 
-    def _to_reals(self, column: Column, x: Tensor, at: float | None) -> tuple[Tensor, Tensor]:
+    def _to_reals(self, column: Column, x: Tensor, at: Place) -> tuple[Tensor, Tensor]:
         y = column.dequantise(x, at, self._centre(column))
         if not self._affine(column):
             return column.to_reals(y)
@@ -146,10 +147,11 @@ class RealView(nn.Module):
     def _from_reals(self, column: Column, z: Tensor) -> Tensor:
         return z if self._affine(column) else column.from_reals(z)
 
-    def _unscaled(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
+    def _unscaled(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
         """Kept columns on the real line before standardisation, and log |slope| of each.
 
-        Discrete values stand `at` a part of their cells, or anywhere in them at random.
+        Discrete values stand `at` a part of their cells, one of each column's or the same everywhere, or
+        anywhere in them at random.
         """
         y = floating(x.flatten(1), self.shift.dtype, *(column for column, _ in self.groups))
         y = y if self.dim == self.domain.size else y[:, self.kept]
@@ -157,7 +159,8 @@ class RealView(nn.Module):
             return self._to_reals(self.groups[0][0], y, at)
         z, log_slope = torch.empty_like(y), torch.empty_like(y)
         for column, index in self.groups:
-            z[:, index], log_slope[:, index] = self._to_reals(column, y[:, index], at)
+            place = at[:, index] if isinstance(at, Tensor) else at
+            z[:, index], log_slope[:, index] = self._to_reals(column, y[:, index], place)
         return z, log_slope
 
     def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
@@ -180,13 +183,18 @@ class RealView(nn.Module):
         self.shift_rest.copy_(shift - self.shift)
         self.scale.copy_(scale)
 
-    def forward(self, x: Rows) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
+    def forward(
+        self, x: Rows, at: Place = None
+    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
         """Standardised real columns, and the log-determinant of the map to them.
+
+        Discrete values stand `at` a part of their cells: 0 to 1, the same for all, or of shape (n, dim);
+        None draws it uniformly.
 
         Everything is computed in the type of x, so that large offsets lose nothing before they are
         taken off, and returned in the type of the model.
         """
-        z, log_slope = self._standardised(x)
+        z, log_slope = self._standardised(x, at)
         return z.to(self.shift.dtype), log_slope.sum(1).to(self.shift.dtype)
 
     def cells(self, x: Rows) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
@@ -209,7 +217,7 @@ class RealView(nn.Module):
         """Which columns are dequantised."""
         return self.ends[0].isfinite()
 
-    def _standardised(self, x: Tensor, at: float | None = None) -> tuple[Tensor, Tensor]:
+    def _standardised(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
         """Kept columns after standardisation, and log |slope| of each; `at` as in `_unscaled`."""
         z, log_slope = self._unscaled(x, at)
         z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)

@@ -59,7 +59,9 @@ class Column:
         """The support in words, for error messages."""
         return "a finite real number"
 
-    def dequantise(self, x: Tensor, at: float | None = None, centre: float = 0.0) -> Tensor:
+    def dequantise(
+        self, x: Tensor, at: Tensor | float | None = None, centre: float = 0.0
+    ) -> Tensor:
         """A point of the cell [x − centre · step, x + (1 − centre) · step) that each value stands for.
 
         It lies `at` a part of the cell, or anywhere in it at random.
@@ -278,7 +280,9 @@ class Discrete(Column):
         """Which of the levels each value is, counted from 0."""
         return (x - self.low) / self.step
 
-    def dequantise(self, x: Tensor, at: float | None = None, centre: float = 0.0) -> Tensor:
+    def dequantise(
+        self, x: Tensor, at: Tensor | float | None = None, centre: float = 0.0
+    ) -> Tensor:
         part = torch.rand_like(x) if at is None else at
         return x + self.step * (part - centre)
 

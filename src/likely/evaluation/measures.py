@@ -206,8 +206,8 @@ MEASURES = (
     ),
     Measure(
         "dequantisation", "… with", "", 'How a density became probabilities of whole numbers: "uniform" '
-        'noise was added to them, or "none": the model gives probabilities.', LEVELS,
-        lambda case: "uniform" if case.model.dequantises else "none",
+        'noise was added to them, or "variational", which is learned, or "none": the model gives '
+        'probabilities.', LEVELS, lambda case: case.model.dequantisation,
         text="dequantisation: {}".format,
     ),
     Measure(

@@ -10,7 +10,8 @@ import likely as lk
 from likely.contract.training import Batch
 from likely.core.columns import Constant, Real
 from likely.core.domain import Domain
-from likely.models.flows.realnvp import ImageCoupling, _scales, squeezed
+from likely.models.flows.images import ImageCoupling, squeezed
+from likely.models.flows.realnvp import _scales
 from likely.models.flows.transforms import VectorCoupling
 
 SHAPES = [(1, 8, 8), (3, 8, 8), (1, 7, 7), (1, 28, 28), (2, 12, 10), (1, 1, 5), (1, 2, 2)]

@@ -137,7 +137,7 @@ class EBM(Unnormalised):
 
     density = Kind.ESTIMATE
     accepts = RealView.accepts
-    dequantises = True
+    dequantisation = "uniform"
     methods = Method
     effort = 200, 256
     recipe = Recipe(batch=512, rate=3e-3, clip=10.0, steps=5000)

@@ -145,9 +145,10 @@ class FFJORD(AffineFlow):
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """Negative log-likelihood of each row by steps of fixed length, and λ times its kinetic energy."""
-        z, log_det = self.view(batch.x)
+        context = context_features(self, batch.context, len(batch))
+        z, log_det = self._viewed(batch.x, context)
         z = self._flipped(z)
-        field = self.field.along(context_features(self, batch.context, len(z)))
+        field = self.field.along(context)
 
         def rates(t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
             f, divergence = field(t, z)

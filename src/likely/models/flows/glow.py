@@ -31,8 +31,8 @@ from likely.contract.inputs import context_features
 from likely.core.domain import Domain
 from likely.models.flows.affine import Affine
 from likely.models.flows.base import AffineFlow
+from likely.models.flows.images import squeezed
 from likely.models.flows.linear import LU, ActNorm
-from likely.models.flows.realnvp import squeezed
 from likely.nets.convolutional import Shape, image_shape
 from likely.nets.noise import zeroed
 

@@ -72,7 +72,7 @@ class ScoreModel(ViewedModel):
     """
 
     accepts = RealView.accepts - {Periodic}
-    dequantises = True
+    dequantisation = "uniform"
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class DDPM(ScoreModel):
     """
 
     density = Kind.LOWER
-    dequantises = False  # the decoder gives the probability of a level
+    dequantisation = "none"  # the decoder gives the probability of a level
     recipe = Recipe(batch=256, rate=3e-3)
     validation: ClassVar[dict[str, Any]] = {"draws": 1, "terms": 16}
 
