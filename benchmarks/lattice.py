@@ -18,7 +18,7 @@ import likely as lk
 from likely.lattice import OBSERVABLES
 
 CRITICAL = 2.269185314213022
-COUPLINGS = {"transforms": 16, "channels": 16, "blocks": 1}
+COUPLINGS = {"transforms": 12, "channels": 16, "blocks": 1}
 SPINS = {"symmetric": True}
 # By `lk.targets.phi4_exact`, a minute for each.
 EXACT = {"phi4-8": (9.2913638, {"susceptibility": 0.74414, "phi2": 0.14345})}
@@ -43,16 +43,15 @@ def phi4(size: int, coupling: float, model: str, minutes: float, **options: Any)
 def couplings(model: str) -> Job:
     """Couplings of that field on 8 × 8 sites.
 
-    Far from q = p, the path gradient is not worth its second pass. A pilot finds the width of the field: at
-    first, tails three times as wide would cost hundreds of nats a site.
+    A pilot finds the width of the field: at first, tails three times as wide would cost hundreds of nats a
+    site. With the reparametrised gradient, twice as fast, KL(q‖p) stays above 0.4 nats for a thousand steps.
     """
-    training = {"gradient": "reparametrised", "pilot": True}
-    return phi4(8, 8.0, model, 15, **COUPLINGS)._replace(training=training)
+    return phi4(8, 8.0, model, 15, **COUPLINGS)._replace(training={"pilot": True})
 
 
 def ising(size: int, temperature: float, minutes: float, **options: Any) -> Job:
     """Ising spins on a square torus."""
-    rate = {"rate": 5e-3}
+    rate = {"rate": 1.5e-3}
     return Job(
         lambda: lk.targets.ising(size, size, temperature=temperature),
         "made", minutes, SPINS | options, rate,

@@ -182,6 +182,8 @@ class ResidualConvolutions(nn.Module):
         Number of context features; they are added to every pixel.
     layer : callable (inputs, outputs) -> Module
         Makes a convolution.
+    activation : callable () -> Module
+        Makes σ.
     """
 
     def __init__(
@@ -192,16 +194,18 @@ class ResidualConvolutions(nn.Module):
         blocks: int = 2,
         context: int = 0,
         layer: Callable[[int, int], nn.Module] = conv,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         self.first = layer(inputs, channels)
         self.context = nn.Linear(context, channels, bias=False) if context else None
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.ReLU(), layer(channels, channels), nn.ReLU(), layer(channels, channels)
+                activation(), layer(channels, channels), activation(), layer(channels, channels)
             )
             for _ in range(blocks)
         )
+        self.activation = activation()
         self.last = layer(channels, outputs)
 
     def forward(
@@ -212,7 +216,7 @@ class ResidualConvolutions(nn.Module):
             h = h + self.context(context)[..., None, None]
         for block in self.blocks:
             h = h + block(h)
-        return self.last(F.relu(h))
+        return self.last(self.activation(h))
 
 
 class FlatMaps(nn.Module):

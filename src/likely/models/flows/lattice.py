@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from likely.contract import RealView, Recipe
 from likely.core.domain import Domain
-from likely.models.flows.transforms import Bijection, Coupling, start_at_identity
+from likely.models.flows.transforms import Bijection, Coupling, Inverse, start_at_identity
 from likely.nets.convolutional import ResidualConvolutions, circular
 
 LatticeShape = tuple[int, int]
@@ -40,18 +40,23 @@ def lattice_couplings(
     channels: int,
     blocks: int,
     context: int,
-) -> list["LatticeCoupling"]:
-    """Couplings of the sites of a lattice, whose two colours take turns, as in `Flow._couplings`."""
+) -> list[Inverse]:
+    """Couplings of the sites of a lattice, whose two colours take turns, as in `Flow._couplings`.
+
+    They lead from the base to the field, since a training on an energy goes that way: the inverse of a
+    spline with its slope costs much more than a spline.
+    """
     row, column = (torch.arange(length) for length in shape)
     black = ((row[:, None] + column) % 2 == 1).flatten()
     colours = [black if i % 2 else ~black for i in range(count)]
     circle = bool(view.periodic.any())
-    return [
+    couplings = (
         LatticeCoupling(
             bijection(view.periodic[moves]), moves, shape, circle, channels, blocks, context
         )
         for moves in colours
-    ]
+    )
+    return [Inverse(coupling) for coupling in couplings]
 
 
 class LatticeCoupling(Coupling):
@@ -87,7 +92,8 @@ class LatticeCoupling(Coupling):
         self.stays = nn.Buffer(~moves, persistent=False)
         self.shape, self.circle = shape, circle
         sizes = 1 + circle, bijection.size, channels, blocks, context
-        self.net = ResidualConvolutions(*sizes, layer=circular(*shape))
+        # Smooth, as the map of a field is: with ReLU, φ⁴ ended a tenth further from its action.
+        self.net = ResidualConvolutions(*sizes, layer=circular(*shape), activation=nn.SiLU)
         start_at_identity(self.net.last)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
