@@ -3,13 +3,13 @@
 Each NAME prints a row: model, minutes, steps, effective part of the draws, acceptance of Metropolis,
 KL(q‖p), log Z with its error and the exact one, observables with the exact ones in brackets, and what
 speaks against them.
-`--minutes` is another budget.
+`--minutes` is another budget. With `--out`, a run that was interrupted goes on when the command is repeated.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -91,14 +91,14 @@ JOBS = {
 }
 
 
-def row(name: str, minutes: float | None, draws: int) -> str:
+def row(name: str, minutes: float | None, draws: int, out: Path | None) -> str:
     """Train, weigh, measure."""
     job = JOBS[name]
     target = job.target()
     model = lk.make(job.model, target.domain, seed=0, **job.options)
-    begin = time.perf_counter()
-    history = lk.fit(model, target, minutes=minutes or job.minutes, seed=0, **job.training)
-    spent = (time.perf_counter() - begin) / 60
+    run = None if out is None else out / name
+    history = lk.fit(model, target, minutes=minutes or job.minutes, seed=0, run=run, **job.training)
+    spent = history.seconds / 60
     w = lk.reweight(model, target, draws, seed=1)
     known = name if name in EXACT else name.rpartition("-")[0]
     log_z, exact = EXACT.get(known, (target.log_z, target.observables or {}))
@@ -124,11 +124,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(JOBS)}")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--draws", type=int, default=1 << 16)
+    parser.add_argument("--out", type=Path, help="folder of the runs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.names or JOBS:
-        print(row(name, options.minutes, options.draws), flush=True)
+        print(row(name, options.minutes, options.draws, options.out), flush=True)
 
 
 if __name__ == "__main__":
