@@ -18,7 +18,7 @@ import likely as lk
 from likely.lattice import OBSERVABLES
 
 CRITICAL = 2.269185314213022
-COUPLINGS = {"transforms": 12, "channels": 16, "blocks": 1}
+COUPLINGS = {"channels": 16, "blocks": 1}
 SPINS = {"symmetric": True}
 # By `lk.targets.phi4_exact`, a minute for each.
 EXACT = {"phi4-8": (9.2913638, {"susceptibility": 0.74414, "phi2": 0.14345})}
@@ -40,13 +40,14 @@ def phi4(size: int, coupling: float, model: str, minutes: float, **options: Any)
     return Job(target, model, minutes, options, {})
 
 
-def couplings(model: str) -> Job:
+def couplings(model: str, rate: float, **options: Any) -> Job:
     """Couplings of that field on 8 × 8 sites.
 
     A pilot finds the width of the field: at first, tails three times as wide would cost hundreds of nats a
     site. With the reparametrised gradient, twice as fast, KL(q‖p) stays above 0.4 nats for a thousand steps.
     """
-    return phi4(8, 8.0, model, 15, **COUPLINGS)._replace(training={"pilot": True})
+    job = phi4(8, 8.0, model, 15, **COUPLINGS, **options)
+    return job._replace(training={"pilot": True, "rate": rate})
 
 
 def ising(size: int, temperature: float, minutes: float, **options: Any) -> Job:
@@ -74,8 +75,8 @@ JOBS = {
     "free-8": Job(lambda: lk.targets.phi4(8, 8, mass2=1.0, coupling=0.0), "lattice-cnf", 3, {}, {}),
     "phi4-4": phi4(4, 8.0, "lattice-cnf", 2),
     "phi4-8": phi4(8, 8.0, "lattice-cnf", 10),
-    "phi4-8-affine": couplings("realnvp"),
-    "phi4-8-spline": couplings("nsf-coupling"),
+    "phi4-8-affine": couplings("realnvp", 4e-3, transforms=12),
+    "phi4-8-spline": couplings("nsf-coupling", 3e-3, transforms=6, bins=16),
     "phi4-12": phi4(12, 5.276, "lattice-cnf", 40),
     "phi4-20": phi4(20, 4.807, "lattice-cnf", 120),
     "ising-8": ising(8, CRITICAL, 5, hidden=(512, 512)),
