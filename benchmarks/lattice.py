@@ -50,12 +50,11 @@ def couplings(model: str, rate: float, **options: Any) -> Job:
     return job._replace(training={"pilot": True, "rate": rate})
 
 
-def ising(size: int, temperature: float, minutes: float, **options: Any) -> Job:
+def ising(size: int, temperature: float, minutes: float, rate: float = 5e-3, **options: Any) -> Job:
     """Ising spins on a square torus."""
-    rate = {"rate": 1.5e-3}
     return Job(
         lambda: lk.targets.ising(size, size, temperature=temperature),
-        "made", minutes, SPINS | options, rate,
+        "made", minutes, SPINS | options, {"rate": rate},
     )  # fmt: skip
 
 
@@ -76,10 +75,10 @@ JOBS = {
     "phi4-4": phi4(4, 8.0, "lattice-cnf", 2),
     "phi4-8": phi4(8, 8.0, "lattice-cnf", 10),
     "phi4-8-affine": couplings("realnvp", 4e-3, transforms=12),
-    "phi4-8-spline": couplings("nsf-coupling", 3e-3, transforms=6, bins=16),
+    "phi4-8-spline": couplings("nsf-coupling", 2e-3, transforms=8, bins=16),
     "phi4-12": phi4(12, 5.276, "lattice-cnf", 40),
     "phi4-20": phi4(20, 4.807, "lattice-cnf", 120),
-    "ising-8": ising(8, CRITICAL, 5, hidden=(512, 512)),
+    "ising-8": ising(8, CRITICAL, 5, 1.5e-3, hidden=(512, 512)),
     "ising-8-ordered": ising(8, 2.0, 5),
     "ising-16": ising(16, CRITICAL, 60, hidden=(512, 512)),
     "ising-16-wide": ising(16, CRITICAL, 60, hidden=(1024, 1024)),

@@ -182,6 +182,8 @@ class ResidualConvolutions(nn.Module):
         Number of context features; they are added to every pixel.
     layer : callable (inputs, outputs) -> Module
         Makes a convolution.
+    last : callable (inputs, outputs) -> Module, optional
+        Makes the last one, B; by default `layer`.
     activation : callable () -> Module
         Makes σ.
     """
@@ -194,6 +196,7 @@ class ResidualConvolutions(nn.Module):
         blocks: int = 2,
         context: int = 0,
         layer: Callable[[int, int], nn.Module] = conv,
+        last: Callable[[int, int], nn.Module] | None = None,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
@@ -206,7 +209,7 @@ class ResidualConvolutions(nn.Module):
             for _ in range(blocks)
         )
         self.activation = activation()
-        self.last = layer(channels, outputs)
+        self.last = (last or layer)(channels, outputs)
 
     def forward(
         self, x: Float[Tensor, "n inputs height width"], context: Context = None

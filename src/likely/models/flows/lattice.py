@@ -6,6 +6,7 @@ number of sites leave the density as it is.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,10 @@ class LatticeCoupling(Coupling):
         self.shape, self.circle = shape, circle
         sizes = 1 + circle, bijection.size, channels, blocks, context
         # Smooth, as the map of a field is: with ReLU, φ⁴ ended a tenth further from its action.
-        self.net = ResidualConvolutions(*sizes, layer=circular(*shape), activation=nn.SiLU)
+        layer = circular(*shape)
+        # To its many parameters at each site, a 3×3 convolution would cost a spline more than all others.
+        last = partial(nn.Conv2d, kernel_size=1) if bijection.size > channels else layer
+        self.net = ResidualConvolutions(*sizes, layer=layer, last=last, activation=nn.SiLU)
         start_at_identity(self.net.last)
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> Tensor:
