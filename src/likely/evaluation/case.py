@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from likely.contract.abilities import Encodes, HasConditionals
+from likely.contract.abilities import Encodes, HasConditionals, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import Features
@@ -147,8 +147,11 @@ class Case:
 
     @cached_property
     def views(self) -> list[Features]:
-        domains = self.model.domain, self.model.context
-        return [Features(domain).double() for domain in domains if domain is not None]
+        domains = [self.model.domain]
+        if self.paired:
+            assert self.model.context is not None
+            domains.append(self.model.context)
+        return [Features(domain).double() for domain in domains]
 
     @cached_property
     def real(self) -> Batch:
@@ -192,7 +195,7 @@ class Case:
         Draws outside the domain have weight 0, and are moved into it so that all can be computed.
         """
         domain, weight = self.model.domain, self.valid.double()
-        if self.model.context is not None and self.real.weight is not None:
+        if self.paired and self.real.weight is not None:
             weight *= self.real.weight
         mask = self.valid.reshape(-1, *[1] * len(domain.shape))
         x = torch.where(mask, self.sampled, domain.anchor.to(self.sampled))
@@ -202,8 +205,8 @@ class Case:
 
     @property
     def paired(self) -> bool:
-        """Whether draws share their contexts with the real rows."""
-        return self.model.context is not None
+        """Whether draws share their contexts with the real rows; of unpaired data nothing is shared."""
+        return self.model.context is not None and not isinstance(self.model, Translates)
 
     @property
     def comparable(self) -> bool:
@@ -326,6 +329,14 @@ class Case:
         """Of the draws, and of the other rows in their place."""
         (x, y, z), seed = self.even, self.sample_seed
         return neighbours(x, y, paired=self.paired, seed=seed), neighbours(x, z, seed=seed)
+
+    # Translations.
+
+    @cached_property
+    def cycles(self) -> Any:
+        """How rows return from their translations."""
+        assert isinstance(self.model, Translates)
+        return self.model.cycle_errors(self.real.context, seed=self.sample_seed)
 
     # Costs.
 
