@@ -9,7 +9,7 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import check_suffix, fitted_options
+from likely.cli.options import check_suffix, fitted_options, read_data
 from likely.cli.output import print_text
 
 
@@ -32,7 +32,7 @@ def judge(
 
     check_suffix(out, (".html",))
     model = lk.load(run, device)
-    loaded = lk.load_data(data, **fitted_options(model, run))
+    loaded = read_data(data, fitted_options(model, run))
     real = loaded.test.subset(n * model.domain.size, seed)
     if len(real) < n:
         warnings.warn(f"{data}: the test split has {len(real)} rows: as many pairs", stacklevel=1)
