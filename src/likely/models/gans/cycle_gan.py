@@ -107,7 +107,7 @@ class CycleGAN(ViewedModel):
     network : {"auto", "mlp", "convolutional"}
         Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
     cycle : float
-        Weight λ of the return.
+        Weight λ of the return, whose distance is in standard deviations of the columns.
     identity : float
         Weight ι, in units of λ, with which G leaves rows of B as they are, and F those of A: it keeps
         colours, and holds back maps that change much. The domains must have as many columns.
@@ -180,9 +180,10 @@ class CycleGAN(ViewedModel):
                 assert batch.context is not None
                 sides.append((self.source, batch.context))
             for view, x in sides:
-                view.shift.zero_(), view.shift_rest.zero_(), view.scale.fill_(1.0)
-                shift, scale = weighted_moments(view(x, 0.5)[0].reshape(-1, 1), None)
+                pixels = view(x, 0.5)[0] * view.scale + view.shift
+                shift, scale = weighted_moments(pixels.reshape(-1, 1), None)
                 view.shift.fill_(shift.item())
+                view.shift_rest.zero_()
                 view.scale.fill_(scale.item())
 
     @property
