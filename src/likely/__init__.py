@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from likely.core.inference import infer_domain
     from likely.core.likelihood import Figure, Kind, Likelihood
     from likely.core.target import Target
-    from likely.data import Data, load_data
+    from likely.data import Data, load_data, unpaired
     from likely.evaluation.annealed import AnnealedFlow, annealed_flow
     from likely.evaluation.evaluate import evaluate
     from likely.evaluation.result import Evaluation
@@ -68,7 +68,7 @@ _PUBLIC = {
     "core.inference": "infer_domain",
     "core.likelihood": "Figure Kind Likelihood",
     "core.target": "Target",
-    "data": "Data load_data",
+    "data": "Data load_data unpaired",
     "evaluation": "AnnealedFlow Evaluation Weighted annealed_flow evaluate reweight",
     "fitting": "History Integral fit integrate",
 }

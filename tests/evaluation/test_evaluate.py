@@ -165,7 +165,10 @@ def test_a_perfect_model_and_a_shifted_one(plane):
     for name in ("precision", "recall", "coverage"):
         difference = getattr(perfect, name).value - getattr(perfect, f"{name}_floor").value
         assert abs(difference) < 4 * getattr(perfect, name).stderr
-    assert perfect.extractor is perfect.frechet_distance is None
+    assert perfect.extractor is perfect.frechet_distance is perfect.class_learnt is None
+    assert close(perfect.memorised, 0.5)
+    assert perfect.memorised_p_value > 0.01
+    assert evaluate(Normals(plane.domain), plane, split="train").memorised is None
 
     shifted = evaluate(Normals(plane.domain, mean=0.5), plane)
     assert close(shifted.forward_kl, 0.25)
@@ -302,8 +305,42 @@ def test_images_are_compared_by_learnt_features():
         assert value.value > 5 * max(value.stderr, floor.value)
     assert ours.marginals is ours.pairs is None
     assert ours.extractor.split(",")[0] in str(ours)
+    assert ours.image_auc.value > 0.65  # half of the images are dark
+    assert ours.image_p_value < 0.01
+    assert ours.frechet_limit.value > 5 * abs(ours.frechet_limit_floor.value)
     given = FeatureExtractor(data, steps=1)
     assert evaluate(Bright(domain), data, extractor=given).extractor == given.description
+
+
+def test_what_is_drawn_for_a_class_and_what_repeats_training_rows():
+    generator = torch.Generator().manual_seed(4)
+    label = torch.randint(3, (1500, 1), generator=generator)
+    x = 4 * label + torch.randn(1500, 2, generator=generator)
+    parts = slice(0, 1000), slice(1000, 1500)
+    context = lk.categories(3, 1)
+    splits = [Split(x[at], label[at]) for at in parts]
+    data = data_of(lk.reals(2), *splits, context=context)
+
+    class Copies(GenerativeModel):
+        """Training rows, a tenth of them for a wrong class."""
+
+        def _sample(self, n, context):
+            wanted = context.argmax(1)
+            wrong = torch.rand(n) < 0.1
+            wanted = torch.where(wrong, (wanted + 1) % 3, wanted)
+            chosen = (wanted[:, None] == label[:1000, 0]).float().multinomial(1)[:, 0]
+            return x[chosen]
+
+        @property
+        def density(self):
+            return Kind.NONE
+
+    ours = evaluate(Copies(data.domain, context=context), data)
+    assert ours.class_real.value > 0.97
+    assert abs(ours.class_agreement.value - 0.9) < 4 * ours.class_agreement.stderr + 0.02
+    assert ours.class_real.value - 0.05 < ours.class_learnt.value < ours.class_real.value + 0.01
+    assert ours.memorised_p_value < 1e-6
+    assert "memorisation" in str(ours)
 
 
 @pytest.mark.slow

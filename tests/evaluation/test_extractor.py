@@ -51,6 +51,22 @@ def test_bias_is_that_of_the_floor():
     assert abs(np.mean(values) - 3 / 50) < 4 * np.std(values) / math.sqrt(300)
 
 
+def test_extrapolation_takes_the_stated_bias_away():
+    rng, n, d = np.random.default_rng(4), 100, 4
+    pairs = [rng.standard_normal((2, n, d)) for _ in range(40)]
+    plain, limits = (
+        [frechet_distance(*pair, extrapolate=at) for pair in pairs] for at in (False, True)
+    )
+    bias = 2 * d / n + d * (d + 1) / (2 * n)
+    values = np.array([f.value for f in plain])
+    assert abs(values.mean() - bias) < 4 * values.std() / 40**0.5 + 0.05 * bias
+    values = np.array([f.value for f in limits])
+    assert abs(values.mean()) < 4 * values.std() / 40**0.5 + 0.1 * bias
+    assert 0.7 < np.mean([f.stderr for f in limits]) / values.std() < 2.2
+    with pytest.raises(lk.DataError, match="20 of each"):
+        frechet_distance(*pairs[0][:, :19], extrapolate=True)
+
+
 @pytest.mark.parametrize("context", [None, "label"])
 def test_features_tell_broken_digits_from_digits(context):
     data = lk.load_data("digits", **({} if context is None else {"context": context}))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import likely as lk
-from likely.evaluation.modes import mode_coverage
+from likely.evaluation.modes import class_coverage, mode_coverage
 from likely.targets import gaussian_mixture
 
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
@@ -16,7 +16,7 @@ def test_counts_and_their_errors():
     x = torch.cat([CENTRES[0].expand(60, 2), CENTRES[1].expand(20, 2), CENTRES[2].expand(2, 2)])
     x = torch.cat([x, torch.full((18, 2), 5.0)])  # near none
     found = mode_coverage(x + 0.1, CENTRES, 0.1)
-    assert (found.covered, found.modes) == (2, 3)
+    assert (found.covered, found.reached, found.modes) == (2, 3, 3)
     assert found.near.value == pytest.approx(0.82)
     assert found.near.stderr == pytest.approx((0.82 * 0.18 / 100) ** 0.5)
     parts = [60 / 82, 20 / 82, 2 / 82]
@@ -26,6 +26,16 @@ def test_counts_and_their_errors():
     weighted = mode_coverage(x, CENTRES, 0.1, weights=[60, 20, 2])
     assert weighted.divergence.value == pytest.approx(0, abs=1e-12)
     assert weighted.covered == 3
+
+
+def test_classes_are_counted_like_modes():
+    labels = torch.tensor([0] * 60 + [1] * 20 + [2] * 2)
+    found, at_modes = class_coverage(labels, 3), mode_coverage(CENTRES[labels], CENTRES, 0.1)
+    assert found == at_modes
+    assert class_coverage(labels, 5).reached == 3
+    for labels, message in [([0, 3], "from 0 to 2"), ([], "for each sample"), ([0.5], "for each")]:
+        with pytest.raises(lk.DataError, match=message):
+            class_coverage(torch.tensor(labels), 3)
 
 
 def test_the_truth_covers_its_own_modes():

@@ -10,7 +10,14 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import check_writable, data_options, fitted_options, read_json, split_names
+from likely.cli.options import (
+    check_writable,
+    data_options,
+    fitted_options,
+    read_data,
+    read_json,
+    split_names,
+)
 from likely.cli.output import make_console, print_json, print_text
 from likely.core.errors import DivergenceError
 
@@ -21,7 +28,7 @@ def evaluate(
 ) -> None:
     """Measure a fitted model on the test split of the data: the same split as in the fit."""
     model = lk.load(run, device)
-    loaded = lk.load_data(data, **fitted_options(model, run))
+    loaded = read_data(data, fitted_options(model, run))
     config = read_json(run, "config.json")
     if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
         warnings.warn(f"{data}: not the data of {run}; its own test split is used", stacklevel=1)

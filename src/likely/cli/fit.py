@@ -10,7 +10,7 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import data_options, hyperparameters
+from likely.cli.options import data_options, hyperparameters, read_data
 from likely.cli.output import print_json, print_text
 
 TRAINING = "Training: by default as the model's family recommends"
@@ -28,6 +28,7 @@ class Precision(StrEnum):
     "likely fit digits --model made --minutes 1 --out runs/digits",
     "likely fit events.csv --model nsf --set transforms=3 --set hidden=64,64 "
     "--column 'phi=periodic(-pi,pi)' --weight w --out runs/events",
+    "likely fit google/ --unpaired twitter/ --model cyclegan --minutes 20 --out runs/styles",
 )
 def fit(
     data: opt.Source,
@@ -75,6 +76,7 @@ def fit(
     steps: opt.Steps = None,
     epochs: opt.Epochs = None,
     minutes: opt.Minutes = None,
+    unpaired: opt.Unpaired = None,
     column: opt.Kinds = None,
     columns: opt.Columns = None,
     context: opt.ContextColumns = None,
@@ -98,10 +100,15 @@ def fit(
     from likely.core.files import read_tree, write_json
     from likely.fitting.folder import CHECKPOINT, MODEL
 
-    forms: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    forms: dict[str, Any] = {
+        "unpaired": unpaired,
+        "window": window,
+        "words": words,
+        "vocabulary": vocabulary,
+    }
     forms |= {"lowercase": lowercase, "length": length, "long": long.value, "size": size}
     options = data_options(column, columns, context, weight, missing, **forms)
-    loaded = lk.load_data(data, **options)
+    loaded = read_data(data, options)
     chosen = hyperparameters(settings)
     new = lk.make(model, loaded.domain, context=loaded.context, seed=seed, **chosen)
     # Several processes may run, started by torchrun or Slurm.

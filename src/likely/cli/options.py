@@ -14,6 +14,7 @@ from likely.core.errors import ArtifactError, LikelyError
 
 if TYPE_CHECKING:
     from likely.contract.model import GenerativeModel
+    from likely.data import Data
 
 BUDGET = "Budget: one of these; without any, until validation stops improving"
 DATA = "Data"
@@ -59,6 +60,15 @@ Source = Annotated[
         help="A file (.npy .npz .csv .tsv .dat .parquet .feather .h5 .root .fits .lhe .txt), a folder of "
         "images, or a built-in name such as [bold]digits[/bold]. Arrays in a file: "
         "[bold]events.h5::group/key[/bold].",
+    ),
+]
+Unpaired = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        rich_help_panel=DATA,
+        help="A second data set, into which the model learns to translate the first; their rows are no "
+        "pairs.",
     ),
 ]
 Kinds = Annotated[
@@ -165,6 +175,19 @@ def data_options(
         "missing": missing.value,
     }
     return options | {name: value for name, value in forms.items() if value is not None}
+
+
+def read_data(source: str, options: dict[str, Any]) -> Data:
+    """Data as `data_options` say, `unpaired` among them."""
+    import likely as lk
+
+    options = dict(options)
+    if (other := options.pop("unpaired", None)) is None:
+        return lk.load_data(source, **options)
+    if wrong := [name for name in ("context", "weight") if options.pop(name, None) is not None]:
+        raise LikelyError(f"--unpaired: rows of two data sets have no {wrong[0]}: leave it out")
+    options.setdefault("context_domain", options["domain"])
+    return lk.unpaired(source, other, **options)
 
 
 def fitted_options(model: GenerativeModel, run: Path) -> dict[str, Any]:

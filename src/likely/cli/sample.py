@@ -110,7 +110,7 @@ def sample(
             x = model.sample(n, **options)
         else:
             x = _texts(model, n, prompt or "", length, options)
-    _write_samples(out, x.cpu(), model.domain)
+    write_samples(out, x.cpu(), model.domain)
     if out is not None:
         table = out.suffix.lower() in TABLES
         size = f"rows × {model.domain.size:,} columns" if table else "samples"
@@ -202,7 +202,7 @@ def score(
     model = lk.load(run, device)
     # Rows outside the domain are read, too, as real numbers.
     options = fitted_options(model, run) | {"domain": model.domain.widened}
-    for name in ("missing", "words", "vocabulary", "lowercase", "length", "long"):
+    for name in ("missing", "unpaired", "words", "vocabulary", "lowercase", "length", "long"):
         options.pop(name, None)  # the domain says what texts are
     with shown("score"):
         report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
@@ -280,7 +280,7 @@ def _anomaly(
 # Files.
 
 
-def _write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
+def write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
     """Write samples in the format of a file's name, or print texts."""
     from likely.core.files import written_whole
 

@@ -14,7 +14,7 @@ from likely.comparison import words
 from likely.comparison.columns import filled
 from likely.comparison.findings import Findings
 from likely.comparison.results import Results, Row, Run
-from likely.contract.abilities import Encodes
+from likely.contract.abilities import Encodes, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.domain import Domain
@@ -33,7 +33,7 @@ MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 def page(findings: Findings) -> str:
     """The report as the text of one HTML page."""
     results = findings.results
-    parts = (_samples, _scores, _columns, _training, _overfitting, _latent)
+    parts = (_samples, _scores, _columns, _training, _overfitting, _latent, _translations)
     return html.Page(
         title=f"likely compare: {results.data.name}",
         advice=words.advice(findings),
@@ -238,6 +238,27 @@ def _latent(results: Results) -> html.Section:
         f"variable goes from {WALK[0]:g} to {WALK[-1]:g} standard deviations of its code, from left "
         "to right, while the others stay at their means; those that vary most come first.",
         _cards(results, draw),
+    )
+
+
+def _translations(results: Results) -> html.Section:
+    """Rows of the other domain, their translations and their returns."""
+    data = results.data
+    source = draw_rows(data.test, data.domain).context
+
+    def draw(row: Row, run: Run, color: str) -> Iterable[tuple[Figure, str]]:
+        model = run.model
+        if isinstance(model, Translates) and source is not None and data.context is not None:
+            there = model.translate(source)
+            back = model.translate(there, back=True)
+            picture = pictures.draw_translation(source, there, back, data.context, data.domain)
+            yield picture, f"seed {run.seed}"
+
+    return html.Section(
+        "Translations",
+        "Test rows of the domain that is translated, their translations, and what these return to.",
+        _cards(results, draw),
+        size="wide",
     )
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "reconstruct": "autoencoders",
     "generate": "models of sequences",
     "recall": "Hopfield networks",
+    "translate": "a CycleGAN",
 }
 
 
@@ -57,6 +58,15 @@ class Encodes(Protocol):
     def traverse(
         self, x: Tensor, steps: Sequence[float], context: Tensor | None = None
     ) -> tuple[list[int], Tensor]: ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Translates rows of its context into rows of its domain, and back, without having seen pairs."""
+
+    def translate(self, x: Any, *, back: bool = False) -> Tensor: ...
+
+    def cycle_errors(self, x: Any, *, back: bool = False, seed: int | None = None) -> Any: ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from likely.data.builtin import names
 from likely.data.dataset import Data, Rows, Split
 from likely.data.inspection import Inspection, inspect
 from likely.data.load import load_data, load_rows
+from likely.data.translation import unpaired
 
 __all__ = [
     "Data",
@@ -18,4 +19,5 @@ __all__ = [
     "load_data",
     "load_rows",
     "names",
+    "unpaired",
 ]

@@ -2,7 +2,12 @@
 
 from likely.evaluation.annealed import AnnealedFlow, annealed_flow
 from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
-from likely.evaluation.classifier import ClassifierTest, classifier_test
+from likely.evaluation.classifier import (
+    ClassificationAccuracy,
+    ClassifierTest,
+    classification_accuracy,
+    classifier_test,
+)
 from likely.evaluation.disentanglement import (
     DCI,
     active_units,
@@ -12,11 +17,11 @@ from likely.evaluation.disentanglement import (
     mutual_information_gap,
 )
 from likely.evaluation.evaluate import evaluate
-from likely.evaluation.images import FeatureExtractor, frechet_distance
+from likely.evaluation.images import FeatureExtractor, ImageClassifier, frechet_distance
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl
 from likely.evaluation.marginals import marginal_distances, pair_distances
-from likely.evaluation.modes import ModeCoverage, mode_coverage
-from likely.evaluation.neighbours import Neighbours, neighbours
+from likely.evaluation.modes import ModeCoverage, class_coverage, mode_coverage
+from likely.evaluation.neighbours import Memorisation, Neighbours, memorisation, neighbours
 from likely.evaluation.resampling import thinned
 from likely.evaluation.result import Evaluation
 from likely.evaluation.speed import throughput
@@ -24,11 +29,12 @@ from likely.evaluation.two_sample import energy_distance, kernel_distance, mmd, 
 from likely.evaluation.weighted import Weighted, reweight
 
 __all__ = [
-    "DCI", "AnnealedFlow", "ClassifierTest", "Evaluation", "FeatureExtractor", "Histogram",
-    "ModeCoverage", "Neighbours", "Weighted", "active_units", "annealed_flow",
-    "attribute_predictability", "classifier_test", "dci", "energy_distance", "evaluate",
+    "DCI", "AnnealedFlow", "ClassificationAccuracy", "ClassifierTest", "Evaluation",
+    "FeatureExtractor", "Histogram", "ImageClassifier", "Memorisation", "ModeCoverage", "Neighbours",
+    "Weighted", "active_units", "annealed_flow", "attribute_predictability", "class_coverage",
+    "classification_accuracy", "classifier_test", "dci", "energy_distance", "evaluate",
     "factor_vae_score", "forward_kl", "frechet_distance", "held_out", "kernel_distance",
-    "marginal_distances", "mmd", "mode_coverage", "mutual_information_gap", "neighbours",
-    "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "reweight",
+    "marginal_distances", "memorisation", "mmd", "mode_coverage", "mutual_information_gap",
+    "neighbours", "pair_distances", "pit", "rank_histogram", "ranks", "reverse_kl", "reweight",
     "sliced_wasserstein", "thinned", "throughput",
 ]  # fmt: skip

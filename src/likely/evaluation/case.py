@@ -10,21 +10,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from likely.contract.abilities import Encodes, HasConditionals
+from likely.contract.abilities import Encodes, HasConditionals, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import Features
 from likely.core.likelihood import Figure, Likelihood
 from likely.data import Data, Split
-from likely.evaluation.classifier import ClassifierTest, classifier_test
-from likely.evaluation.images import FeatureExtractor
+from likely.evaluation.classifier import (
+    ClassificationAccuracy,
+    ClassifierTest,
+    classification_accuracy,
+    classifier_test,
+)
+from likely.evaluation.images import FeatureExtractor, ImageClassifier
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl, subset
 from likely.evaluation.modes import ModeCoverage, mode_coverage
-from likely.evaluation.neighbours import Neighbours, neighbours
+from likely.evaluation.neighbours import Memorisation, Neighbours, memorisation, neighbours
 from likely.evaluation.resampling import thinned
 from likely.evaluation.speed import throughput
 from likely.evaluation.text import bits_per_character, each_character_once, lengths
 from likely.evaluation.two_sample import mmd
+from likely.nets.convolutional import image_shape
 
 if TYPE_CHECKING:
     from likely.fitting import History
@@ -141,8 +147,11 @@ class Case:
 
     @cached_property
     def views(self) -> list[Features]:
-        domains = self.model.domain, self.model.context
-        return [Features(domain).double() for domain in domains if domain is not None]
+        domains = [self.model.domain]
+        if self.paired:
+            assert self.model.context is not None
+            domains.append(self.model.context)
+        return [Features(domain).double() for domain in domains]
 
     @cached_property
     def real(self) -> Batch:
@@ -186,7 +195,7 @@ class Case:
         Draws outside the domain have weight 0, and are moved into it so that all can be computed.
         """
         domain, weight = self.model.domain, self.valid.double()
-        if self.model.context is not None and self.real.weight is not None:
+        if self.paired and self.real.weight is not None:
             weight *= self.real.weight
         mask = self.valid.reshape(-1, *[1] * len(domain.shape))
         x = torch.where(mask, self.sampled, domain.anchor.to(self.sampled))
@@ -196,8 +205,8 @@ class Case:
 
     @property
     def paired(self) -> bool:
-        """Whether draws share their contexts with the real rows."""
-        return self.model.context is not None
+        """Whether draws share their contexts with the real rows; of unpaired data nothing is shared."""
+        return self.model.context is not None and not isinstance(self.model, Translates)
 
     @property
     def comparable(self) -> bool:
@@ -214,10 +223,12 @@ class Case:
             varies = (part != part[:1]).flatten(1).any(0)
             if view.domain.layout == "image" and varies.any():  # rare pixels would outweigh others
                 view.scale.fill_(view.scale[varies].square().mean().sqrt())
-        return [
-            torch.cat([v(z) for v, z in zip(self.views, (b.x, b.context), strict=False)], 1)
-            for b in self.batches
-        ]
+        return [self._seen(batch) for batch in self.batches]
+
+    def _seen(self, batch: Batch) -> Tensor:
+        return torch.cat(
+            [v(z) for v, z in zip(self.views, (batch.x, batch.context), strict=False)], 1
+        )
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -265,22 +276,67 @@ class Case:
     @cached_property
     def classifier(self) -> ClassifierTest:
         """It sees the columns as they are: trees need no scales."""
-        seed = self.sample_seed
+        x, y = (self._columns(at, self.paired) for at in (0, DRAWN))
+        return classifier_test(x, y, paired=self.paired, seed=self.sample_seed)
 
-        def columns(batch: Batch) -> Tensor:
-            parts = [batch.x, batch.context] if self.paired else [batch.x]
-            whole = torch.cat([part.flatten(1).double() for part in parts if part is not None], 1)
-            chosen = np.random.default_rng(seed).permutation(whole.shape[1])[:CLASSIFIED_COLUMNS]
-            return whole[:, np.sort(chosen)]
+    def _columns(self, at: int, context: bool = False) -> Tensor:
+        """Some columns of the rows that count of a batch, and of their contexts."""
+        batch = self.batches[at]
+        parts = [batch.x, batch.context] if context else [batch.x]
+        whole = torch.cat([part.flatten(1).double() for part in parts if part is not None], 1)
+        rng = np.random.default_rng(self.sample_seed)
+        chosen = rng.permutation(whole.shape[1])[:CLASSIFIED_COLUMNS]
+        return whole[:, np.sort(chosen)][self.kept[at]]
 
-        x, y = (columns(self.batches[at])[self.kept[at]] for at in (0, DRAWN))
-        return classifier_test(x, y, paired=self.paired, seed=seed)
+    def _pixels(self, at: int) -> Tensor:
+        return self.batches[at].x.flatten(1).double()[self.kept[at]]
+
+    @property
+    def _image_classifier(self) -> ImageClassifier | None:
+        shape = image_shape(self.model.domain)
+        return None if shape is None else ImageClassifier(shape, seed=self.sample_seed)
+
+    @cached_property
+    def image_classifier(self) -> ClassifierTest:
+        """It is trained once, since that takes long."""
+        x, y, seed = self._pixels(0), self._pixels(DRAWN), self.sample_seed
+        network = self._image_classifier
+        return classifier_test(x, y, classifier=network, folds=1, paired=self.paired, seed=seed)
+
+    @cached_property
+    def classes(self) -> ClassificationAccuracy | None:
+        """Of as many training rows and draws; None where there is one class only."""
+        network = self._image_classifier
+        rows = self._columns if network is None else self._pixels
+        sets, labels = [], []
+        for at in (MORE, DRAWN, 0):
+            context = self.batches[at].context
+            assert context is not None
+            labels.append(context.flatten()[self.kept[at]])
+            sets.append((rows(at), labels[-1]))
+        if any(len(label.unique()) < 2 for label in labels):
+            return None
+        real, drawn, held = sets
+        return classification_accuracy(real, drawn, held, classifier=network)
+
+    @cached_property
+    def memorised(self) -> Memorisation:
+        (held, drawn, _), rows = self.even, self.data.train.subset(NUMBERS // 2, self.seed)
+        return memorisation(drawn, self._seen(rows), held)
 
     @cached_property
     def neighbours(self) -> tuple[Neighbours, Neighbours]:
         """Of the draws, and of the other rows in their place."""
         (x, y, z), seed = self.even, self.sample_seed
         return neighbours(x, y, paired=self.paired, seed=seed), neighbours(x, z, seed=seed)
+
+    # Translations.
+
+    @cached_property
+    def cycles(self) -> Any:
+        """How rows return from their translations."""
+        assert isinstance(self.model, Translates)
+        return self.model.cycle_errors(self.real.context, seed=self.sample_seed)
 
     # Costs.
 

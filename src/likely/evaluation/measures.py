@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from likely.contract.abilities import Encodes
-from likely.core.columns import Binary, Integer
+from likely.contract.abilities import Encodes, Translates
+from likely.core.columns import Binary, Discrete, Integer
 from likely.core.likelihood import Figure, Kind
 from likely.evaluation.case import DRAWN, MORE, Case
 from likely.evaluation.disentanglement import active_units, mutual_information_gap
@@ -104,6 +104,10 @@ UNWEIGHTED = Need(
     f"{FEWEST_ROWS} rows on either side that stand for the weighted ones",
     lambda case: min(map(len, case.kept)) >= FEWEST_ROWS,
 )
+NEW = Need(
+    f"{UNWEIGHTED.what}, and a split that was not trained on",
+    lambda case: UNWEIGHTED.met(case) and case.split != "train",
+)
 IMAGES = Need("images", lambda case: case.comparable and case.model.domain.layout == "image")
 TABLE = Need(
     f"a table of at most {TABLE_COLUMNS} columns",
@@ -113,10 +117,29 @@ TABLE = Need(
         and case.model.domain.size <= TABLE_COLUMNS
     ),
 )
+EVEN_IMAGES = Need(
+    f"images, {UNWEIGHTED.what}", lambda case: IMAGES.met(case) and UNWEIGHTED.met(case)
+)
+CLASSES = Need(
+    f"a class as the context, {UNWEIGHTED.what}",
+    lambda case: (
+        case.paired
+        and case.model.context is not None
+        and case.model.context.size == 1
+        and isinstance(case.model.context.column(0), Discrete)
+        and UNWEIGHTED.met(case)
+    ),
+)
 CODES = Need("codes", lambda case: isinstance(case.model, Encodes))
 FACTORS = Need(
     "codes, and data with labels as a context that the model does not see",
     lambda case: CODES.met(case) and case.factors is not None,
+)
+CYCLES = Need(
+    "a translation of two rows",
+    lambda case: (
+        isinstance(case.model, Translates) and case.model.context is not None and len(case.real) > 1
+    ),
 )
 HISTORY = Need("the history of the fit", lambda case: case.history is not None)
 
@@ -169,6 +192,14 @@ def _distance(
 
     floor = partial(between, other=MORE)
     return Measure(name, title, unit, meaning, need, between, floor, better=better)
+
+
+def _classes(name: str, title: str, meaning: str) -> Measure:
+    """A figure of `ClassificationAccuracy`."""
+    return Measure(
+        name, title, "", meaning, CLASSES,
+        lambda case: case.classes and getattr(case.classes, name.partition("_")[2]),
+    )  # fmt: skip
 
 
 def _neighbours(name: str, title: str, meaning: str) -> Measure:
@@ -300,6 +331,37 @@ MEASURES = (
         "classifier_p_value", "… p-value", "of equal distributions", "Of a test that the classifier "
         "guesses.", UNWEIGHTED, lambda case: case.classifier.p_value, text="{:.2g}".format,
     ),
+    Measure(
+        "image_auc", "AUC of images", "", "The same of a convolutional network that sees images; it is "
+        "trained on one half of the rows and tested on the other.",
+        EVEN_IMAGES, lambda case: case.image_classifier.auc,
+    ),
+    Measure(
+        "image_p_value", "… p-value", "of equal distributions", "Of a test that this network guesses: "
+        "uniform where the distributions are equal.",
+        EVEN_IMAGES, lambda case: case.image_classifier.p_value, text="{:.2g}".format,
+    ),
+    _classes(
+        "class_real", "class accuracy", "Accuracy on held-out rows of a classifier that is trained on "
+        "training rows: what the two figures below can reach.",
+    ),
+    _classes(
+        "class_learnt", "… learnt from samples", "Accuracy on held-out rows of one that is trained on "
+        "as many samples: the classification accuracy score.",
+    ),
+    _classes(
+        "class_agreement", "… of samples", "Part of the samples that the first of them finds in the "
+        "class that they were drawn for.",
+    ),
+    Measure(
+        "memorised", "memorisation", "", "Probability that a sample is closer to its nearest training "
+        "row than a held-out row is to its own: 0.5 for new rows, 1 for copies. Samples that crowd "
+        "where data are dense are above it, too.", NEW, lambda case: case.memorised.closer,
+    ),
+    Measure(
+        "memorised_p_value", "… p-value", "of new rows", "Of the test that it is 0.5, against its being "
+        "above.", NEW, lambda case: case.memorised.p_value, text="{:.2g}".format,
+    ),
     _neighbours(
         "precision", "precision", "Part of the samples that lie where real rows are, by nearest "
         "neighbours: how real they look.",
@@ -322,6 +384,11 @@ MEASURES = (
         "and of held-out images, by a network trained on these data: not comparable with other data's. "
         "The training rows of the floor are among the images that it was trained on.",
         IMAGES, frechet_distance, "images",
+    ),
+    _distance(
+        "frechet_limit", "… of infinitely many", "", "The same, extrapolated from parts of the rows to "
+        "infinitely many: without most of the bias, and it may be negative.",
+        EVEN_IMAGES, partial(frechet_distance, extrapolate=True), "images",
     ),
     _distance(
         "kernel_distance", "kernel distance", "", "Squared maximum mean discrepancy between the same "
@@ -348,6 +415,20 @@ MEASURES = (
         "is known from the best latent variable than from the second best, as a part of its entropy: 1 "
         "where each is in a variable of its own.", FACTORS,
         _gap, text="{:.3f}".format,
+    ),
+    Measure(
+        "cycle_error", "error of return", "standard deviations", "Mean distance of rows of the other "
+        "domain from what they are after a translation and its return.",
+        CYCLES, lambda case: case.cycles.error,
+    ),
+    Measure(
+        "noisy_cycle_error", "… from noise", "standard deviations", "The same with noise of a sixteenth "
+        "of a standard deviation on the translation.", CYCLES, lambda case: case.cycles.noisy,
+    ),
+    Measure(
+        "return_gain", "… gain of the noise", "", "How much the return amplifies that noise: about 1 "
+        "where it goes by what can be seen, far more where rows are hidden in their translations.",
+        CYCLES, lambda case: case.cycles.gain, text="{:.3g}".format,
     ),
     Measure(
         "fitting", "fitting", "rows/s", "Training rows processed a second; the error is unknown.",

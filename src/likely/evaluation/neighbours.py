@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage of samples, from distances to nearest neighbours."""
+"""Precision, recall, density, coverage and memorisation, from distances to nearest neighbours."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,12 @@ from torch import Tensor
 
 from likely.core.errors import DataError
 from likely.core.likelihood import Figure
+from likely.evaluation.classifier import area_p_value, mean_of_sides, sides
 from likely.evaluation.resampling import distances, two_samples
 
 HALVES = 20  # of the rows; the errors are then known to 16 %
+PAIRS = 1 << 22  # whose distances are in memory at a time
+FAST = "use_mm_for_euclid_dist"
 
 
 class Neighbours(NamedTuple):
@@ -103,6 +106,67 @@ def neighbours(
         halves.append(figures(in_x, in_x if paired else half(m)))
     values = figures(torch.arange(n), torch.arange(m))
     return Neighbours(*map(Figure, values.tolist(), torch.stack(halves).std(0).tolist()))
+
+
+class Memorisation(NamedTuple):
+    """Whether samples lie closer to training rows than new rows do.
+
+    Attributes
+    ----------
+    closer : Figure
+        Probability that a sample is closer to its nearest training row than a held-out row is to its
+        own: one half where the model draws new rows, 1 where it repeats those that it has seen.
+    p_value : float
+        Of the hypothesis that it is one half, against its being above.
+    """
+
+    closer: Figure
+    p_value: float
+
+
+def memorisation(x: ArrayLike, train: ArrayLike, held: ArrayLike) -> Memorisation:
+    """Compare samples' distances to their nearest training rows with those of held-out rows.
+
+    Rows that a model repeats pass every test of two samples, but not this one. It sees that distances
+    are smaller, not why: samples that crowd where the data are dense, such as blurred images, are
+    closer, too, and a model that also misses the data may hide its copies among distant samples.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+        Samples.
+    train : array, shape (k, d)
+        Rows that the model was trained on, best all of them.
+    held : array, shape (m, d)
+        Other rows of the data.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit together, or there are fewer than two samples or held-out rows.
+
+    References
+    ----------
+    Meehan, Chaudhuri & Dasgupta 2020, arXiv:2004.05675, sec. 3; the p-value is that of Mann & Whitney.
+    """
+    to_train = []
+    for rows in (held, x):
+        a, b, _, _ = two_samples(rows, train, False, None, None)
+        if len(a) < 2:
+            raise DataError(
+                f"memorisation: {len(a)} rows: give at least two samples and held-out rows"
+            )
+        a, b = a - b.mean(0), b - b.mean(0)
+        parts = a.split(max(1, PAIRS // len(b)))
+        # By products of matrices, which are fast but round; the distance of the nearest is then exact.
+        nearest = torch.cat([torch.cdist(part, b, compute_mode=FAST).argmin(1) for part in parts])
+        to_train.append((a - b[nearest]).norm(dim=1).numpy())
+    of_held, of_samples = sides(-to_train[0], -to_train[1])
+    area = float(of_samples.mean())
+    return Memorisation(
+        mean_of_sides(of_held, of_samples, area),
+        area_p_value(area, len(of_held), len(of_samples)),
+    )
 
 
 def _nearest(x: Float[Tensor, "n d"], k: int) -> tuple[Tensor, Tensor]:

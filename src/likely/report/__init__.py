@@ -9,8 +9,11 @@ from likely.report.samples import draw_samples, form
 from likely.report.scores import draw_likelihoods, draw_marginals, draw_scores
 from likely.report.style import INK, PALETTE, REAL, STYLE, to_png, to_uri
 from likely.report.training import draw_training
+from likely.report.translation import draw_translation
+from likely.report.turing import turing_page
 
 __all__ = [
     "INK", "PALETTE", "REAL", "STYLE", "draw_codes", "draw_likelihoods", "draw_marginals",
-    "draw_samples", "draw_scores", "draw_training", "draw_traversal", "form", "to_png", "to_uri",
+    "draw_samples", "draw_scores", "draw_training", "draw_translation", "draw_traversal", "form", "to_png",
+    "to_uri", "turing_page",
 ]  # fmt: skip

@@ -53,6 +53,18 @@ class Section:
     size: str = "medium"
 
 
+def render(template: str, **values: object) -> str:
+    """The text of a page, from a template of this folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("likely.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(values, version=__version__)
+
+
 def listed(options: Mapping[str, object]) -> str:
     """Names and values in one line of the settings."""
     return ", ".join(f"{name}={value}" for name, value in options.items()) or "–"
@@ -91,18 +103,10 @@ class Summary:
 
     def render(self) -> str:
         """Its text."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("likely.report", ""),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
         # Groups of neighbouring columns, and how many there are in each; the first one stays alone.
         others = groupby(self.columns[1:], lambda column: column.group)
         groups = [("", 1), *((group, len(list(of))) for group, of in others)]
-        template = environment.get_template(self.template)
-        return template.render(vars(self), groups=groups, version=__version__)
+        return render(self.template, **vars(self), groups=groups)
 
 
 @dataclass(frozen=True, kw_only=True)

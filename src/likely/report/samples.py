@@ -116,14 +116,12 @@ def image_grid(
     x: np.ndarray, domain: Domain, real: np.ndarray | None, columns: int | None = None
 ) -> Figure:
     """Up to 36 images, or rows of `columns`, side by side; channels first where there are three axes."""
-    low, high = _value_range(domain, x if real is None else real)
     side = max(1, min(6, math.isqrt(len(x)))) if columns is None else columns
     rows = max(1, len(x) // side if columns else min(6, len(x) // side))
-    images = x[: side * rows].reshape(-1, math.prod(domain.shape[:-2]), *domain.shape[-2:])
-    images = np.moveaxis(images[:, : 3 if images.shape[1] == 3 else 1], 1, -1)
+    images = to_pixels(x[: side * rows], domain, x if real is None else real)
     n, height, width, channels = images.shape
     gap = max(1, width // 12)
-    canvas = np.full((rows * (height + gap) - gap, side * (width + gap) - gap, channels), math.nan)
+    canvas = np.zeros((rows * (height + gap) - gap, side * (width + gap) - gap, channels))
     for index in range(n):
         top, left = (index // side) * (height + gap), (index % side) * (width + gap)
         canvas[top : top + height, left : left + width] = images[index]
@@ -131,15 +129,22 @@ def image_grid(
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    unit = np.clip((canvas - low) / (high - low), 0, 1)
-    opaque = np.isfinite(unit).all(-1, keepdims=True).astype(float)
-    if channels == 3:
-        pixels = np.concatenate([np.nan_to_num(unit), opaque], -1)
-    else:
-        pixels = _color_map(domain)(np.nan_to_num(unit[..., 0]))
-        pixels[..., 3:] = opaque
-    axes.imshow(pixels, interpolation="none")
+    axes.imshow(canvas, interpolation="none")
     return figure
+
+
+def to_pixels(x: np.ndarray, domain: Domain, base: np.ndarray) -> np.ndarray:
+    """Images as colours from 0 to 1 with opacity, shape (n, height, width, 4); `base` sets the range.
+
+    Three channels are colours; of other numbers the first is shown. What is not finite is transparent.
+    """
+    low, high = _value_range(domain, base)
+    images = x.reshape(-1, math.prod(domain.shape[:-2]), *domain.shape[-2:])
+    images = np.moveaxis(images[:, : 3 if images.shape[1] == 3 else 1], 1, -1)
+    unit = np.clip((images - low) / (high - low), 0, 1)
+    opaque = np.isfinite(unit).all(-1, keepdims=True).astype(float)
+    colours = unit if unit.shape[-1] == 3 else _color_map(domain)(np.nan_to_num(unit[..., 0]))
+    return np.concatenate([np.nan_to_num(colours[..., :3]), opaque], -1)
 
 
 def _sequences(x: np.ndarray, domain: Domain, real: np.ndarray | None) -> Figure:
