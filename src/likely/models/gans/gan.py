@@ -15,6 +15,8 @@ penalty on data, R₁ = γ/2 E_data ‖∇f(x)‖² (Mescheder, Geiger & Nowozin
 the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin).
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 
 from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import accept_inside, context_features, map_chunks
-from likely.contract.options import NonNegative, Widths
+from likely.contract.options import NonNegative, Positive, Widths
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
@@ -70,8 +72,12 @@ class GAN(ViewedModel):
         Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
     critic_steps : int
         Steps of the critic for each of the generator.
+    critic_rate : float, optional
+        Learning rate of the critic, where that of the fit is to be the generator's only.
     penalty : float
         Weight γ of R₁.
+    penalty_every : int
+        The penalty counts at each k-th step only, and then k times: its mean stays, at less cost.
 
     Raises
     ------
@@ -100,10 +106,15 @@ class GAN(ViewedModel):
         hidden: Widths | None = None,
         network: Network = "auto",
         critic_steps: int = 1,
+        critic_rate: Positive | None = None,
         penalty: NonNegative = 0.0,
+        penalty_every: int = 1,
     ) -> None:
         super().__init__(domain, context, "plain")
-        self.critic_steps, self.penalty = critic_steps, penalty
+        self.critic_steps, self.critic_rate = critic_steps, critic_rate
+        self.penalty, self.penalty_every = penalty, penalty_every
+        # A penalty that comes seldom comes with gradients as many times as large.
+        self.recipe = replace(self.recipe, clip=self.recipe.clip * penalty_every)
         self.derivative_in_loss = penalty > 0
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
@@ -142,7 +153,13 @@ class GAN(ViewedModel):
     def objectives(self) -> list[Objective]:
         critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
         return [
-            Objective("critic", critic, self._critic_objective, after=self.bound_critic),
+            Objective(
+                "critic",
+                critic,
+                self._critic_objective,
+                after=self.bound_critic,
+                rate=self.critic_rate,
+            ),
             Objective("generator", generator, self._generator_objective, every=self.critic_steps),
         ]
 
@@ -154,7 +171,9 @@ class GAN(ViewedModel):
         twice = None if context is None else context.repeat(2, 1)
         numbers = self.critic(torch.cat([real, fake]), twice)  # one pass costs less than two
         loss = self.critic_loss(*numbers.chunk(2))
-        return loss + self.penalties(real, fake, context) if self.penalty else loss
+        if self.penalty and batch.step % self.penalty_every == 0:
+            loss = loss + self.penalty_every * self.penalties(real, fake, context)
+        return loss
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
