@@ -168,3 +168,8 @@ class MinibatchDeviation(nn.Module):
             with torch.no_grad():
                 self.usual.lerp_(deviation.to(self.usual), self.MOMENTUM)
         return torch.cat([h, deviation.to(h).expand(len(h), 1, *h.shape[2:])], 1)
+
+
+def sees_neighbours(net: nn.Module) -> bool:
+    """Whether what a network makes of a row in training depends on the rest of the batch."""
+    return any(isinstance(m, nn.BatchNorm2d | MinibatchDeviation) for m in net.modules())
