@@ -104,7 +104,8 @@ class ResidualGenerator(nn.Module):
 
         h ← up(h) ↦ A h + W₂ σ(cbn₂(W₁ up σ(cbn₁(h)))),
 
-    where cbn_i sees the context and a part of the noise of its own for each block (hierarchical noise).
+    where cbn_i sees the context and a part of the noise of its own for each block (hierarchical noise). The
+    first layer sees the context, too, with which classes part early.
 
     Brock, Donahue & Simonyan 2019, arXiv:1809.11096, fig. 15.
 
@@ -122,14 +123,15 @@ class ResidualGenerator(nn.Module):
         part = latent // (len(widths) + 1)
         self.parts = [latent - part * len(widths), *[part] * len(widths), context]
         channels = [*widths[::-1], widths[0]]
-        self.first = nn.Linear(self.parts[0], channels[0] * math.prod(self.coarsest))
+        places = math.prod(self.coarsest)
+        self.first = nn.Linear(self.parts[0] + context, channels[0] * places)
         self.blocks = nn.ModuleList(UpBlock(a, b, part + context) for a, b in pairwise(channels))
         self.norm = nn.BatchNorm2d(channels[-1])
         self.last = conv(channels[-1], shape[0])
 
     def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n pixels"]:
         z, *parts, context = inputs.split(self.parts, 1)
-        h = self.first(z).unflatten(1, (-1, *self.coarsest))
+        h = self.first(torch.cat([z, context], 1)).unflatten(1, (-1, *self.coarsest))
         for block, part in zip(self.blocks, parts, strict=True):
             h = block(h, torch.cat([part, context], 1))
         h = self.last(F.relu(self.norm(h)))

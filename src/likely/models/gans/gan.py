@@ -36,7 +36,7 @@ from likely.nets.mlp import MLP, with_context
 from likely.nets.normalisation import batch_norms, converge, sees_neighbours, standing_statistics
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
-STANDING, STANDING_BATCH = 4096, 256  # samples whose moments are those of batch norms
+STANDING, STANDING_BATCH = 2048, 256  # samples whose moments are those of batch norms
 MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 
 
