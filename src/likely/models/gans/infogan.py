@@ -46,7 +46,7 @@ from likely.nets.convolutional import Shape
 from likely.nets.critic import CODE, frozen, leaky
 from likely.nets.mlp import MLP, with_context
 
-NARROWEST = 0.01  # standard deviation of a code
+NARROWEST = 0.05  # standard deviation of a code
 
 
 class CodePosterior(NamedTuple):
@@ -92,7 +92,10 @@ class InfoGAN(GAN):
     continuous : int
         Number of continuous codes, uniform in [−1, 1].
     information : float
-        Weight λ of the bound on the mutual information.
+        Weight λ of the bound on the mutual information of categorical codes.
+    continuous_information : float
+        The same of continuous codes, whose information has no limit, so that a generator would give up the
+        data for it.
 
     Raises
     ------
@@ -120,6 +123,7 @@ class InfoGAN(GAN):
         categories: Annotated[Sequence[int], Range(2)] = (10,),
         continuous: NonNegativeInt = 2,
         information: NonNegative = 1.0,
+        continuous_information: NonNegative = 0.1,
         **options: Any,
     ) -> None:
         self.categories, self.continuous = list(categories), continuous
@@ -130,7 +134,7 @@ class InfoGAN(GAN):
         names = tuple(f"c{i + 1}" for i in range(len(kinds)))
         self.codes = Domain((len(kinds),), tuple(kinds), names=names)
         super().__init__(domain, **options)
-        self.information = information
+        self.weights = information, continuous_information
         if self.image is not None:
             self.recipe = Recipe(batch=128, rate=1e-3, betas=(0.5, 0.999), steps=6_000)
             self.critic_rate = self.critic_rate or 2e-4
@@ -171,17 +175,24 @@ class InfoGAN(GAN):
         hot = [F.one_hot(codes[:, i].long(), k) for i, k in enumerate(self.categories)]
         return torch.cat([*hot, codes[:, count:]], 1).to(self.view.scale)
 
-    def bound(self, posterior: Tensor, features: Tensor) -> Float[Tensor, " n"]:
-        """log Q(c|x) + H(c), whose mean L_I is at most I(c; x), given Q's outputs and codes' features."""
+    def bounds(self, posterior: Tensor, features: Tensor) -> Float[Tensor, "2 n"]:
+        """log Q(c|x) + H(c) of categories and of numbers, given Q's outputs and codes' features.
+
+        The mean of each is at most I(c; x), and so is that of their sum L_I.
+        """
         *logits, mean, spread = posterior.split(self._outputs, 1)
         *hot, numbers = features.split([*self.categories, self.continuous], 1)
-        terms = [
-            (c * logit.log_softmax(1)).sum(1) + math.log(logit.shape[1])
-            for c, logit in zip(hot, logits, strict=True)
-        ]
         std = _deviation(spread)
         normal = -((numbers - mean) / std).square() / 2 - std.log() - LOG_TWO_PI / 2
-        return sum(terms) + (normal + math.log(2)).sum(1)
+        categorical = normal.new_zeros(len(normal))
+        for c, logit in zip(hot, logits, strict=True):
+            categorical = categorical + (c * logit.log_softmax(1)).sum(1) + math.log(logit.shape[1])
+        return torch.stack([categorical, (normal + math.log(2)).sum(1)])
+
+    def _gain(self, posterior: Tensor, noise: Tensor) -> Float[Tensor, " n"]:
+        """λ L_I, row by row."""
+        categorical, continuous = self.bounds(posterior, noise[:, self.latent :])
+        return self.weights[0] * categorical + self.weights[1] * continuous
 
     @property
     def _outputs(self) -> list[int]:
@@ -199,7 +210,7 @@ class InfoGAN(GAN):
         twice = None if context is None else context.repeat(2, 1)
         numbers, posterior = self.critic.both(torch.cat([real, fake]), twice)
         loss = self.critic_loss(*numbers.chunk(2)) + self._penalty(batch, real, fake, context)
-        return loss - self.information * self.bound(posterior.chunk(2)[1], noise[:, self.latent :])
+        return loss - self._gain(posterior.chunk(2)[1], noise)
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
@@ -207,15 +218,15 @@ class InfoGAN(GAN):
         fake = self._shown(self._generated(noise, context))
         with frozen(self.critic):
             numbers, posterior = self.critic.both(fake, context)
-        gain = self.information * self.bound(posterior, noise[:, self.latent :])
-        return self.generator_loss(numbers) - gain
+        return self.generator_loss(numbers) - self._gain(posterior, noise)
 
     def figures(self, batch: Batch) -> dict[str, float]:
         """The bound on the mutual information, in nats."""
         context = context_features(self, batch.context, len(batch))
         noise = self._noise(len(batch))
         posterior = self.critic.both(self._seen(self._generated(noise, context)), context)[1]
-        return {"information": self.bound(posterior, noise[:, self.latent :]).mean().item()}
+        bounds = self.bounds(posterior, noise[:, self.latent :])
+        return {"information": bounds.sum(0).mean().item()}
 
     # Use.
 
