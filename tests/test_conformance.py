@@ -64,8 +64,8 @@ SMALL = {
     "lattice-u1": {"transforms": 2, "channels": 4},
     "infogan": {"hidden": (32, 32)},
     "dcgan": {"hidden": (4,)},
-    "sngan": {"hidden": (4,)},
-    "biggan": {"hidden": (4,)},
+    "sngan": {"hidden": (2,), "latent": 4},
+    "biggan": {"hidden": (2,), "latent": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 # Losses with a penalty, whose bounds are those of "vae".
