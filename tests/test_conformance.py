@@ -46,6 +46,7 @@ CHAIN = markov_chain([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]], length
 SEQUENCE = CHAIN.domain
 BITS = lk.binary(4)
 LINKS = lk.Domain((2, 4, 4), (lk.Periodic(-math.pi, math.pi),), layout="lattice")
+IMAGE = lk.integers(4, 16, 16, layout="image")  # for models of larger images only
 LONG = [  # more entries, for what depends on their order
     lk.table(lk.Real(), lk.Periodic(-math.pi, math.pi), lk.Real(), lk.Interval(0, 0.1), lk.Real()),
     lk.reals(5),
@@ -61,6 +62,10 @@ SMALL = {
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},
+    "infogan": {"hidden": (32, 32)},
+    "dcgan": {"hidden": (4,)},
+    "sngan": {"hidden": (2,), "latent": 4},
+    "biggan": {"hidden": (2,), "latent": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 TRANSLATORS = {"cyclegan"}  # whose context is a domain with a real view, and rows of it no pairs
@@ -80,6 +85,7 @@ LABELS = {
     SEQUENCE: "sequence",
     BITS: "bits",
     LINKS: "links",
+    IMAGE: "image",
     LONG[0]: "long",
     LONG[1]: "long-reals",
 }
@@ -609,7 +615,7 @@ def test_context_changes_the_conditional_and_may_not_be_absent(name, domain, fit
         model.sample(2, context=torch.tensor([5.0, 0.2, 0.5]))
 
 
-@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, dtypes=DTYPES, slow=REPEATS)
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, IMAGE, dtypes=DTYPES, slow=REPEATS)
 def test_seeded_runs_repeat_bitwise(name, domain, dtype):
     data, models = data_of(domain, dtype), []
     for _ in range(2):
@@ -662,7 +668,7 @@ def fresh_process(pytestconfig):
         it.stdin.close()
 
 
-@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, dtypes=DTYPES, slow=REPEATS)
+@for_each(BOUNDED, INTERVALS, PLANE, SEQUENCE, BITS, LINKS, IMAGE, dtypes=DTYPES, slow=REPEATS)
 def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(
     name, domain, dtype, fitted, fresh_process, tmp_path
 ):
@@ -675,7 +681,7 @@ def test_saved_models_score_and_sample_bitwise_in_a_fresh_process(
     assert fresh_process(*paths) == "equal"
 
 
-@for_each(PLANE, SEQUENCE, BITS, LINKS)
+@for_each(PLANE, SEQUENCE, BITS, LINKS, IMAGE)
 def test_configuration_builds_the_same_model(name, domain):
     model = lk.make(name, domain)
     config = json.loads(json.dumps(configuration(model)))
@@ -686,7 +692,7 @@ def test_configuration_builds_the_same_model(name, domain):
     }
 
 
-@for_each(PLANE, SEQUENCE, BITS, LINKS)
+@for_each(PLANE, SEQUENCE, BITS, LINKS, IMAGE)
 def test_refusals_are_clear(name, domain):
     entry = find(name)
     unordered = lk.table(lk.Real(), lk.Categorical(3))

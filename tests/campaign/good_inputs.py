@@ -32,6 +32,7 @@ SMALL = {
     "transformer": {"width": 8, "layers": 1, "heads": 2},
     "gan": {"hidden": (8,)},
     "wgan-gp": {"hidden": (8,)},
+    "infogan": {"hidden": (8,)},
     "gmm": {"components": 2},
     "gaussian": {},
     "independent": {},

@@ -10,7 +10,7 @@ from likely.contract.training import Batch
 # Verbs that users look for in any model, and who has them.
 VERBS = {
     "complete": "autoregressive models and mixtures of factor analysers",
-    "encode": "autoencoders",
+    "encode": "autoencoders and infogan",
     "decode": "autoencoders",
     "interpolate": "autoencoders",
     "reconstruct": "autoencoders",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from likely.contract.model import GenerativeModel
 
 OfRows = Callable[[Tensor, Tensor | None], Tensor]  # and of context features
-OfNumber = Callable[[int, Tensor | None], Tensor]
 CHUNK = 1 << 17  # entries that are scored or sampled at a time
 MOST = 1 << 37  # entries that are drawn in one call: half a terabyte
 
@@ -205,9 +204,17 @@ def sample_with_log_prob(
 
 
 def draw_chunks(
-    model: GenerativeModel, draw: OfNumber, n: int, context: Any, seed: int | None
+    model: GenerativeModel,
+    draw: Callable[..., Tensor],
+    n: int,
+    context: Any,
+    seed: int | None,
+    options: Mapping[str, Any],
 ) -> Rows:
-    """n draws by `draw(rows, context features)`, by chunks and without gradients."""
+    """n draws by `draw(rows, context features, **options)`, by chunks and without gradients.
+
+    An option that is a tensor has a row for each draw.
+    """
     if n < 0:
         raise DataError(f"sample: n must not be negative, not {n}")
     if n * model.domain.size > MOST:
@@ -215,7 +222,11 @@ def draw_chunks(
     features = accept_context(model, context, n)
     with torch.no_grad(), seeded(seed, model.device):
         parts = [
-            draw(at.stop - at.start, None if features is None else features[at])
+            draw(
+                at.stop - at.start,
+                None if features is None else features[at],
+                **{k: v[at] if isinstance(v, Tensor) else v for k, v in options.items()},
+            )
             for at in track(chunks(model.domain, n), "draws")
         ]
     if not parts:

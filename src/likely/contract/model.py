@@ -55,7 +55,7 @@ class GenerativeModel(nn.Module):
     dequantisation: str = "none"  # which noise makes columns of whole numbers continuous
     derivative_in_loss = False  # which torch.compile cannot follow
     rollback_count = 0  # how often training has returned to an earlier state
-    averaged: ClassVar[tuple[str, ...]] = ()  # buffers that training moves, averaged like weights
+    averaged: tuple[str, ...] = ()  # buffers that training moves, averaged like weights
     validation: ClassVar[dict[str, Any]] = {}  # options of `log_likelihood` when `fit` validates
     hyperparameters: dict[str, Any]
     fitted_to: str | None = None  # a checksum of rows, in this process
@@ -168,6 +168,10 @@ class GenerativeModel(nn.Module):
         `batch` holds rows of the training split, as in `prepare`.
         """
 
+    def figures(self, batch: Batch) -> dict[str, float]:
+        """More columns of the history, from rows of the validation split, without a likelihood."""
+        return {}
+
     # Use.
 
     def sample(
@@ -209,7 +213,7 @@ class GenerativeModel(nn.Module):
         """
         options.check(f"{type(self).__name__}.sample", self._sample, sampling)
         n = whole("n", n)
-        x = draw_chunks(self, lambda n, c: self._sample(n, c, **sampling), n, context, seed)
+        x = draw_chunks(self, self._sample, n, context, seed, sampling)
         return self.domain.frame(x) if as_frame else x
 
     def log_prob(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, " n"]:

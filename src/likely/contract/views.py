@@ -24,7 +24,7 @@ RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
 
 Rows = Shaped[Tensor, "n *shape"]  # in the units of a domain
 Place = Tensor | float | None  # in the cell of a level
-Chart = Literal["bijections", "affine", "pooled", "plain"]
+Chart = Literal["bijections", "affine", "pooled", "plain", "pixels"]
 
 
 def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -72,7 +72,7 @@ class RealView(nn.Module):
     ----------
     domain : Domain
         With columns of the kinds above; unordered categories have no real view.
-    chart : {"bijections", "affine", "pooled", "plain"}
+    chart : {"bijections", "affine", "pooled", "plain", "pixels"}
         What happens to bounded columns.
 
         - "bijections": the table above.
@@ -82,6 +82,8 @@ class RealView(nn.Module):
           stay x. This one is for generators without a density, which would leak out of an interval;
           the bijection would carry what lies exactly on a bound, such as black pixels, far away
           from the rest.
+        - "pixels": the same with one shift and one scale for all columns of a kind, since only then
+          is a picture that is moved one of its kind, and a border that hardly varies no noise.
 
     Raises
     ------
@@ -126,11 +128,11 @@ class RealView(nn.Module):
     def _affine(self, column: Column) -> bool:
         """Whether a column is only shifted and scaled though it has two ends."""
         levels = self.chart in ("affine", "pooled") and column.discrete
-        return column.bounded and (levels or self.chart == "plain")
+        return column.bounded and (levels or self.chart in ("plain", "pixels"))
 
     def _centre(self, column: Column) -> float:
         """Where a level lies in its cell."""
-        return 0.5 if self.chart == "plain" and self._affine(column) else 0.0
+        return 0.5 if self.chart in ("plain", "pixels") and self._affine(column) else 0.0
 
     def _cells(self, column: Column) -> tuple[float, float]:
         """Where the cells of an affine column begin and end on its own scale."""
@@ -169,8 +171,10 @@ class RealView(nn.Module):
         for column, index in self.groups:
             if column.periodic:
                 shift[index], scale[index] = 0.0, 1.0
-            elif self.domain.layout == "lattice" or (
-                self.chart == "pooled" and self._affine(column)
+            elif (
+                self.domain.layout == "lattice"
+                or self.chart == "pixels"
+                or (self.chart == "pooled" and self._affine(column))
             ):
                 together = shift[index].mean()
                 variance = scale[index].square() + (shift[index] - together).square()

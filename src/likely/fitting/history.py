@@ -18,8 +18,8 @@ class History:
     rows : list of dict
         One for each validation: `step`, `epoch`, `seconds`, the mean training loss of each objective
         since the row before, `rate` (learning rate), `skipped` (steps so far whose loss or gradient
-        was not finite), `valid`, the mean validation log-likelihood in nats (None without one), and
-        what `watch` gave.
+        was not finite), `valid`, the mean validation log-likelihood in nats (None without one),
+        figures of the model's own, and what `watch` gave.
     steps : int
         Batches processed.
     seconds : float

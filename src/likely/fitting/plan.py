@@ -86,7 +86,7 @@ class Plan(Recipe):
 
     def _check_model(self, model: GenerativeModel, rows: int | None) -> None:
         if self.devices > 1 and any(is_parametrized(module) for module in model.modules()):
-            raise LikelyError("devices: a model with spectral_norm=True trains in one process")
+            raise LikelyError("devices: a model with parametrized layers trains in one process")
         for option, on in (("devices", self.devices > 1), ("compile", self.compile)):
             if on and isinstance(model, FitsByEpochs):
                 raise LikelyError(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from likely.contract.model import GenerativeModel
@@ -12,6 +13,7 @@ from likely.contract.training import Batch, Stage
 from likely.core.errors import EstimateWarning
 from likely.core.files import checksum
 from likely.core.likelihood import Kind
+from likely.core.random import seeded
 from likely.data import Data
 
 PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
@@ -98,7 +100,8 @@ class DataSource:
     def score(self, model: GenerativeModel) -> Score:
         """Mean log-likelihood of the validation split; the error that all rows share leaves it open."""
         if model.density == Kind.NONE:
-            return Score(None, 0.0, {})
+            with torch.no_grad(), seeded(VALID_SEED, model.device):
+                return Score(None, 0.0, model.figures(self.valid.to(model.device)))
         valid = self.valid.to(model.device)
         with warnings.catch_warnings():  # a quick look may be a poor one
             warnings.simplefilter("ignore", EstimateWarning)

@@ -54,6 +54,7 @@ from likely.models.energy.networks import EnergyNetwork
 from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
+from likely.nets.normalisation import converge
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
 from likely.sampling.tempering import replica_pairs, swap
 
@@ -114,7 +115,7 @@ class EBM(Unnormalised):
         Levels of the noise of denoising score matching, in standard deviations of a column.
     spectral_norm : bool
         Whether to divide the weights of each layer by their largest singular value. Training is
-        stable then, and the energy's slopes are small. Such a model trains in one process only.
+        stable then, and the energy's slopes are small.
     energy_l2 : float
         With maximum likelihood, weight of the mean square of f over data and draws, added to the loss.
     sample_steps : int
@@ -207,6 +208,9 @@ class EBM(Unnormalised):
         self.view.prepare(batch.x, batch.weight)
         self.base.prepare(self.view(batch.x)[0], batch.weight)
         super().prepare(batch)
+
+    def finish(self, batch: Batch) -> None:
+        converge(self.network)
 
     def training_state(self) -> dict[str, Any]:
         return {"chains": self._chains, "step": self._step, "rollbacks": self.rollbacks.state()}

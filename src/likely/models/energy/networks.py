@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm as normalised
 
 from likely.nets.convolutional import ImageEncoder, Shape
 from likely.nets.mlp import MLP
+from likely.nets.normalisation import SpectralNorm
 
 WAVED = 16  # largest number of columns for which waves are inputs by default
 CODE = 128  # numbers that convolutions make of an image
@@ -58,9 +58,7 @@ class EnergyNetwork(nn.Module):
             encoder = ImageEncoder(shape, CODE, hidden or (32, 64), activation=F.silu)
             self.net = nn.Sequential(encoder, nn.SiLU(), nn.Linear(CODE, 1))
         if spectral_norm:
-            for module in [*self.net.modules()]:
-                if isinstance(module, nn.Linear | nn.Conv2d):
-                    normalised(module)
+            SpectralNorm.layers_of(self.net)
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         waves = [wave(w * z) for w in self.frequencies for wave in (torch.sin, torch.cos)]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import as_rows, chunks, context_features
 from likely.contract.options import NonNegative, NonNegativeInt, Positive, Widths
-from likely.contract.views import RealView, weighted_moments
+from likely.contract.views import Chart, RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError, DomainError, LikelyError
@@ -60,9 +60,9 @@ class CycleErrors(NamedTuple):
 class Columns(nn.Module):
     """What the maps see of rows that are translated, in place of the `Features` of a context."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, chart: Chart) -> None:
         super().__init__()
-        self.view = RealView(domain, "plain")
+        self.view = RealView(domain, chart)
 
     @property
     def size(self) -> int:
@@ -149,16 +149,17 @@ class CycleGAN(ViewedModel):
         identity: NonNegative = 0.0,
         pool: NonNegativeInt = 50,
     ) -> None:
-        super().__init__(domain, context, "plain")
+        images = _images(context or domain, domain, network)
+        chart: Chart = "plain" if images is None else "pixels"
+        super().__init__(domain, context, chart)
         self.cycle, self.identity, self.pool = cycle, identity, pool
         if context is not None:
             if obstacle := self.obstacle(context):
                 raise DomainError(f"context: CycleGAN does not translate {obstacle}")
-            self.context_features = Columns(context)  # type: ignore[assignment]
+            self.context_features = Columns(context, chart)  # type: ignore[assignment]
         a, b = self.context_size or self.view.dim, self.view.dim
         if identity and a != b:
             raise LikelyError(f"identity={identity}: {a} columns cannot stay as they are among {b}")
-        images = _images(context or domain, domain, network)
         self.images = images is not None
         if images is None:
             hidden = hidden or (128, 128, 128)
@@ -171,20 +172,6 @@ class CycleGAN(ViewedModel):
             self.recipe = Recipe(batch=16, rate=2e-4, betas=(0.5, 0.999), steps=10_000)
         self.maps, self.critics = nn.ModuleList(maps), nn.ModuleList(critics)
         self.load_training_state({})
-
-    def prepare(self, batch: Batch) -> None:
-        super().prepare(batch)
-        if self.images:  # all pixels have one scale, since convolutions treat them alike
-            sides = [(self.view, batch.x)]
-            if self.source is not None:
-                assert batch.context is not None
-                sides.append((self.source, batch.context))
-            for view, x in sides:
-                pixels = view(x, 0.5)[0] * view.scale + view.shift
-                shift, scale = weighted_moments(pixels.reshape(-1, 1), None)
-                view.shift.fill_(shift.item())
-                view.shift_rest.zero_()
-                view.scale.fill_(scale.item())
 
     @property
     def source(self) -> RealView | None:

@@ -15,6 +15,8 @@ penalty on data, R₁ = γ/2 E_data ‖∇f(x)‖² (Mescheder, Geiger & Nowozin
 the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin).
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,16 +24,19 @@ from torch.nn import functional as F
 
 from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import accept_inside, context_features, map_chunks
-from likely.contract.options import NonNegative, Widths
+from likely.contract.options import NonNegative, Positive, Widths
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.likelihood import Figure, Kind
 from likely.models.gans.penalties import Seen, squared_gradient
-from likely.nets.convolutional import ImageDecoder, Network, image_shape_for
+from likely.nets.augmentation import augmentation
+from likely.nets.convolutional import ImageDecoder, Network, Shape, image_shape_for
 from likely.nets.critic import Critic, frozen
 from likely.nets.mlp import MLP, with_context
+from likely.nets.normalisation import batch_norms, converge, sees_neighbours, standing_statistics
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
+STANDING, STANDING_BATCH = 2048, 256  # samples whose moments are those of batch norms
 MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 
 
@@ -70,8 +75,15 @@ class GAN(ViewedModel):
         Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
     critic_steps : int
         Steps of the critic for each of the generator.
+    critic_rate : float, optional
+        Learning rate of the critic, where that of the fit is to be the generator's only.
     penalty : float
         Weight γ of R₁.
+    penalty_every : int
+        The penalty counts at each k-th step only, and then k times: its mean stays, at less cost.
+    augment : str
+        Random changes of all images that the critic sees, for small data sets: "translation", "cutout",
+        "colour", or several, separated by commas. Penalties are on the slope at the changed images.
 
     Raises
     ------
@@ -100,22 +112,48 @@ class GAN(ViewedModel):
         hidden: Widths | None = None,
         network: Network = "auto",
         critic_steps: int = 1,
+        critic_rate: Positive | None = None,
         penalty: NonNegative = 0.0,
+        penalty_every: int = 1,
+        augment: str = "",
     ) -> None:
-        super().__init__(domain, context, "plain")
-        self.critic_steps, self.penalty = critic_steps, penalty
+        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
+        super().__init__(domain, context, "plain" if image is None else "pixels")
+        self.critic_steps, self.critic_rate = critic_steps, critic_rate
+        self.penalty, self.penalty_every = penalty, penalty_every
+        # A penalty that comes seldom comes with gradients as many times as large.
+        self.recipe = replace(self.recipe, clip=self.recipe.clip * penalty_every)
         self.derivative_in_loss = penalty > 0
         self.latent = min(max(2, self.view.dim), 64) if latent is None else latent
         self.circles = int(self.view.periodic.sum())
-        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        given = self.context_size
-        hidden = hidden or ((128, 128, 128) if image is None else (32, 64))
+        self.augmentation = augmentation(augment)
+        if augment and image is None:
+            raise LikelyError("augment: only images with convolutions are changed: leave it out")
+        self.image = image and (image[0] * (2 if self.circles else 1), *image[1:])
+        self.generator, self.critic = self.networks(image, hidden)
+        self.together = not sees_neighbours(self.critic)
+        self.averaged = tuple(
+            f"{player}.{name}.running_{moment}"
+            for player in ("generator", "critic")
+            for name in batch_norms(getattr(self, player))
+            for moment in ("mean", "var")
+        )
+
+    @property
+    def noise(self) -> int:
+        """Number of entries of a generator's noise."""
+        return self.latent
+
+    def networks(self, image: Shape | None, hidden: Widths | None) -> tuple[nn.Module, nn.Module]:
+        """The generator and the critic, of an image or of any columns."""
+        given, seen = self.context_size, self.view.dim + self.circles
         if image is None:
-            self.generator: nn.Module = MLP(self.latent + given, self.view.dim, hidden)
+            hidden = hidden or (128, 128, 128)
+            generator: nn.Module = MLP(self.noise + given, self.view.dim, hidden)
         else:
-            self.generator = ImageDecoder(self.latent + given, image, hidden)
-            image = (image[0] * (2 if self.circles else 1), *image[1:])
-        self.critic = Critic(self.view.dim + self.circles, given, hidden, image)
+            hidden = hidden or (32, 64)
+            generator = ImageDecoder(self.noise + given, image, hidden)
+        return generator, Critic(seen, given, hidden, self.image)
 
     # The equations; a variant writes its own. `real` and `fake` are the critic's numbers.
 
@@ -142,30 +180,71 @@ class GAN(ViewedModel):
     def objectives(self) -> list[Objective]:
         critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
         return [
-            Objective("critic", critic, self._critic_objective, after=self.bound_critic),
+            Objective(
+                "critic",
+                critic,
+                self._critic_objective,
+                after=self.bound_critic,
+                rate=self.critic_rate,
+            ),
             Objective("generator", generator, self._generator_objective, every=self.critic_steps),
         ]
 
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        real = self._seen(self.view(batch.x)[0])
+        real = self._shown(self.view(batch.x)[0])
         with torch.no_grad():
-            fake = self._seen(self._sample_real(len(batch), context))
-        twice = None if context is None else context.repeat(2, 1)
-        numbers = self.critic(torch.cat([real, fake]), twice)  # one pass costs less than two
-        loss = self.critic_loss(*numbers.chunk(2))
-        return loss + self.penalties(real, fake, context) if self.penalty else loss
+            fake = self._shown(self._sample_real(len(batch), context))
+        if self.together:  # one pass costs less than two
+            twice = None if context is None else context.repeat(2, 1)
+            loss = self.critic_loss(*self.critic(torch.cat([real, fake]), twice).chunk(2))
+        else:
+            loss = self.critic_loss(self.critic(real, context), self.critic(fake, context))
+        return loss + self._penalty(batch, real, fake, context)
+
+    def _penalty(
+        self, batch: Batch, real: Seen, fake: Seen, context: Tensor | None
+    ) -> Tensor | float:
+        """The penalties, at the steps at which they count."""
+        if not self.penalty or batch.step % self.penalty_every:
+            return 0.0
+        return self.penalty_every * self.penalties(real, fake, context)
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        fake = self._seen(self._sample_real(len(batch), context))
+        fake = self._shown(self._sample_real(len(batch), context))
         with frozen(self.critic):  # it judges, but does not learn from this
             return self.generator_loss(self.critic(fake, context))
 
-    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+    def finish(self, batch: Batch) -> None:
+        """Find what belongs to the final, averaged weights: singular values, and means over batches."""
+        converge(self)
+        if batch_norms(self.generator):
+            rows = torch.ones(len(batch)) if batch.weight is None else batch.weight
+            at = torch.multinomial(rows, STANDING, replacement=True).to(self.device)
+            context = context_features(self, batch.context, len(batch))
+            inputs = with_context(self._noise(STANDING), None if context is None else context[at])
+            standing_statistics(self.generator, inputs.split(STANDING_BATCH))
+
+    def _noise(self, n: int) -> Float[Tensor, "n noise"]:
+        """What the generator makes columns of."""
+        return self.view.scale.new_empty(n, self.latent).normal_()
+
+    def _generated(
+        self, noise: Float[Tensor, "n noise"], context: Tensor | None
+    ) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of noise."""
-        noise = self.view.scale.new_empty(n, self.latent).normal_()
         return self.view.squash(self.generator(with_context(noise, context)))
+
+    def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
+        return self._generated(self._noise(n), context)
+
+    def _shown(self, z: Float[Tensor, "n dim"]) -> Seen:
+        """What a critic sees in training: images change at random, where that is wanted."""
+        seen = self._seen(z)
+        if self.image is None:
+            return seen
+        return self.augmentation(seen.unflatten(1, self.image)).flatten(1)
 
     def _seen(self, z: Float[Tensor, "n dim"]) -> Seen:
         """What a critic sees of the view's columns: angles as cosine and sine, nothing jumps."""

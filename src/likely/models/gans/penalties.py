@@ -1,7 +1,7 @@
-"""Penalties on the critic's gradient with respect to what it sees.
+"""Penalties: on the critic's gradient with respect to what it sees, and on a generator's matrices.
 
-Both are differentiable in the critic's parameters, one number for each row, and count the standardised
-columns of a view as coordinates.
+The first two are differentiable in the critic's parameters, one number for each row, and count the
+standardised columns of a view as coordinates.
 """
 
 from collections.abc import Callable
@@ -40,3 +40,13 @@ def _gradient(critic: Critic, u: Tensor) -> Seen:
     f = critic(u)
     (gradient,) = torch.autograd.grad(f, u, torch.ones_like(f), create_graph=True)
     return gradient
+
+
+def non_orthogonality(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
+    """‖W Wᵀ ∘ (1 − I)‖², whose gradient is 4 (W Wᵀ ∘ (1 − I)) W: how far rows are from orthogonal.
+
+    Brock, Donahue & Simonyan 2019, arXiv:1809.11096, eq. 3. Of W Wᵀ and Wᵀ W, which have the same norm,
+    the smaller is formed.
+    """
+    gram = matrix @ matrix.T if matrix.shape[0] < matrix.shape[1] else matrix.T @ matrix
+    return gram.square().sum() - matrix.square().sum(1).square().sum()
