@@ -66,6 +66,7 @@ SMALL = {
     "dcgan": {"hidden": (4,)},
     "sngan": {"hidden": (4,)},
     "biggan": {"hidden": (4,)},
+    "progan": {"hidden": (4,)},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 # Losses with a penalty, whose bounds are those of "vae".

@@ -192,9 +192,9 @@ class GAN(ViewedModel):
 
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        real = self._shown(self.view(batch.x)[0])
+        real = self._shown(self._real(batch.x))
         with torch.no_grad():
-            fake = self._shown(self._sample_real(len(batch), context))
+            fake = self._shown(self._seen(self._sample_real(len(batch), context)))
         if self.together:  # one pass costs less than two
             twice = None if context is None else context.repeat(2, 1)
             loss = self.critic_loss(*self.critic(torch.cat([real, fake]), twice).chunk(2))
@@ -212,7 +212,7 @@ class GAN(ViewedModel):
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        fake = self._shown(self._sample_real(len(batch), context))
+        fake = self._shown(self._seen(self._sample_real(len(batch), context)))
         with frozen(self.critic):  # it judges, but does not learn from this
             return self.generator_loss(self.critic(fake, context))
 
@@ -239,9 +239,12 @@ class GAN(ViewedModel):
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         return self._generated(self._noise(n), context)
 
-    def _shown(self, z: Float[Tensor, "n dim"]) -> Seen:
+    def _real(self, x: Rows) -> Seen:
+        """What a critic sees of real rows."""
+        return self._seen(self.view(x)[0])
+
+    def _shown(self, seen: Seen) -> Seen:
         """What a critic sees in training: images change at random, where that is wanted."""
-        seen = self._seen(z)
         if self.image is None:
             return seen
         return self.augmentation(seen.unflatten(1, self.image)).flatten(1)
@@ -283,7 +286,7 @@ class GAN(ViewedModel):
             raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
 
         def gap(x: Tensor, c: Tensor | None) -> Tensor:
-            real, fake = self._seen(self.view(x)[0]), self._seen(self._sample_real(len(x), c))
+            real, fake = self._real(x), self._seen(self._sample_real(len(x), c))
             return (self.critic(real, c) - self.critic(fake, c))[None]
 
         gaps = map_chunks(self, gap, x, context, seed)[0].double()
