@@ -67,6 +67,7 @@ SMALL = {
     "sngan": {"hidden": (4,)},
     "biggan": {"hidden": (4,)},
     "progan": {"hidden": (4,)},
+    "stylegan": {"hidden": (4,)},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 # Losses with a penalty, whose bounds are those of "vae".

@@ -16,6 +16,7 @@ VERBS = {
     "reconstruct": "autoencoders",
     "generate": "models of sequences",
     "recall": "Hopfield networks",
+    "mix_styles": "stylegan",
 }
 
 
@@ -57,6 +58,13 @@ class Encodes(Protocol):
     def traverse(
         self, x: Tensor, steps: Sequence[float], context: Tensor | None = None
     ) -> tuple[list[int], Tensor]: ...
+
+
+@runtime_checkable
+class MixesStyles(Protocol):
+    """Has images of the coarse styles of one sample and the fine ones of another."""
+
+    def mix_styles(self, n: int, *, context: Any = None, seed: int | None = None) -> Tensor: ...
 
 
 @runtime_checkable

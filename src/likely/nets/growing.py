@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.nets.convolutional import Shape, conv, leaky_relu
-from likely.nets.normalisation import MinibatchDeviation, pixel_norm
+from likely.nets.normalisation import MinibatchDeviation, noise_norm, pixel_norm
 
 Pixels = Float[Tensor, "n pixels"]
 
@@ -67,8 +67,8 @@ class GrowingGenerator(Growing):
 
     def at(self, inputs: Float[Tensor, "n inputs"], level: int, fade: float) -> Pixels:
         """Images of a level whose α is `fade`."""
-        z = torch.cat([pixel_norm(inputs[:, : self.latent]), inputs[:, self.latent :]], 1)
-        h = before = activated(self.first(z).unflatten(1, (-1, *self.coarsest)))
+        z = self.first(noise_norm(inputs, self.latent))
+        h = before = activated(z.unflatten(1, (-1, *self.coarsest)))
         h = activated(self.second(h))
         for block in self.blocks[:level]:
             before, h = h, F.interpolate(h, scale_factor=2)

@@ -112,6 +112,11 @@ def pixel_norm(h: Float[Tensor, "n channels *places"]) -> Float[Tensor, "n chann
     return math.sqrt(h.shape[1]) * F.normalize(h, dim=1)
 
 
+def noise_norm(inputs: Float[Tensor, "n inputs"], latent: int) -> Float[Tensor, "n inputs"]:
+    """A network's inputs with mean square 1 over the noise; the context that follows stays."""
+    return torch.cat([pixel_norm(inputs[:, :latent]), inputs[:, latent:]], 1)
+
+
 class ConditionalBatchNorm(nn.BatchNorm2d):
     """ĥ ⊙ (1 + W c) + V c, where ĥ has mean 0 and deviation 1 in each channel over the batch.
 

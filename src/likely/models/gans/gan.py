@@ -36,7 +36,7 @@ from likely.nets.mlp import MLP, with_context
 from likely.nets.normalisation import batch_norms, converge, sees_neighbours, standing_statistics
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
-STANDING, STANDING_BATCH = 2048, 256  # samples whose moments are those of batch norms
+STANDING, STANDING_BATCH = 2048, 256  # samples for what belongs to the final weights
 MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 
 
@@ -220,11 +220,14 @@ class GAN(ViewedModel):
         """Find what belongs to the final, averaged weights: singular values, and means over batches."""
         converge(self)
         if batch_norms(self.generator):
-            rows = torch.ones(len(batch)) if batch.weight is None else batch.weight
-            at = torch.multinomial(rows, STANDING, replacement=True).to(self.device)
-            context = context_features(self, batch.context, len(batch))
-            inputs = with_context(self._noise(STANDING), None if context is None else context[at])
-            standing_statistics(self.generator, inputs.split(STANDING_BATCH))
+            standing_statistics(self.generator, self._standing_inputs(batch).split(STANDING_BATCH))
+
+    def _standing_inputs(self, batch: Batch) -> Float[Tensor, "m inputs"]:
+        """Inputs of the generator, given contexts of these rows, for means over samples."""
+        rows = torch.ones(len(batch)) if batch.weight is None else batch.weight
+        at = torch.multinomial(rows, STANDING, replacement=True).to(self.device)
+        context = context_features(self, batch.context, len(batch))
+        return with_context(self._noise(STANDING), None if context is None else context[at])
 
     def _noise(self, n: int) -> Float[Tensor, "n noise"]:
         """What the generator makes columns of."""
