@@ -66,6 +66,8 @@ SMALL = {
     "dcgan": {"hidden": (4,)},
     "sngan": {"hidden": (2,), "latent": 4},
     "biggan": {"hidden": (2,), "latent": 4},
+    "progan": {"hidden": (2,), "latent": 4},
+    "stylegan": {"hidden": (2,), "latent": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
 TRANSLATORS = {"cyclegan"}  # whose context is a domain with a real view, and rows of it no pairs

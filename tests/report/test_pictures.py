@@ -209,3 +209,11 @@ def test_likelihoods_and_scores() -> None:
     assert "real" in [text.get_text() for text in axes.texts]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first one is on top
+
+
+def test_a_square_of_mixed_styles() -> None:
+    mixed = torch.arange(9.0).view(3, 3, 1, 1, 1).expand(-1, -1, 1, 4, 4)
+    figure = pictures.draw_style_mixing(mixed, lk.reals(1, 4, 4, layout="image"))
+    shown = figure.axes[0].images[0].get_array()[2::5, 2::5, 1]  # a pixel of each; green rises
+    assert shown.shape == (3, 3)
+    assert (np.diff(shown.flatten()) >= 0).all()

@@ -14,7 +14,7 @@ from likely.comparison import words
 from likely.comparison.columns import filled
 from likely.comparison.findings import Findings
 from likely.comparison.results import Results, Row, Run
-from likely.contract.abilities import Encodes, Translates
+from likely.contract.abilities import Encodes, MixesStyles, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.domain import Domain
@@ -26,6 +26,7 @@ from likely.report import page as html
 PICTURE_ENTRIES = 200_000  # numbers drawn from each model for its picture …
 PICTURE_ROWS = 10_000  # … in at most this many rows
 IMAGES = 36  # of a picture
+MIXED = 5  # samples whose styles are mixed
 WALK = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # through a latent space, in standard deviations
 MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 
@@ -222,9 +223,16 @@ def _latent(results: Results) -> html.Section:
 
     def draw(row: Row, run: Run, color: str) -> Iterable[tuple[Figure, str]]:
         model = run.model
-        if model is None or not isinstance(model, Encodes):
+        if model is None:
             return
         context = test.context if model.context is not None else None
+        if isinstance(model, MixesStyles):
+            given = None if context is None else context[0]
+            mixed = model.mix_styles(MIXED, context=given, seed=run.seed).cpu()
+            about = f"coarse styles by row, fine ones by column; seed {run.seed}"
+            yield pictures.draw_style_mixing(mixed, data.domain), about
+        if not isinstance(model, Encodes):
+            return
         with torch.no_grad():
             codes = model.encode(test.x, context).cpu()
         yield pictures.draw_codes(codes), f"codes of test rows; seed {run.seed}"
@@ -236,7 +244,9 @@ def _latent(results: Results) -> html.Section:
         "Latent space",
         "Codes in the plane of their largest principal components, and what rows become as one latent "
         f"variable goes from {WALK[0]:g} to {WALK[-1]:g} standard deviations of its code, from left "
-        "to right, while the others stay at their means; those that vary most come first.",
+        "to right, while the others stay at their means; those that vary most come first. Where layers have "
+        "styles, images with the coarse ones of one sample and the fine ones of another; those of the "
+        "diagonal are samples.",
         _cards(results, draw),
     )
 

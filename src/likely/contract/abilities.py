@@ -17,6 +17,7 @@ VERBS = {
     "generate": "models of sequences",
     "recall": "Hopfield networks",
     "translate": "a CycleGAN",
+    "mix_styles": "stylegan",
 }
 
 
@@ -58,6 +59,13 @@ class Encodes(Protocol):
     def traverse(
         self, x: Tensor, steps: Sequence[float], context: Tensor | None = None
     ) -> tuple[list[int], Tensor]: ...
+
+
+@runtime_checkable
+class MixesStyles(Protocol):
+    """Has images of the coarse styles of one sample and the fine ones of another."""
+
+    def mix_styles(self, n: int, *, context: Any = None, seed: int | None = None) -> Tensor: ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.nets.convolutional import Shape, conv, halved
+from likely.nets.growing import PlainFeatures
 from likely.nets.normalisation import ConditionalBatchNorm, MinibatchDeviation
 
 COARSEST = 7  # pixels along the longer edge, at most, of the coarsest maps
@@ -21,9 +22,11 @@ COARSEST = 7  # pixels along the longer edge, at most, of the coarsest maps
 Context = Float[Tensor, "n context"] | None
 
 
-def doubling(shape: Shape, first: int, most: int = 256) -> tuple[int, ...]:
-    """Widths that double with each halving of an image, down to edges of 4 to 7 pixels."""
-    halvings = max(1, math.ceil(math.log2(max(shape[1:]) / COARSEST)))
+def doubling(
+    shape: Shape, first: int, most: int = 256, coarsest: int = COARSEST
+) -> tuple[int, ...]:
+    """Widths that double with each halving of an image, down to edges of that many pixels."""
+    halvings = max(1, math.ceil(math.log2(max(shape[1:]) / coarsest)))
     return tuple(min(first << i, most) for i in range(halvings))
 
 
@@ -220,7 +223,9 @@ class Projection(nn.Module):
 class ImageCritic(nn.Module):
     """f(u, c): features of an image and a projection."""
 
-    def __init__(self, features: DCFeatures | ResidualFeatures, context: int) -> None:
+    def __init__(
+        self, features: DCFeatures | ResidualFeatures | PlainFeatures, context: int
+    ) -> None:
         super().__init__()
         self.features, self.head = features, Projection(features.size, context)
 

@@ -79,26 +79,42 @@ def converge(net: nn.Module) -> None:
 
 
 class Equalised(Scaled):
-    """A layer with weights from N(0, 1) that are scaled by √(2/inputs) when they are used.
+    """A layer with weights from N(0, 1) that are scaled by gain/√inputs when they are used.
 
     Adam moves every weight by about the rate, whatever its scale; so all layers learn at the same pace.
 
     Karras et al. 2018, arXiv:1710.10196, sec. 4.1.
+
+    Parameters
+    ----------
+    layer : Module
+    gain : float
+        √2 before a rectifier (He et al. 2015).
     """
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, gain: float = math.sqrt(2)) -> None:
         super().__init__(layer)
         weight = layer.weight
         inputs = weight[0].numel()
         if isinstance(layer, nn.ConvTranspose2d):  # each output sees a part of the kernel
             inputs = weight[:, 0].numel() // math.prod(layer.stride)
-        self.gain = math.sqrt(2 / inputs)
+        self.gain = gain / math.sqrt(inputs)
         nn.init.normal_(weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
     def scale(self) -> float:
         return self.gain
+
+
+def pixel_norm(h: Float[Tensor, "n channels *places"]) -> Float[Tensor, "n channels *places"]:
+    """h over the root of its mean square over channels, at each place (Karras et al. 2018, sec. 4.2)."""
+    return math.sqrt(h.shape[1]) * F.normalize(h, dim=1)
+
+
+def noise_norm(inputs: Float[Tensor, "n inputs"], latent: int) -> Float[Tensor, "n inputs"]:
+    """A network's inputs with mean square 1 over the noise; the context that follows stays."""
+    return torch.cat([pixel_norm(inputs[:, :latent]), inputs[:, latent:]], 1)
 
 
 class ConditionalBatchNorm(nn.BatchNorm2d):

@@ -34,6 +34,12 @@ def draw_codes(z: Tensor) -> Figure:
 
 
 @mpl.rc_context(STYLE)
+def draw_style_mixing(mixed: Tensor, domain: Domain) -> Figure:
+    """A square of images, shape (n, n, *domain.shape): coarse styles by row, fine ones by column."""
+    return image_grid(as_array(mixed.flatten(0, 1)), domain, None, columns=mixed.shape[1])
+
+
+@mpl.rc_context(STYLE)
 def draw_traversal(
     decoded: Tensor, domain: Domain, steps: Sequence[float], dimensions: Sequence[int]
 ) -> Figure:

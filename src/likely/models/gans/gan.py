@@ -36,7 +36,7 @@ from likely.nets.mlp import MLP, with_context
 from likely.nets.normalisation import batch_norms, converge, sees_neighbours, standing_statistics
 
 PAPER = "Goodfellow et al. 2014, arXiv:1406.2661"
-STANDING, STANDING_BATCH = 2048, 256  # samples whose moments are those of batch norms
+STANDING, STANDING_BATCH = 2048, 256  # samples for what belongs to the final weights
 MIN_IMAGE = 16  # pixels along an edge, below which convolutions cost more than they bring
 
 
@@ -192,9 +192,9 @@ class GAN(ViewedModel):
 
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        real = self._shown(self.view(batch.x)[0])
+        real = self._shown(self._real(batch.x))
         with torch.no_grad():
-            fake = self._shown(self._sample_real(len(batch), context))
+            fake = self._shown(self._seen(self._sample_real(len(batch), context)))
         if self.together:  # one pass costs less than two
             twice = None if context is None else context.repeat(2, 1)
             loss = self.critic_loss(*self.critic(torch.cat([real, fake]), twice).chunk(2))
@@ -212,7 +212,7 @@ class GAN(ViewedModel):
 
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
-        fake = self._shown(self._sample_real(len(batch), context))
+        fake = self._shown(self._seen(self._sample_real(len(batch), context)))
         with frozen(self.critic):  # it judges, but does not learn from this
             return self.generator_loss(self.critic(fake, context))
 
@@ -220,11 +220,14 @@ class GAN(ViewedModel):
         """Find what belongs to the final, averaged weights: singular values, and means over batches."""
         converge(self)
         if batch_norms(self.generator):
-            rows = torch.ones(len(batch)) if batch.weight is None else batch.weight
-            at = torch.multinomial(rows, STANDING, replacement=True).to(self.device)
-            context = context_features(self, batch.context, len(batch))
-            inputs = with_context(self._noise(STANDING), None if context is None else context[at])
-            standing_statistics(self.generator, inputs.split(STANDING_BATCH))
+            standing_statistics(self.generator, self._standing_inputs(batch).split(STANDING_BATCH))
+
+    def _standing_inputs(self, batch: Batch) -> Float[Tensor, "m inputs"]:
+        """Inputs of the generator, given contexts of these rows, for means over samples."""
+        rows = torch.ones(len(batch)) if batch.weight is None else batch.weight
+        at = torch.multinomial(rows, STANDING, replacement=True).to(self.device)
+        context = context_features(self, batch.context, len(batch))
+        return with_context(self._noise(STANDING), None if context is None else context[at])
 
     def _noise(self, n: int) -> Float[Tensor, "n noise"]:
         """What the generator makes columns of."""
@@ -239,9 +242,12 @@ class GAN(ViewedModel):
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         return self._generated(self._noise(n), context)
 
-    def _shown(self, z: Float[Tensor, "n dim"]) -> Seen:
+    def _real(self, x: Rows) -> Seen:
+        """What a critic sees of real rows."""
+        return self._seen(self.view(x)[0])
+
+    def _shown(self, seen: Seen) -> Seen:
         """What a critic sees in training: images change at random, where that is wanted."""
-        seen = self._seen(z)
         if self.image is None:
             return seen
         return self.augmentation(seen.unflatten(1, self.image)).flatten(1)
@@ -283,7 +289,7 @@ class GAN(ViewedModel):
             raise DataError(f"critic_gap: give at least two rows, not {len(x)}")
 
         def gap(x: Tensor, c: Tensor | None) -> Tensor:
-            real, fake = self._seen(self.view(x)[0]), self._seen(self._sample_real(len(x), c))
+            real, fake = self._real(x), self._seen(self._sample_real(len(x), c))
             return (self.critic(real, c) - self.critic(fake, c))[None]
 
         gaps = map_chunks(self, gap, x, context, seed)[0].double()

@@ -6,7 +6,7 @@ from likely.contract import NonNegative, Positive, Widths
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
 from likely.models.gans.gan import GAN
-from likely.nets.adversarial import doubling
+from likely.nets.adversarial import COARSEST, doubling
 from likely.nets.convolutional import Shape, image_shape
 
 EDGES = range(16, 65)  # pixels
@@ -39,6 +39,7 @@ class ImageGAN(GAN):
 
     of_one_kind = True
     first = 64  # of the widths
+    coarsest = COARSEST  # pixels along an edge, at most
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class ImageGAN(GAN):
     def networks(self, image: Shape | None, hidden: Widths | None) -> tuple[nn.Module, nn.Module]:
         assert image is not None
         assert self.image is not None
-        widths = tuple(hidden or doubling(image, self.first))
+        widths = tuple(hidden or doubling(image, self.first, coarsest=self.coarsest))
         if not min(image[1:]) >> len(widths):
             raise LikelyError(f"hidden={widths}: edges of {image[1:]} pixels are halved less often")
         return self.image_networks(image, self.image, widths)

@@ -204,9 +204,9 @@ class InfoGAN(GAN):
     def _critic_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
         noise = self._noise(len(batch))
-        real = self._shown(self.view(batch.x)[0])
+        real = self._shown(self._real(batch.x))
         with torch.no_grad():
-            fake = self._shown(self._generated(noise, context))
+            fake = self._shown(self._seen(self._generated(noise, context)))
         twice = None if context is None else context.repeat(2, 1)
         numbers, posterior = self.critic.both(torch.cat([real, fake]), twice)
         loss = self.critic_loss(*numbers.chunk(2)) + self._penalty(batch, real, fake, context)
@@ -215,7 +215,7 @@ class InfoGAN(GAN):
     def _generator_objective(self, batch: Batch) -> Float[Tensor, " n"]:
         context = context_features(self, batch.context, len(batch))
         noise = self._noise(len(batch))
-        fake = self._shown(self._generated(noise, context))
+        fake = self._shown(self._seen(self._generated(noise, context)))
         with frozen(self.critic):
             numbers, posterior = self.critic.both(fake, context)
         return self.generator_loss(numbers) - self._gain(posterior, noise)
@@ -246,7 +246,7 @@ class InfoGAN(GAN):
         x = accept_inside(self, x)
 
         def outputs(x: Tensor, context: Tensor | None) -> Tensor:
-            return self.critic.both(self._seen(self.view(x)[0]), context)[1].T
+            return self.critic.both(self._real(x), context)[1].T
 
         found = map_chunks(self, outputs, x, context, seed=0).T
         *logits, mean, spread = found.split(self._outputs, 1)

@@ -50,3 +50,18 @@ def non_orthogonality(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""
     """
     gram = matrix @ matrix.T if matrix.shape[0] < matrix.shape[1] else matrix.T @ matrix
     return gram.square().sum() - matrix.square().sum(1).square().sum()
+
+
+@torch.enable_grad()
+def path_lengths(
+    synthesis: Callable[[Tensor], Seen], styles: Float[Tensor, "n layers latent"], pixels: int
+) -> Float[Tensor, " n"]:
+    """‖Jᵀy‖ of each row, with J the Jacobian of its image and y normal noise over the root of the pixels.
+
+    The square is a sum over a latent's entries and a mean over layers. Karras et al. 2020,
+    arXiv:1912.04958, eq. 4.
+    """
+    images = synthesis(styles)
+    noise = torch.randn_like(images) / pixels**0.5
+    (gradient,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()

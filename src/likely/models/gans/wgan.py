@@ -23,6 +23,24 @@ from likely.models.gans.gan import GAN
 from likely.models.gans.penalties import distance_from_unit_slope
 
 
+class Wasserstein(GAN):
+    """The losses of a GAN whose critic's slope is drawn to 1."""
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """f(G) − f(x)."""
+        return fake - real
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """−f(G)."""
+        return -fake
+
+    def penalties(self, real: Tensor, fake: Tensor, context: Tensor | None) -> Tensor:
+        """λ (‖∇f(û)‖ − 1)²."""
+        return self.penalty * distance_from_unit_slope(
+            lambda u: self.critic(u, context), real, fake
+        )
+
+
 @register(
     "wgan-gp",
     title="Wasserstein GAN with a gradient penalty",
@@ -36,7 +54,7 @@ from likely.models.gans.penalties import distance_from_unit_slope
     constraint="none on the generator; the critic's weights are bounded",
     paper="Arjovsky et al. 2017, arXiv:1701.07875",
 )
-class WGAN(GAN):
+class WGAN(Wasserstein):
     """Wasserstein GAN.
 
     Parameters
@@ -68,20 +86,6 @@ class WGAN(GAN):
         )
         self.bound = bound
         self.bound_critic()
-
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """f(G) − f(x)."""
-        return fake - real
-
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """−f(G)."""
-        return -fake
-
-    def penalties(self, real: Tensor, fake: Tensor, context: Tensor | None) -> Tensor:
-        """λ (‖∇f(û)‖ − 1)²."""
-        return self.penalty * distance_from_unit_slope(
-            lambda u: self.critic(u, context), real, fake
-        )
 
     @torch.no_grad()
     def bound_critic(self) -> None:
