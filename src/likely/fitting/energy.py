@@ -156,7 +156,7 @@ class EnergySource:
 
     def score(self, model: GenerativeModel) -> Score:
         """−F on fixed noise, and what the log-weights of the draws look like."""
-        enough = min(VALID_DRAWS, EPOCH * self.plan.batch // 4)  # a tenth of the time, or less
+        enough = min(VALID_DRAWS, EPOCH * self.plan.batch // 8)  # for a small part of the time
         n = max(256, min(enough, VALID_ENTRIES // model.domain.size))
         with torch.no_grad(), seeded(VALID_SEED, model.device):
             context = self._contexts(n, model.device)
