@@ -23,7 +23,8 @@ from likely.fitting import memory
 memory.Path = lambda *_: (_ for _ in ()).throw(OSError)  # no /proc
 history = lk.fit(lk.make("gaussian", lk.load_data("wine").domain), "wine", steps=1)
 assert history.peak_memory == 0, history.peak_memory
-assert "peak_memory" not in lk.evaluate(lk.make("gaussian", lk.reals(2)), "rings", history=history).values
+model = lk.make("gaussian", lk.load_data("wine").domain)
+assert "peak_memory" not in lk.evaluate(model, "wine", history=history).values
 sys.exit(main(["models"]))
 """
 
