@@ -449,6 +449,17 @@ def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> No
     assert "training rows in their place" not in page
 
 
+@pytest.mark.slow  # the classifiers and distances of images
+def test_mixed_styles_stand_on_the_page(tmp_path: Path) -> None:
+    x = torch.randn(60, 16, 16, generator=torch.Generator().manual_seed(0))
+    parts = [lk.data.Split(x[part]) for part in (slice(0, 30), slice(30, 45), slice(45, 60))]
+    data = lk.Data(lk.reals(16, 16, layout="image"), *parts)
+    small = {"stylegan": {"hidden": (2,), "latent": 3}}
+    comparison = lk.compare(["stylegan"], data, steps=2, seeds=1, hyperparameters=small)
+    comparison.to_html(tmp_path / "index.html")
+    assert "coarse styles by row" in (tmp_path / "index.html").read_text()
+
+
 def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 2))

@@ -192,6 +192,26 @@ def test_a_conditional_dcgan_follows_its_context():
     assert (place(x) == kind).float().mean() > 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "steps"),
+    [
+        ("progan", {"hidden": (8,)}, 300),
+        (
+            "stylegan",
+            {"hidden": (8, 16), "penalty": 3.0, "penalty_every": 4, "mapping_rate": 0.1},
+            1200,
+        ),
+    ],
+)
+def test_networks_with_scaled_weights_follow_their_context(name, options, steps):
+    model = small(name, **options)
+    lk.fit(model, data_of(1000), steps=steps, batch=32, rate=4e-3, seed=0, ema=0.95)
+    kind = torch.arange(90) % 3
+    x = model.sample(90, context=kind[:, None], seed=0)
+    assert (place(x) == kind).float().mean() > 0.6  # five errors above chance, 1/3
+
+
 def test_augmentation_is_of_what_the_critic_sees_in_training():
     x, _ = bars(20)
     plain, changed = (small("sngan", None, augment=a) for a in ("", "translation,cutout"))

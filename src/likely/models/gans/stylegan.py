@@ -91,7 +91,7 @@ class StyleGAN(ImageGAN):
         domain: Domain,
         *,
         minibatch_std: bool = True,
-        penalty: NonNegative = 0.3,
+        penalty: NonNegative = 1.0,
         penalty_every: int = 16,
         mapping: int = 2,
         mapping_rate: Positive = 0.01,
