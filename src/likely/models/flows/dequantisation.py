@@ -11,8 +11,6 @@ of which uniform noise is the case q = 1. Here u = Φ(y), where couplings carry 
 So u is uniform where y = ε. A coupling acts on a row of ε and x of which only ε moves.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +22,8 @@ from likely.models.flows.transforms import VectorCoupling, half
 from likely.nets.convolutional import image_shape
 
 TRANSFORMS = 4
-CHANNELS = 32
+CHANNELS = 32  # of the networks of images
+HIDDEN = 64, 64  # of others
 
 
 class VariationalNoise(nn.Module):
@@ -34,8 +33,6 @@ class VariationalNoise(nn.Module):
     ----------
     view : RealView
         Whose discrete columns get noise.
-    hidden : sequence of int
-        Widths of the networks where there is no image.
     context : int
         Number of context features.
 
@@ -45,7 +42,7 @@ class VariationalNoise(nn.Module):
         If there are no discrete columns.
     """
 
-    def __init__(self, view: RealView, context: int, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(self, view: RealView, context: int) -> None:
         super().__init__()
         if view.exact:
             raise LikelyError(
@@ -70,7 +67,7 @@ class VariationalNoise(nn.Module):
                 mask = torch.zeros(entries, dtype=torch.bool)
                 mask[:noise] = half(noise, i)
                 affine = Affine(periodic[mask])
-                self.transforms.append(VectorCoupling(affine, periodic, mask, hidden, context))
+                self.transforms.append(VectorCoupling(affine, periodic, mask, HIDDEN, context))
 
     def forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Places in the cells, 0 to 1, and log q of them.
