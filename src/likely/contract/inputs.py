@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,11 +80,16 @@ def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> 
     shape = model.context.shape
     if context is None:
         raise DataError(f"{type(model).__name__} is conditional: give a context, {(n, *shape)}")
-    if tuple(context.shape) == shape:
-        context = context.expand(n, *shape)
-    if tuple(context.shape) != (n, *shape):
-        raise DataError(f"the context has shape {tuple(context.shape)}, not {(n, *shape)}")
-    return model.context_features(context)
+    return model.context_features(of_each(context, shape, n, "the context has"))
+
+
+def of_each(values: Tensor, shape: Sequence[int], n: int, what: str) -> Tensor:
+    """n rows of values, which may be one row for all; a `DataError` if they have another shape."""
+    if tuple(values.shape) == tuple(shape):
+        values = values.expand(n, *shape)
+    if tuple(values.shape) != (n, *shape):
+        raise DataError(f"{what} shape {tuple(values.shape)}, not {(n, *shape)}")
+    return values
 
 
 def accept_context(model: GenerativeModel, context: Any, n: int) -> Tensor | None:

@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.contract import Batch, NonNegative, Positive, Range, Recipe, register
-from likely.contract.inputs import accept_context, context_features
+from likely.contract.inputs import accept_context, context_features, of_each
 from likely.core.domain import Domain
-from likely.core.errors import DataError
 from likely.core.random import seeded
 from likely.models.gans.images import ImageGAN
 from likely.models.gans.penalties import path_lengths
@@ -191,10 +190,8 @@ class StyleGAN(ImageGAN):
             If the styles have another shape.
         """
         if styles is not None:
-            row = (self.generator.layers, self.latent)
-            if tuple(styles.shape) not in (row, (n, *row)):
-                raise DataError(f"the styles have shape {tuple(styles.shape)}, not {(n, *row)}")
-            styles = styles.to(self.mean_latent).expand(n, *row)
+            row = self.generator.layers, self.latent
+            styles = of_each(styles.to(self.mean_latent), row, n, "the styles have")
         return super().sample(n, styles=styles, **sampling)
 
     def _sample(
