@@ -22,6 +22,7 @@ Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
 
 conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+# A critic whose units all died would no longer judge, without a sign of it.
 leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 
 

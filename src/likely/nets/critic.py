@@ -5,17 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from likely.nets.convolutional import ImageEncoder, Shape
+from likely.nets.convolutional import ImageEncoder, Shape, leaky_relu
 from likely.nets.mlp import MLP, with_context
 
 CODE = 128  # numbers that a critic's convolutions make of an image
-
-
-def leaky(h: Tensor) -> Tensor:
-    """Leaky rectifier: a critic whose units all died would no longer judge, without a sign of it."""
-    return F.leaky_relu(h, 0.2)
 
 
 @contextlib.contextmanager
@@ -50,13 +44,13 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         if image is None:
-            self.encoder, self.head = None, MLP(inputs + context, 1, hidden, leaky)
+            self.encoder, self.head = None, MLP(inputs + context, 1, hidden, leaky_relu)
         else:
             self.encoder = ImageEncoder(image, CODE, hidden)
-            self.head = MLP(CODE + context, 1, (CODE,), leaky)
+            self.head = MLP(CODE + context, 1, (CODE,), leaky_relu)
 
     def forward(
         self, u: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, " n"]:
-        h = u if self.encoder is None else leaky(self.encoder(u))
+        h = u if self.encoder is None else leaky_relu(self.encoder(u))
         return self.head(with_context(h, context)).squeeze(1)

@@ -30,8 +30,8 @@ from likely.core.errors import DataError, DomainError, LikelyError
 from likely.core.likelihood import Figure, Kind
 from likely.core.random import seeded
 from likely.models.gans.gan import MIN_IMAGE
-from likely.nets.convolutional import Network, Shape, image_shape, image_shape_for
-from likely.nets.critic import frozen, leaky
+from likely.nets.convolutional import Network, Shape, image_shape, image_shape_for, leaky_relu
+from likely.nets.critic import frozen
 from likely.nets.mlp import MLP
 from likely.nets.translator import PatchCritic, Translator
 
@@ -164,7 +164,7 @@ class CycleGAN(ViewedModel):
         if images is None:
             hidden = hidden or (128, 128, 128)
             maps: list[nn.Module] = [MLP(a, b, hidden), MLP(b, a, hidden)]
-            critics: list[nn.Module] = [MLP(size, 1, hidden, leaky) for size in (a, b)]
+            critics: list[nn.Module] = [MLP(size, 1, hidden, leaky_relu) for size in (a, b)]
         else:
             hidden = hidden or (32, 64)
             maps = [Translator(of, to[0], hidden, blocks) for of, to in (images, images[::-1])]

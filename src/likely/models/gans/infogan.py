@@ -35,15 +35,15 @@ from likely.contract import (
     Widths,
     register,
 )
-from likely.contract.inputs import accept_inside, as_rows, context_features, map_chunks
+from likely.contract.inputs import accept_inside, as_rows, context_features, map_chunks, of_each
 from likely.core.columns import Categorical, Column, Interval
 from likely.core.domain import Domain
-from likely.core.errors import DataError, LikelyError
+from likely.core.errors import LikelyError
 from likely.models.gans.dcgan import start_small
 from likely.models.gans.gan import GAN
 from likely.nets.adversarial import DCFeatures, DCGenerator, doubling
-from likely.nets.convolutional import Shape
-from likely.nets.critic import CODE, frozen, leaky
+from likely.nets.convolutional import Shape, leaky_relu
+from likely.nets.critic import CODE, frozen
 from likely.nets.mlp import MLP, with_context
 
 NARROWEST = 0.05  # standard deviation of a code
@@ -148,7 +148,7 @@ class InfoGAN(GAN):
         posteriors = sum(self.categories) + 2 * self.continuous
         if image is None or self.image is None:
             widths = hidden or (128, 128, 128)
-            trunk: nn.Module = MLP(self.view.dim + self.circles, CODE, widths, leaky)
+            trunk: nn.Module = MLP(self.view.dim + self.circles, CODE, widths, leaky_relu)
             generator: nn.Module = MLP(inputs, self.view.dim, widths)
             return generator, Recogniser(trunk, CODE, given, posteriors)
         widths = hidden or doubling(image, 64)
@@ -270,11 +270,7 @@ class InfoGAN(GAN):
         """
         if codes is not None:
             codes = as_rows(codes, self.codes, "the codes").to(self.device)
-            if tuple(codes.shape) not in (self.codes.shape, (n, *self.codes.shape)):
-                raise DataError(
-                    f"the codes have shape {tuple(codes.shape)}, not {(n, self.codes.size)}"
-                )
-            codes = codes.expand(n, -1)
+            codes = of_each(codes, self.codes.shape, n, "the codes have")
             self.codes.check(codes, "the codes")
         return super().sample(n, codes=codes, **sampling)
 
@@ -300,16 +296,16 @@ class Recogniser(nn.Module):
     def __init__(self, trunk: nn.Module, features: int, context: int, posteriors: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.judge = MLP(features + context, 1, (CODE,), leaky)
-        self.recognise = MLP(features + context, posteriors, (CODE,), leaky)
+        self.judge = MLP(features + context, 1, (CODE,), leaky_relu)
+        self.recognise = MLP(features + context, posteriors, (CODE,), leaky_relu)
 
     def both(self, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The critic's number of each row, and the outputs of Q."""
-        h = with_context(leaky(self.trunk(u)), context)
+        h = with_context(leaky_relu(self.trunk(u)), context)
         return self.judge(h).squeeze(1), self.recognise(h)
 
     def forward(self, u: Tensor, context: Tensor | None) -> Float[Tensor, " n"]:
-        return self.judge(with_context(leaky(self.trunk(u)), context)).squeeze(1)
+        return self.judge(with_context(leaky_relu(self.trunk(u)), context)).squeeze(1)
 
 
 def _deviation(spread: Tensor) -> Tensor:
