@@ -75,7 +75,7 @@ JOBS = {
     "phi4-4": phi4(4, 8.0, "lattice-cnf", 2),
     "phi4-8": phi4(8, 8.0, "lattice-cnf", 10),
     "phi4-8-affine": couplings("realnvp", 4e-3, transforms=12),
-    "phi4-8-spline": couplings("nsf-coupling", 2e-3, transforms=8, bins=16),
+    "phi4-8-spline": couplings("nsf-coupling", 3e-3, transforms=12, bins=8),
     "phi4-12": phi4(12, 5.276, "lattice-cnf", 40),
     "phi4-20": phi4(20, 4.807, "lattice-cnf", 120),
     "ising-8": ising(8, CRITICAL, 5, 1.5e-3, hidden=(512, 512)),
