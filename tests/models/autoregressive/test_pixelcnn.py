@@ -144,7 +144,7 @@ def test_sampling_takes_no_pass_of_the_whole_network(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "hidden", [(1, 4, 7), (0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 4, 8), (4,)], ids=str
+    "hidden", [(0, 1, 2), (6, 7, 8), (0, 4, 8)], ids=str
 )
 def test_completions_fit_the_conditional(hidden):
     model = pixelcnn(spread=0.5)

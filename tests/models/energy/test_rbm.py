@@ -251,27 +251,41 @@ def test_the_estimate_of_log_z_is_kept_with_its_parameters(tmp_path, monkeypatch
     assert abs(other.value.double().exp().sum().item() - 1) < 0.2
 
 
-def test_fit_learns_and_options_do_what_they_say():
+@pytest.fixture(scope="module")
+def spins() -> tuple[lk.Target, lk.Data]:
     truth = ising(3, 3, 3.0)
-    data = lk.load_data(truth.sample(4000, 0), domain=truth.domain)
-    x = truth.sample(4000, 1)
-    entropy, results = -truth.log_prob(x).mean().item(), {}
-    for name, options in {
-        "persistent": {},
-        "cd": {"negatives": "cd", "k": 1},
-        "tempered": {"negatives": "tempered", "k": 1, "temperatures": 4},
-        "sparse": {"sparsity": 1.0, "activity": 0.1},
-        "decayed": {},
-    }.items():
-        model = lk.make("rbm", truth.domain, hidden=16, seed=0, **options)
-        lk.fit(model, data, steps=800, weight_decay=0.3 if name == "decayed" else 0)
-        results[name] = model
-        if name in ("persistent", "cd", "tempered"):
-            assert -model.log_likelihood(x).value.mean().item() - entropy < 0.2
-    norms = {name: model.weight.norm().item() for name, model in results.items()}
-    assert norms["decayed"] < norms["persistent"] / 2
-    activity = {name: model.encode(x).mean().item() for name, model in results.items()}
-    assert activity["sparse"] < 0.3 < activity["persistent"]
+    return truth, lk.load_data(truth.sample(4000, 0), domain=truth.domain)
+
+
+def fitted_rbm(spins, *, weight_decay=0.0, steps=800, **options):
+    truth, data = spins
+    model = lk.make("rbm", truth.domain, hidden=16, seed=0, **options)
+    lk.fit(model, data, steps=steps, weight_decay=weight_decay)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"negatives": "cd", "k": 1}, marks=pytest.mark.slow),
+        pytest.param({"negatives": "tempered", "k": 1, "temperatures": 4}, marks=pytest.mark.slow),
+    ],
+    ids=["persistent", "cd", "tempered"],
+)
+def test_fit_learns(spins, options):
+    x = spins[0].sample(4000, 1)
+    model = fitted_rbm(spins, **options)
+    assert -model.log_likelihood(x).value.mean() + spins[0].log_prob(x).mean() < 0.2
+
+
+def test_penalties_do_what_they_say(spins):
+    x = spins[0].sample(4000, 1)
+    plain = fitted_rbm(spins, steps=200)
+    decayed = fitted_rbm(spins, steps=200, weight_decay=0.3)
+    sparse = fitted_rbm(spins, steps=200, sparsity=1.0, activity=0.1)
+    assert decayed.weight.norm() < plain.weight.norm() / 2
+    assert sparse.encode(x).mean() < 0.3 < plain.encode(x).mean()
 
 
 @pytest.mark.slow

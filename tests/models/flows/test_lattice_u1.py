@@ -115,7 +115,9 @@ def test_other_domains_are_refused(domain):
         lk.make("lattice-u1", domain)
 
 
-@pytest.mark.parametrize("gradient", ["path", "reparametrised"])
+@pytest.mark.parametrize(
+    "gradient", ["path", pytest.param("reparametrised", marks=pytest.mark.slow)]
+)
 def test_a_short_training_raises_the_effective_sample_size(gradient):
     target = lk.targets.u1(4, beta=2.0)
     model = lk.make("lattice-u1", target.domain, transforms=8, channels=4, bins=4, seed=0)
