@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from sklearn.decomposition import FactorAnalysis
-from torch.distributions import MultivariateNormal
+from torch.distributions import MultivariateNormal, Normal
 
 import likely as lk
 from likely.contract.training import Batch
+from likely.core.random import seeded
 
 pytestmark = pytest.mark.xdist_group("autoencoders")
 
@@ -76,6 +77,22 @@ def test_an_affine_autoregressive_posterior_loses_nothing(set_by_hand):
     bound = model.log_likelihood(x, seed=1, draws=3)
     torch.testing.assert_close(bound.value, law.log_prob(x), rtol=0, atol=1e-9)
     torch.testing.assert_close(-model.loss(Batch(x)), law.log_prob(x), rtol=0, atol=1e-9)
+
+
+def test_a_posterior_of_rows_has_the_mean_of_their_codes():
+    data = lk.load_data("digits", context="label")
+    model = lk.make("vae", data.domain, context=data.context, latent=3, seed=0)
+    x, label = data.test.x[:5], data.test.context[:5]
+    with torch.no_grad(), seeded(0):
+        q = model.posterior(x, label)
+        draws, log_q = q.draw(4000)
+    torch.testing.assert_close(q.mean, model.encode(x, label))
+    assert draws.shape == (4000, 5, 3)
+    assert ((draws.mean(0) - q.mean).abs() < 5 * draws.std(0) / 4000**0.5).all()
+    entropy = Normal(q.mean, q.std).entropy().sum(1)
+    torch.testing.assert_close(-log_q.mean(0), entropy, atol=0.1, rtol=0)
+    with pytest.raises(lk.DataError):
+        model.posterior(x + 100, label)
 
 
 @pytest.mark.parametrize("common", [False, True])

@@ -34,7 +34,7 @@ from likely.contract import (
     Widths,
     register,
 )
-from likely.contract.inputs import CHUNK, context_features, map_chunks
+from likely.contract.inputs import CHUNK, accept, accept_inside, context_features, map_chunks
 from likely.contract.registry import make
 from likely.core.domain import Domain, reals
 from likely.core.errors import LikelyError
@@ -163,6 +163,17 @@ class VAE(LatentModel):
             context = None if batch.context is None else batch.context[rows]
             seen = with_context(self.features(x), context_features(self, context, len(x)))
             self.pseudo_inputs.copy_(seen)
+
+    def posterior(self, x: Rows, context: Tensor | None = None) -> Posterior:
+        """q(z|x) of each row: its `mean`, which is that of `encode`, and `draw(k)`, k codes and their log q.
+
+        Raises
+        ------
+        DataError
+            As by `encode`.
+        """
+        _, x, features = accept(self, accept_inside(self, x), context)
+        return self._posterior(x, features)
 
     # What a variant may replace: q(z|x), p(z), the divergence between them, and a penalty of codes.
 
