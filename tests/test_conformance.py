@@ -63,6 +63,7 @@ SMALL = {
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},
     "infogan": {"hidden": (32, 32)},
+    "dbn": {"hidden": (6, 4)},
     "dcgan": {"hidden": (4,)},
     "sngan": {"hidden": (2,), "latent": 4},
     "biggan": {"hidden": (2,), "latent": 4},
