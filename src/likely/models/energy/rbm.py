@@ -339,6 +339,9 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
+        return self._hidden_given(x)
+
+    def _hidden_given(self, x: Rows) -> Tensor:
         return self._field(self._units(accept_inside(self, x))[0]).sigmoid()
 
     @torch.no_grad()
@@ -353,7 +356,7 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
-        u = self._visible_input(self.encode(x), 1.0)
+        u = self._visible_input(self._hidden_given(x), 1.0)
         return self._expected_rows(self._visible_expected(u, 1.0))
 
     def _expected_rows(self, v: Tensor) -> Tensor:
