@@ -98,6 +98,17 @@ def test_a_layer_upside_down_on_top_makes_the_machine_below():
     )
 
 
+def test_a_larger_layer_on_top_starts_close_to_the_machine_below():
+    model, x = DBN(BITS, hidden=(4, 14)).double(), states(6)
+    with seeded(0), torch.no_grad():
+        for parameter in model.layers[0].parameters():
+            parameter.normal_(0, 0.8)
+        model.layers[0].prepared.fill_(True)
+        exact = model.log_likelihood(x).value
+        model._prepare_layer(1, Batch(x))
+    assert (log_prob(model) - exact).abs().max() < 0.01
+
+
 def differences(f, parameters, step=1e-5):
     """Central differences of a number by parameters."""
     for parameter in parameters:

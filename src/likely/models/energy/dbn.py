@@ -47,7 +47,7 @@ class DBN(GenerativeModel):
 
     `fit` trains one layer after the other, in equal shares of the budget. Until all have
     begun, the model is that of the layers which have. A layer with as many hidden units as the layer
-    below has visible ones starts as that one upside down, where the bound is exact, and can only gain.
+    below has visible ones, or more, starts as that one upside down, where the bound is exact.
 
     log Z of the top layer is found as that of an `RBM`: `top.log_z` and `top.annealed` say more.
 
@@ -228,11 +228,13 @@ class DBN(GenerativeModel):
             return
         layer.prepare(self._seen(i, batch))
         below = self.layers[i - 1]
-        if i and type(below) is type(layer) is RBM and below.weight.T.shape == layer.weight.shape:
-            layer.weight.copy_(below.weight.T)
-            layer.visible_bias.copy_(below.hidden_bias)
-            layer.hidden_bias.copy_(below.visible_bias)
-            layer.hidden_mean.copy_(below.visible_mean)
+        known, units = len(below.visible_bias), len(layer.hidden_bias)
+        if i and type(below) is type(layer) is RBM and known <= units:
+            layer.weight[:, :known] = below.weight.T
+            layer.hidden_bias[:known] = below.visible_bias
+            layer.hidden_mean[:known] = below.visible_mean
+            # Units beyond, which are on half of the time, say nothing in the mean.
+            layer.visible_bias.copy_(below.hidden_bias - layer.weight[:, known:].sum(1) / 2)
 
     # Up–down: generative weights learn on the way up, those of the recognition on the way down.
 
