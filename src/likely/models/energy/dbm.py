@@ -11,7 +11,7 @@ o = (h¹, h³, …), so that it is a restricted Boltzmann machine between these,
 of which a row shows only v. All that needs no data is that machine's: block Gibbs steps, persistent
 chains, log Z. Given v, a product μ of independent units approximates the rest by mean field,
 
-    μ_o = σ(b_o + W^T (v, μ_e)),   μ_e = σ(b_e + W μ_o),   repeated until they stay,
+    μ_o = σ(b_o + Wᵀ(v, μ_e)),   μ_e = σ(b_e + W μ_o),   repeated until they stay,
 
 which is the highest product that this start leads to of the bound
 
