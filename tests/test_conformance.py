@@ -63,6 +63,8 @@ SMALL = {
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},
     "infogan": {"hidden": (32, 32)},
+    "dbn": {"hidden": (6, 4)},
+    "dbm": {"hidden": (6, 4)},
     "dcgan": {"hidden": (4,)},
     "sngan": {"hidden": (2,), "latent": 4},
     "biggan": {"hidden": (2,), "latent": 4},
@@ -74,7 +76,7 @@ TRANSLATORS = {"cyclegan"}  # whose context is a domain with a real view, and ro
 # Losses with a penalty, whose bounds are those of "vae".
 PENALISED = ["beta-tc-vae", "factor-vae", "hsic-vae", "info-vae", "mmd-vae"]
 NOISY = {"so3-vae"}  # few draws are far from the mean: its own tests integrate over rotations
-LOOSE = {"ddpm", "vq-vae"}  # bounds whose exponential is below the density even in the mean
+LOOSE = {"dbm", "ddpm", "vq-vae"}  # bounds whose exponential is below the density even in the mean
 CONTEXT = lk.table(kind=lk.Categorical(2), angle=lk.Periodic(0, 1), scale=lk.Real())
 CELLS = 240  # of the grids along an edge
 LABELS = {

@@ -18,7 +18,7 @@ from likely.contract.registry import entries, hyperparameter_names
 from likely.sklearn import DensityEstimator
 
 SMALL = {"hidden": (8,), "transforms": 1, "components": 2, "bins": 4, "latent": 2, "tolerance": 0.1}
-HIDDEN = {"ffjord": (8, 8), "gaussian-rbm": 4}  # where one layer does not do
+HIDDEN = {"ffjord": (8, 8), "gaussian-rbm": 4, "dbn": (4, 3)}  # where one layer does not do
 QUICK = ("gmm", "nsf", "vae")
 WITH_A_DENSITY = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)

@@ -57,6 +57,8 @@ FAMILIES = {  # gradients, EM, players, chains, stages, bounds, levels of noise
     "gan": ({"hidden": (8,)}, X, 120),
     "ebm": ({"hidden": (8,), "k": 3}, X, 40),
     "rbm": ({"hidden": 8}, BITS, 200),
+    "dbn": ({"hidden": (8, 4), "fine_tuning": 0.3}, BITS, 150),
+    "dbm": ({"hidden": (8, 4), "pretraining": 0.5}, BITS, 150),
     "vae": ({"hidden": (8,)}, BITS, 150),
     "ncsn": ({"hidden": (8,)}, X, 150),
     "rnn": ({"hidden": 8}, BITS, 100),

@@ -185,7 +185,7 @@ def _unmet(value: Any, hint: Any, limits: tuple[Any, ...]) -> str | None:
     if kind in (int, float):
         return None if _is_number(value, kind, limits) else f"a {_numbers(kind, limits)}"
     listed = isinstance(value, Sequence) and not isinstance(value, str)
-    if kind is Sequence and get_origin(inner[0]) is Sequence:
+    if kind is Sequence and inner[0] not in (int, float):
         parts = [_unmet(part, inner[0], limits) for part in (value if listed else [object()])]
         return next((f"several times {part}" for part in parts if part), None)
     if kind is Sequence and inner[0] in (int, float):

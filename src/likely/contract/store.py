@@ -16,14 +16,17 @@ from likely.core.runtime import find_device
 
 def configuration(model: GenerativeModel) -> dict[str, Any]:
     """What it takes to build a model again, and those that are its options: JSON-able."""
+
+    def option(value: Any) -> Any:
+        if isinstance(value, GenerativeModel):
+            return {"model": configuration(value)}
+        return tuple(map(option, value)) if isinstance(value, tuple) else value
+
     return {
         "name": name_of(model),
         "domain": model.domain.to_json(),
         "context": None if model.context is None else model.context.to_json(),
-        "hyperparameters": {
-            name: {"model": configuration(value)} if isinstance(value, GenerativeModel) else value
-            for name, value in model.hyperparameters.items()
-        },
+        "hyperparameters": {name: option(v) for name, v in model.hyperparameters.items()},
     }
 
 
@@ -33,7 +36,7 @@ def build(config: dict[str, Any]) -> GenerativeModel:
     def option(value: Any) -> Any:
         if isinstance(value, dict):
             return build(value["model"])
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(map(option, value)) if isinstance(value, list | tuple) else value
 
     given = {name: option(value) for name, value in config["hyperparameters"].items()}
     context = None if config["context"] is None else Domain.from_json(config["context"])

@@ -48,6 +48,7 @@ class BoltzmannMachine(Unnormalised):
     """
 
     of_one_kind = True
+    free_energy_is = Kind.EXACT  # what e^(−F(x)) is, compared with Z p(x)
     methods = Method
     effort = 10_000, 512
     validation: ClassVar[dict[str, Any]] = {"betas": 200, "chains": 50}
@@ -99,8 +100,12 @@ class BoltzmannMachine(Unnormalised):
     # Density.
 
     @property
+    def _summable(self) -> bool:
+        return self.enumerated <= ENUMERATED
+
+    @property
     def density(self) -> Kind:
-        return Kind.EXACT if self.enumerated <= ENUMERATED else Kind.ESTIMATE
+        return self.free_energy_is + (Kind.EXACT if self._summable else Kind.ESTIMATE)
 
     def _energy(self, x: Tensor) -> Tensor:
         v, log_det = self._units(x)
@@ -120,11 +125,11 @@ class BoltzmannMachine(Unnormalised):
         """−F(x) − log Z; the options are those of `log_z`, whose error all rows share."""
         log_z = self.log_z(method=method, betas=betas, chains=chains, seed=seed)
         value, error = log_z.value, log_z.stderr
-        kind = Kind.EXACT if error is None else Kind.ESTIMATE
+        kind = self.free_energy_is + (Kind.EXACT if error is None else Kind.ESTIMATE)
         return Estimator(lambda x, _: -self._energy(x)[None] - value, kind, error or 0.0)
 
     def _known_log_z(self, method: str) -> Figure | None:
-        if self.density == Kind.EXACT:
+        if self._summable:
             with torch.no_grad():
                 return Figure(self._exact_log_z().item())
         if method == "exact":
@@ -134,7 +139,7 @@ class BoltzmannMachine(Unnormalised):
 
     def _anneal(self, *, chains: int, reverse: bool, **run: Any) -> Annealed:
         field = lru_cache(1)(self._field)  # both ends of an interval and the kernel need it
-        exact = self._exact_states(chains) if reverse and self.density == Kind.EXACT else None
+        exact = self._exact_states(chains) if reverse and self._summable else None
         return ais(
             lambda v: self._free_energy(v, field(v)),
             _Base(self),
@@ -186,7 +191,7 @@ class BoltzmannMachine(Unnormalised):
     # Samples.
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
-        if self.density == Kind.EXACT:
+        if self._summable:
             return self._rows(self._exact_states(n))
         with fast_products(self.device):
             v = self._base(n)

@@ -176,19 +176,38 @@ class RBM(BoltzmannMachine):
     def _visible_draw(self, u: Tensor, beta: Beta) -> Tensor:
         return drawn(u.sigmoid())
 
-    # The same for all visible units.
+    # Hidden units: zeros and ones.
+
+    def _hidden_partition(self, u: Tensor) -> Tensor:
+        """log Σ_h e^(hᵀu)."""
+        return softplus(u).sum(-1)
+
+    def _hidden_expected(self, u: Tensor) -> Tensor:
+        return u.sigmoid()
+
+    def _hidden_draw(self, p: Tensor) -> Tensor:
+        return drawn(p)
+
+    # The same for all units.
 
     def _field(self, v: Tensor) -> Tensor:
         return torch.addmm(self.hidden_bias, self._statistic(v), self.weight)
 
     def _free_energy(self, v: Tensor, field: Tensor, beta: Beta = 1.0) -> Tensor:
-        return self._visible_energy(v, beta) - softplus(scaled(field, beta)).sum(-1)
+        return self._visible_energy(v, beta) - self._hidden_partition(scaled(field, beta))
 
     def _visible_given(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         return self._visible_draw(self._visible_input(h, beta), beta)
 
+    def _log_given(self, v: Tensor, h: Tensor) -> Float[Tensor, " n"]:
+        """log p(v|h)."""
+        joint = torch.linalg.vecdot(self._statistic(v), h @ self.weight.T)
+        log_z = self._visible_partition(self._visible_input(h, 1.0), 1.0)
+        return joint - self._visible_energy(v, 1.0) - log_z
+
     def _gibbs(self, field: Tensor, beta: Beta) -> Tensor:
-        return self._visible_given(drawn(scaled(field, beta).sigmoid()), beta)
+        p = self._hidden_expected(scaled(field, beta))
+        return self._visible_given(self._hidden_draw(p), beta)
 
     def _no_hidden(self, n: int) -> Tensor:
         return self.hidden_bias.new_zeros(n, len(self.hidden_bias))
@@ -244,13 +263,13 @@ class RBM(BoltzmannMachine):
         with torch.no_grad(), fast_products(self.device):
             v, _ = self._units(batch.x)
             field = self._field(v)
-            p = field.sigmoid()
+            p = self._hidden_expected(field)
             v_model, field_model, p_model = self._model_draws(p)
             states = torch.cat([v, v_model])
             energy = self._free_energy(states, torch.cat([field, field_model]))
             value = energy[: len(v)] - energy[len(v) :].mean()
             if self.training:
-                self.hidden_mean.lerp_(p.mean(0), OFFSET_RATE)
+                self._move_offsets(v, p)
         offsets = self.centred * self.visible_mean, self.centred * self.hidden_mean
 
         def gradients(g: Tensor) -> tuple[Tensor, ...]:
@@ -262,6 +281,9 @@ class RBM(BoltzmannMachine):
 
         return KnownGradients.apply(value, gradients, *self._trained)
 
+    def _move_offsets(self, v: Tensor, p: Tensor) -> None:
+        self.hidden_mean.lerp_(p.mean(0), OFFSET_RATE)
+
     @property
     def _trained(self) -> tuple[nn.Parameter, ...]:
         return self.weight, self.visible_bias, self.hidden_bias
@@ -269,7 +291,7 @@ class RBM(BoltzmannMachine):
     def _model_draws(self, p: Float[Tensor, "n hidden"]) -> tuple[Tensor, Tensor, Tensor]:
         """v, its field and the probabilities of h, of the chains at β = 1 after k steps."""
         replicas, chains = len(self.betas), None if self.negatives == "cd" else self._chains
-        h = drawn(p).repeat(replicas, 1) if chains is None else chains.to(p)
+        h = self._hidden_draw(p).repeat(replicas, 1) if chains is None else chains.to(p)
         n = len(h) // replicas
         beta = 1.0 if replicas == 1 else self.betas.repeat_interleave(n)[:, None]
         for _ in range(self.k):
@@ -277,10 +299,16 @@ class RBM(BoltzmannMachine):
             field = self._field(v)
             if replicas > 1:
                 v, field = self._swapped(v, field)
-            p = scaled(field, beta).sigmoid()
-            h = drawn(p)
+            p = self._hidden_expected(scaled(field, beta))
+            h = self._hidden_draw(p)
         self._chains = h
         return v[:n], field[:n], p[:n]
+
+    def _fantasies(self) -> Tensor:
+        """v of the chains at β = 1, where they are now."""
+        assert self._chains is not None
+        h = self._chains.to(self.weight)
+        return self._visible_given(h[: len(h) // len(self.betas)])
 
     def _swapped(self, v: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
         """Swap states of neighbouring replicas by Metropolis' rule: even or odd pairs, at random."""
@@ -311,6 +339,9 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
+        return self._hidden_given(x)
+
+    def _hidden_given(self, x: Rows) -> Tensor:
         return self._field(self._units(accept_inside(self, x))[0]).sigmoid()
 
     @torch.no_grad()
@@ -325,7 +356,7 @@ class RBM(BoltzmannMachine):
         DataError
             If x has the wrong shape, or a row lies outside the domain.
         """
-        u = self._visible_input(self.encode(x), 1.0)
+        u = self._visible_input(self._hidden_given(x), 1.0)
         return self._expected_rows(self._visible_expected(u, 1.0))
 
     def _expected_rows(self, v: Tensor) -> Tensor:
