@@ -10,7 +10,7 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import data_options, hyperparameters, read_data
+from likely.cli.options import data_options, hyperparameters, read_data, split_names
 from likely.cli.output import print_json, print_text
 
 TRAINING = "Training: by default as the model's family recommends"
@@ -80,6 +80,7 @@ def fit(
     column: opt.Kinds = None,
     columns: opt.Columns = None,
     context: opt.ContextColumns = None,
+    predict: opt.Predict = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
     words: opt.Words = False,
@@ -102,6 +103,7 @@ def fit(
 
     forms: dict[str, Any] = {
         "unpaired": unpaired,
+        "predict": split_names(predict),
         "window": window,
         "words": words,
         "vocabulary": vocabulary,

@@ -91,6 +91,15 @@ ContextColumns = Annotated[
         "--context", metavar="COLUMN,…", rich_help_panel=DATA, help="Columns to condition on."
     ),
 ]
+Predict = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN,…",
+        rich_help_panel=DATA,
+        help="Columns to predict from all others, or an array of the source that came with its rows, as "
+        "[bold]label[/bold]: for classifiers and regressors.",
+    ),
+]
 Weight = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Non-negative weights of the rows."),

@@ -113,6 +113,13 @@ class FitsByEpochs(Protocol):
 
 
 @runtime_checkable
+class Calibrates(Protocol):
+    """Sets at the end of a fit what rows must say that it was not trained on, as a temperature."""
+
+    def calibrate(self, batch: Batch) -> None: ...
+
+
+@runtime_checkable
 class Reparametrised(Protocol):
     """Draws by a differentiable map of noise, so that it can be trained on an energy."""
 

@@ -133,6 +133,11 @@ class Split:
         """Whether x and context are tensors."""
         return not (isinstance(self.x, Rows) or isinstance(self.context, Rows))
 
+    def swapped(self) -> "Split":
+        """With x as the context and the context as x."""
+        assert self.context is not None
+        return Split(self.context, self.x, self.weight)
+
     def rows(self, index: Index) -> Batch:
         """Some rows, as tensors in memory.
 
@@ -143,12 +148,13 @@ class Split:
         return Batch(_at(self.x, index), _at(self.context, index), _at(self.weight, index))
 
     def subset(self, limit_entries: int, seed: int = 0) -> Batch:
-        """Rows in random order without repetition, with at most `limit_entries` numbers of x.
+        """Rows in random order without repetition, with at most `limit_entries` numbers of x or context.
 
         These are all rows where they fit, and at least one.
         """
         rng = np.random.default_rng(seed)
-        limit = min(len(self), max(1, limit_entries // math.prod(self.x.shape[1:])))
+        shapes = [rows.shape[1:] for rows in (self.x, self.context) if rows is not None]
+        limit = min(len(self), max(1, limit_entries // max(map(math.prod, shapes))))
         chosen = np.sort(rng.choice(len(self), limit, replace=False, shuffle=False))
         some = self.rows(chosen)  # in the order of the file, and shuffled in memory
         return Split(some.x, some.context, some.weight).rows(rng.permutation(limit))
@@ -241,6 +247,34 @@ class Data:
         rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
         given = "" if self.context is None else f", given {self.context}"
         return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test"
+
+    def swapped(self) -> "Data":
+        """The same rows with x as the context and the context as x: to predict what was given.
+
+        Raises
+        ------
+        DataError
+            If there is no context.
+
+        Examples
+        --------
+        >>> import likely as lk
+        >>> data = lk.load_data("digits", context="label").swapped()
+        >>> str(data.domain), str(data.context)
+        ('label: categorical', '8×8 image of integer')
+        """
+        if self.context is None:
+            raise DataError(f"{self.name or 'the data'}: there is no context to swap the rows with")
+        return dataclasses.replace(
+            self,
+            domain=self.context,
+            train=self.train.swapped(),
+            valid=self.valid.swapped(),
+            test=self.test.swapped(),
+            context=self.domain,
+            truth=None,
+            running=False,
+        )
 
     def fingerprint(self) -> str:
         """A hash of the domains and of each split's rows; mapped files are read through once."""

@@ -37,6 +37,7 @@ def load_data(
     domain: Declared = None,
     context: Any = None,
     context_domain: Declared = None,
+    predict: Any = None,
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
@@ -87,6 +88,9 @@ def load_data(
         (`"y"` for `y_train` …), or an array with as many rows as all splits together.
     context_domain : Domain or dict, optional
         As `domain`, for the context; columns of the context may be declared in `domain` too.
+    predict : str, int, list of these, or array, optional
+        What to predict from the rest, given like the context: it becomes the rows, and what would else
+        be the rows the context. For classifiers and regressors.
     weight : str, int or array, optional
         Weights of the rows, given like the context, in any unit. Models that train by gradients take
         negative ones too.
@@ -128,7 +132,8 @@ def load_data(
     DomainError
         If a declared domain or column kind is malformed.
     LikelyError
-        If the seed is negative, or options of texts do not fit together.
+        If the seed is negative, a context is given beside `predict`, or options of texts do not fit
+        together.
 
     Warns
     -----
@@ -142,8 +147,11 @@ def load_data(
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     texts = TextOptions(window, words, vocabulary, lowercase, length, long)
     table = read_table(source, seed, domain, texts, size)
+    if predict is not None:
+        domain, context, context_domain = _predicting(domain, context, context_domain, predict)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, texts)
     data, more = _into_splits(table, found, seed)
+    data = data if predict is None else data.swapped()
     for note in notes + more:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     return data
@@ -192,6 +200,7 @@ def load_rows(
     domain: Declared = None,
     context: Any = None,
     context_domain: Declared = None,
+    predict: Any = None,
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
@@ -209,11 +218,28 @@ def load_rows(
     """
     texts = TextOptions(window)
     table = read_table(source, seed, domain, texts, size)
+    if predict is not None:
+        domain, context, context_domain = _predicting(domain, context, context_domain, predict)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", texts)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     step = found.x.domain.size if isinstance(table.values, str) else 1
-    return found.split(np.arange(0, len(found.x.rows), step))
+    rows = found.split(np.arange(0, len(found.x.rows), step))
+    return rows if predict is None else rows.swapped()
+
+
+def _predicting(
+    domain: Declared, context: Any, context_domain: Declared, predict: Any
+) -> tuple[Declared, Any, Declared]:
+    """Where to look for rows and context that are swapped in the end."""
+    if context is not None:
+        raise LikelyError(
+            "predict and context: all that is not predicted is the context; choose it with columns= "
+            "(--columns)"
+        )
+    if isinstance(domain, Mapping):  # single columns, of either
+        return domain, predict, context_domain
+    return context_domain, predict, domain
 
 
 def read_table(

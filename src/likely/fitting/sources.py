@@ -18,6 +18,7 @@ from likely.data import Data
 
 PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
 VALID_ENTRIES = 1 << 19  # numbers that one validation scores
+CALIBRATION_ENTRIES = 1 << 23  # numbers that a calibration sees
 VALID_SEED = 0x5EED  # of the noise in every validation
 
 
@@ -54,6 +55,9 @@ class Source(Protocol):
     def prepare(self, seed: int) -> Batch:
         """Rows for `GenerativeModel.prepare` and `finish`."""
 
+    def held_out(self) -> Batch:
+        """Rows for `Calibrates.calibrate`."""
+
     def stages(self, model: GenerativeModel) -> list[Stage]:
         """The phases of the training."""
 
@@ -88,6 +92,9 @@ class DataSource:
         if batch.weight is not None:  # scales are those of the rows that count
             batch.weight = batch.weight.clamp_min(0)
         return batch
+
+    def held_out(self) -> Batch:
+        return self.data.valid.subset(CALIBRATION_ENTRIES, VALID_SEED)
 
     def _weighed(self, batch: Batch) -> Batch:
         if batch.weight is not None:
