@@ -20,7 +20,7 @@ class Discriminative(GenerativeModel):
     recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.1, ema=0.995)
 
     def _build(self, outputs: int, hidden: Sequence[int] | None, network: Network) -> None:
-        """Make the network of the context, `net`, and name its layer of outputs, `last`."""
+        """Make `net`, the network of the context."""
         context = self.context
         assert context is not None
         pixels = len(context.groups) == 1 and context.kinds <= RealView.accepts - {Periodic}
@@ -28,12 +28,15 @@ class Discriminative(GenerativeModel):
         self.net: nn.Module
         if shape is None:
             self.net = MLP(self.context_size, outputs, (128, 128) if hidden is None else hidden)
-            self.last: nn.Linear = self.net.layers[-1]
         else:  # one number of each pixel, and one scale for all
             self.context_features = Columns(context, "pixels")  # type: ignore[assignment]
             widths = (32, 64) if hidden is None else hidden
             self.net = ImageEncoder(shape, outputs, widths, blocks=1)
-            self.last = self.net.last  # type: ignore[assignment]
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer of outputs."""
+        return self.net.layers[-1] if isinstance(self.net, MLP) else self.net.last  # type: ignore[return-value]
 
     def _seen(self, x: Any) -> Iterator[Tensor]:
         """Features of rows of the context that a user gives, by chunks."""
