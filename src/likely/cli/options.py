@@ -25,6 +25,7 @@ class Missing(StrEnum):
 
     ERROR = "error"
     DROP = "drop"
+    UNLABELLED = "unlabelled"
 
 
 class Long(StrEnum):
@@ -106,7 +107,12 @@ Weight = Annotated[
 ]
 OnMissing = Annotated[
     Missing,
-    typer.Option("--missing", rich_help_panel=DATA, help="What to do about missing entries."),
+    typer.Option(
+        "--missing",
+        rich_help_panel=DATA,
+        help="What to do about missing entries; unlabelled: keep rows apart whose class, the "
+        "[bold]--context[/bold], is missing, for semi-supervised models.",
+    ),
 ]
 Window = Annotated[
     int | None,

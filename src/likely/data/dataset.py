@@ -208,6 +208,8 @@ class Data:
     running : bool
         Whether the rows of `valid` and of `test` follow one another without a gap, as windows of a
         running text.
+    unlabelled : Tensor or Rows, shape (n, *domain.shape), optional
+        More rows to train on, without the label that is the context of the others; each batch has some.
 
     Raises
     ------
@@ -224,6 +226,7 @@ class Data:
     truth: Target | None = None
     name: str = ""
     running: bool = False
+    unlabelled: Tensor | Rows | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "valid", "test"):
@@ -242,14 +245,20 @@ class Data:
                 if rows is not None and len(rows) != len(x):
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")
             object.__setattr__(self, name, Split(x, context, weight))
+        if self.unlabelled is not None:
+            rows = _inside(self.unlabelled, self.domain, "the rows without a label")
+            object.__setattr__(self, "unlabelled", rows)
 
     def __repr__(self) -> str:
         rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
         given = "" if self.context is None else f", given {self.context}"
-        return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test"
+        more = "" if self.unlabelled is None else f", {len(self.unlabelled):,} without a label"
+        return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test{more}"
 
     def swapped(self) -> "Data":
         """The same rows with x as the context and the context as x: to predict what was given.
+
+        Rows without a label, from which that is not to be learnt, are left out.
 
         Raises
         ------
@@ -274,6 +283,7 @@ class Data:
             context=self.domain,
             truth=None,
             running=False,
+            unlabelled=None,
         )
 
     def fingerprint(self) -> str:
@@ -285,8 +295,10 @@ class Data:
         described = [None if d is None else d.to_json() for d in known]
         tensors: dict[str, Tensor] = {}
         crcs: dict[int, int] = {}
-        for split in ("train", "valid", "test"):
-            for part, rows in vars(getattr(self, split)).items():
+        parts = {name: vars(getattr(self, name)) for name in ("train", "valid", "test")}
+        parts["unlabelled"] = {"x": self.unlabelled}
+        for split, rows_of in parts.items():
+            for part, rows in rows_of.items():
                 if isinstance(rows, Rows):
                     key = id(rows.array)
                     crcs[key] = crcs[key] if key in crcs else _crc(rows.array)

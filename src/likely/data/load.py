@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,9 +26,12 @@ from likely.data.select import Declared, Named, Selection, resolve, select, sele
 from likely.data.source import read
 from likely.data.split import members
 from likely.data.table import MAPPED_BYTES, Table
+from likely.data.unlabelled import check_labels, labels_of
 
 MIN_ROWS = 10
 AS_DEFAULT = TextOptions()
+
+Missing = Literal["error", "drop", "unlabelled"]
 
 
 def load_data(
@@ -47,7 +50,7 @@ def load_data(
     length: int | None = None,
     long: Long = "error",
     size: int | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Missing = "error",
     seed: int = 0,
 ) -> Data:
     """Read data, look through them, and split them into rows to train, validate and test.
@@ -114,8 +117,10 @@ def load_data(
     size : int, optional
         Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
         zeros; without it, they must have one size.
-    missing : {"error", "drop"}
-        What to do about rows with missing (NaN, None) or infinite entries.
+    missing : {"error", "drop", "unlabelled"}
+        What to do about rows with missing (NaN, None) or infinite entries. "unlabelled": training rows
+        without a class, a context that is empty or −1, are kept apart, as `Data.unlabelled`; the splits
+        are those of "drop".
     seed : int
         Of the split, and of the draws where the source is drawn.
 
@@ -148,6 +153,10 @@ def load_data(
     texts = TextOptions(window, words, vocabulary, lowercase, length, long)
     table = read_table(source, seed, domain, texts, size)
     if predict is not None:
+        if missing == "unlabelled":
+            raise LikelyError(
+                "missing='unlabelled': what is predicted cannot be learnt from rows without it; take 'drop'"
+            )
         domain, context, context_domain = _predicting(domain, context, context_domain, predict)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, texts)
     data, more = _into_splits(table, found, seed)
@@ -176,6 +185,7 @@ def _into_splits(table: Table, found: _Found, seed: int) -> tuple[Data, list[str
     notes = found.inspect(seed)
     index_of = members(table, len(found.x.rows), found.x.domain.size, found.kept, seed)
     splits = {name: found.split(index) for name, index in index_of.items()}
+    others = found.unlabelled
     for name, split in splits.items():
         if split.weight is not None and not split.weight.sum() > 0:
             raise DataError(
@@ -190,6 +200,7 @@ def _into_splits(table: Table, found: _Found, seed: int) -> tuple[Data, list[str
         truth=table.truth if found.x.domain == table.domain else None,
         name="::".join([Path(file).name, *keys]),
         running=isinstance(table.values, str),
+        unlabelled=None if others is None else others.take(np.arange(len(others.rows))),
     )
     return data, notes
 
@@ -306,8 +317,9 @@ class _Found:
     context: _Part | None
     weight: _Part | None
     kept: np.ndarray | None = None  # which rows of the table these are; None: all
+    unlabelled: _Part | None = None  # rows that were left out for want of a label
 
-    def drop(self, unusable: np.ndarray) -> list[str]:
+    def drop(self, unusable: np.ndarray, why: str) -> list[str]:
         """Leave rows out, and texts that are too long; a note on the former."""
         rows, gone = len(self.x.rows), np.union1d(unusable, self.x.dropped)
         if not len(gone):
@@ -316,8 +328,7 @@ class _Found:
         for part in (self.x, self.context, self.weight):
             if part is not None:
                 part.rows = part.rows.take(self.kept)
-        left_out = "rows have missing or infinite entries and are left out"
-        return [f"{len(unusable)} of {rows} {left_out}"] if len(unusable) else []
+        return [f"{len(unusable)} of {rows} {why}"] if len(unusable) else []
 
     def inspect(self, seed: int) -> list[str]:
         notes = self.x.inspect(seed, learnt=True)
@@ -353,8 +364,14 @@ def _find(
             f"{table.name}: windows of a running text have no context and no weight; with window=0 "
             "(--window 0) each line is a row that may have them"
         )
-    if missing not in ("error", "drop"):
-        raise DataError(f"missing={missing!r}: take 'error' or 'drop'")
+    if missing not in get_args(Missing):
+        raise DataError(
+            f"missing={missing!r}: take one of {', '.join(map(repr, get_args(Missing)))}"
+        )
+    apart = missing == "unlabelled"
+    if apart and context is None:
+        raise LikelyError("missing='unlabelled': name the label, as context= (--context)")
+    missing = "error" if apart else missing
     if context is None and isinstance(context_domain, Domain):
         context = context_domain.names
     given = None if context is None else select(table, context, "the context")
@@ -373,8 +390,13 @@ def _find(
     x, unusable = _encoded(selection, known_domain, missing, check.scan, texts)
     found, parts = _Found(x, None, None), [unusable]
     if given is not None:
-        found.context, unusable = _encoded(given, context_domain, missing, check.scan)
+        label, on_missing = (labels_of(given), "drop") if apart else (given, missing)
+        found.context, unusable = _encoded(label, context_domain, on_missing, check.scan)
         parts.append(unusable)
+        if apart and len(unusable):
+            check_labels(found.context.domain, table, unusable)
+            kept = np.setdiff1d(unusable, x.dropped)
+            found.unlabelled = dataclasses.replace(x, rows=x.rows.take(kept))
     if weighing is not None:
         if len(weighing.labels) != 1:
             raise DataError(f"{weighing.table.name}: a weight is one number for each row")
@@ -387,7 +409,12 @@ def _find(
         if part is not None
         for note in part.table.notes
     )
-    return found, [*notes, *found.drop(np.unique(np.concatenate(parts)))]
+    left_out = (
+        "rows have no label: only semi-supervised models learn from them"
+        if apart
+        else "rows have missing or infinite entries and are left out"
+    )
+    return found, [*notes, *found.drop(np.unique(np.concatenate(parts)), left_out)]
 
 
 def _encoded(

@@ -85,7 +85,10 @@ class DataSource:
         return self.data.train.order(seed)
 
     def batch(self, index: Tensor) -> Batch:
-        return replace(self._weighed(self.data.train.rows(index)), rows=len(self))
+        batch = replace(self._weighed(self.data.train.rows(index)), rows=len(self))
+        if (others := self.data.unlabelled) is not None:
+            batch.unlabelled = others[torch.randint(len(others), (len(index),))]
+        return batch
 
     def prepare(self, seed: int) -> Batch:
         batch = self._weighed(self.data.train.subset(PREPARE_ENTRIES, seed))
