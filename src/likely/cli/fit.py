@@ -28,6 +28,7 @@ class Precision(StrEnum):
     "likely fit digits --model made --minutes 1 --out runs/digits",
     "likely fit events.csv --model nsf --set transforms=3 --set hidden=64,64 "
     "--column 'phi=periodic(-pi,pi)' --weight w --out runs/events",
+    "likely fit digits --model classifier --predict label --out runs/labels",
     "likely fit google/ --unpaired twitter/ --model cyclegan --minutes 20 --out runs/styles",
 )
 def fit(

@@ -98,7 +98,10 @@ class Classifier(Discriminative):
         if found := super().obstacle(domain):
             return found
         if domain.size > 1:
-            return f"{domain.size} columns, but one of classes, lk.load_data(…, predict=COLUMN)"
+            return (
+                f"{domain.size} columns, but one of classes, from lk.load_data(…, predict=COLUMN) "
+                "(--predict COLUMN)"
+            )
         column = domain.column(0)
         one = isinstance(column, Discrete) and column.levels == 1
         return "one class only: there is nothing to tell" if one else None
