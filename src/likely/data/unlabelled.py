@@ -22,19 +22,15 @@ def labels_of(selection: Selection) -> Selection:
     DataError
         If there are several columns.
     """
-    table, labels = selection.table, selection.labels or ["label"]
-    if len(labels) > 1:
+    table, labels = selection.table, selection.labels
+    if len(labels) != 1:
         raise DataError(
             f"{table.name}: missing='unlabelled' takes one column of classes as context, not {len(labels)}"
         )
-    frame = pd.DataFrame(table.values).copy()
-    place = table.labels.index(labels[0])
-    column = frame.iloc[:, place]
+    column = pd.DataFrame(table.values).iloc[:, table.labels.index(labels[0])]
     if pd.api.types.is_numeric_dtype(column):
         column = column.mask(column == NO_LABEL).convert_dtypes()
-        frame = frame.drop(columns=frame.columns[place])
-        frame.insert(place, labels[0], column)
-    return Selection(dataclasses.replace(table, values=frame), labels)
+    return Selection(dataclasses.replace(table, values=column.to_frame()), selection.columns)
 
 
 def check_labels(domain: Domain, table: Table, lacking: np.ndarray) -> None:

@@ -126,7 +126,8 @@ def fitted_temperature(
     """
     from scipy.optimize import minimize_scalar
 
-    logits = logits.double()
+    logits, code = logits.cpu().double(), code.cpu()
+    weight = None if weight is None else weight.cpu()
 
     def loss(log_temperature: float) -> float:
         scaled = logits * math.exp(-log_temperature)
