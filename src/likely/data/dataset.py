@@ -270,7 +270,7 @@ class Data:
         >>> import likely as lk
         >>> data = lk.load_data("digits", context="label").swapped()
         >>> str(data.domain), str(data.context)
-        ('label: categorical', '8×8 image of integer')
+        ('label (categorical)', '8×8 image of integer')
         """
         if self.context is None:
             raise DataError(f"{self.name or 'the data'}: there is no context to swap the rows with")
