@@ -40,6 +40,7 @@ INTERVALS = lk.table(u=lk.Interval(-0.1, 0.7), v=lk.Interval(0, 0.1))
 TRUTH = gaussian_mixture(
     [0.3, 0.7], [[-1.0, 0.5], [1.5, -0.5]], [[[0.3, 0.1], [0.1, 0.4]], [[0.5, -0.2], [-0.2, 0.3]]]
 )
+CLASSES = lk.table(lk.Categorical(3))
 LEVELS = lk.table(lk.Integer(3), lk.Binary(), lk.Integer(4))
 SYMBOLS = lk.table(lk.Integer(3), lk.Binary(), lk.Categorical(4))
 CHAIN = markov_chain([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]], length=3)
@@ -84,6 +85,7 @@ LABELS = {
     RING: "ring",
     BOUNDED: "bounded",
     INTERVALS: "intervals",
+    CLASSES: "classes",
     LEVELS: "levels",
     SYMBOLS: "symbols",
     SEQUENCE: "sequence",
@@ -100,7 +102,7 @@ LABELS = {
 
 @functools.cache
 def example(name, domain):
-    return lk.make(name, domain)
+    return lk.make(name, domain, context=CONTEXT if find(name).cls.needs_context else None)
 
 
 def exact(name, domain):
@@ -132,27 +134,27 @@ def shifts_with_context(name, domain):
     return takes_context(name, domain) and name not in EVEN | TRANSLATORS
 
 
-def for_each(*domains, where=anything, dtypes=(None,), slow=()):
-    """Run a test for each model on the first of the domains that it takes, in each type.
+def for_each(*domains, where=anything, dtypes=(None,), slow=(), context=None):
+    """Run a test for each model on the first of the domains that it takes (with the context), in each type.
 
     The test is left out where the property does not apply: `where(name, domain)`. Types and names in
     `slow` repeat what the others show: models that have been trained are in float32, as users' are.
     """
 
     def mark(test):
-        test.cases = domains, where, dtypes, slow
+        test.cases = domains, where, dtypes, slow, context
         return test
 
     return mark
 
 
 def pytest_generate_tests(metafunc):
-    domains, where, dtypes, slow = metafunc.function.cases
+    domains, where, dtypes, slow, context = metafunc.function.cases
     arguments = [a for a in ("name", "domain", "dtype") if a in metafunc.fixturenames]
     cases = []
     for name in models_from(metafunc.config.getoption("models_from")):
         offered = (*domains, RING) if PLANE in domains else domains
-        domain = next((d for d in offered if find(name).takes(d)), None)
+        domain = next((d for d in offered if find(name).takes(d, context)), None)
         if domain is None or not where(name, domain):
             continue
         for dtype in dtypes:
@@ -224,7 +226,7 @@ def data_of(domain, dtype=torch.float32, n=1500, context=False):
     c = None
     if context:
         c = contexts(n)
-        x = shifted(domain, x, c[:, :1]) if domain in (*PLANES, SEQUENCE) else x
+        x = shifted(domain, x, c[:, :1]) if domain in (*PLANES, SEQUENCE, CLASSES) else x
     parts = [slice(0, n - 400), slice(n - 400, n - 200), slice(n - 200, n)]
     splits = [lk.data.Split(x[p], None if c is None else c[p]) for p in parts]
     return lk.Data(domain, *splits, context=CONTEXT if context else None)
@@ -549,13 +551,16 @@ def test_transforms_are_bijections_with_the_right_jacobian(name, domain, scale):
     BOUNDED,
     INTERVALS,
     SEQUENCE,
+    PLANE,
+    CLASSES,
     where=lambda name, domain: takes_context(name, domain) and exact(name, domain),
     dtypes=DTYPES,
+    context=CONTEXT,
 )
 def test_gradients_with_respect_to_the_context(name, domain, dtype):
     model = untrained(name, domain, dtype, context=True)
     x, context = rows(domain, 6, dtype), contexts(6).to(dtype).requires_grad_()
-    x[1, 0] = 7
+    x[1, 0] = 7 if domain.discrete or domain.column(0).bounded else math.nan
     if not domain.discrete:
         x[3, 1], x[4, 0] = math.inf, math.nan
     log_prob = model.log_prob(x, context)
@@ -588,7 +593,7 @@ def test_a_context_that_a_model_does_not_take(name, domain):
         lk.make(name, domain, context=CONTEXT)
 
 
-@for_each(PLANE, SEQUENCE, where=shifts_with_context)
+@for_each(PLANE, SEQUENCE, CLASSES, where=shifts_with_context, context=CONTEXT)
 def test_context_changes_the_conditional_and_may_not_be_absent(name, domain, fitted):
     model = fitted(name, domain, torch.float32, context=True)
     low, high = torch.tensor([0.0, 0.2, 0.5]), torch.tensor([1.0, 0.2, 0.5])

@@ -67,6 +67,7 @@ def compare(
     column: opt.Kinds = None,
     columns: opt.Columns = None,
     context: opt.ContextColumns = None,
+    predict: opt.Predict = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
     words: opt.Words = False,
@@ -82,7 +83,8 @@ def compare(
 
     Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
     """
-    forms: dict[str, Any] = {"window": window, "words": words, "vocabulary": vocabulary}
+    forms: dict[str, Any] = {"predict": split_names(predict), "window": window}
+    forms |= {"words": words, "vocabulary": vocabulary}
     forms |= {"lowercase": lowercase, "length": length, "long": long.value, "size": size}
     loaded = lk.load_data(data, **data_options(column, columns, context, weight, missing, **forms))
     check_writable(out)

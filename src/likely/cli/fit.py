@@ -10,7 +10,7 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import data_options, hyperparameters, read_data
+from likely.cli.options import data_options, hyperparameters, read_data, split_names
 from likely.cli.output import print_json, print_text
 
 TRAINING = "Training: by default as the model's family recommends"
@@ -28,6 +28,7 @@ class Precision(StrEnum):
     "likely fit digits --model made --minutes 1 --out runs/digits",
     "likely fit events.csv --model nsf --set transforms=3 --set hidden=64,64 "
     "--column 'phi=periodic(-pi,pi)' --weight w --out runs/events",
+    "likely fit digits --model classifier --predict label --out runs/labels",
     "likely fit google/ --unpaired twitter/ --model cyclegan --minutes 20 --out runs/styles",
 )
 def fit(
@@ -80,6 +81,7 @@ def fit(
     column: opt.Kinds = None,
     columns: opt.Columns = None,
     context: opt.ContextColumns = None,
+    predict: opt.Predict = None,
     weight: opt.Weight = None,
     window: opt.Window = None,
     words: opt.Words = False,
@@ -102,6 +104,7 @@ def fit(
 
     forms: dict[str, Any] = {
         "unpaired": unpaired,
+        "predict": split_names(predict),
         "window": window,
         "words": words,
         "vocabulary": vocabulary,

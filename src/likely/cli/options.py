@@ -25,6 +25,7 @@ class Missing(StrEnum):
 
     ERROR = "error"
     DROP = "drop"
+    UNLABELLED = "unlabelled"
 
 
 class Long(StrEnum):
@@ -91,13 +92,27 @@ ContextColumns = Annotated[
         "--context", metavar="COLUMN,…", rich_help_panel=DATA, help="Columns to condition on."
     ),
 ]
+Predict = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN,…",
+        rich_help_panel=DATA,
+        help="Columns to predict from all others, or an array of the source that came with its rows, as "
+        "[bold]label[/bold]: for classifiers and regressors.",
+    ),
+]
 Weight = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Non-negative weights of the rows."),
 ]
 OnMissing = Annotated[
     Missing,
-    typer.Option("--missing", rich_help_panel=DATA, help="What to do about missing entries."),
+    typer.Option(
+        "--missing",
+        rich_help_panel=DATA,
+        help="What to do about missing entries; unlabelled: keep rows apart whose class, the "
+        "[bold]--context[/bold], is missing, for semi-supervised models.",
+    ),
 ]
 Window = Annotated[
     int | None,

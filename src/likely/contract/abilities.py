@@ -18,6 +18,7 @@ VERBS = {
     "recall": "Hopfield networks",
     "translate": "a CycleGAN",
     "mix_styles": "stylegan",
+    "classify": "classifiers",
 }
 
 
@@ -62,6 +63,31 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    """Has the probabilities p(y|x) of the classes y of rows x."""
+
+    def classify(self, x: Any) -> Tensor:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *shape)
+            The rows, by whatever name the model knows them: those of its domain if it models p(x, y),
+            those of its context if it models p(y|x).
+
+        Returns
+        -------
+        Tensor, shape (n, classes)
+
+        Raises
+        ------
+        DataError
+            If x has the wrong shape, or lies outside its domain.
+        """
+        ...
+
+
+@runtime_checkable
 class MixesStyles(Protocol):
     """Has images of the coarse styles of one sample and the fine ones of another."""
 
@@ -84,6 +110,13 @@ class FitsByEpochs(Protocol):
     converged: bool
 
     def epoch(self, batches: Iterable[Batch]) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class Calibrates(Protocol):
+    """Sets at the end of a fit what rows must say that it was not trained on, as a temperature."""
+
+    def calibrate(self, batch: Batch) -> None: ...
 
 
 @runtime_checkable

@@ -156,9 +156,9 @@ def accept_partly_known(
     return x, known, accept_context(model, context, len(x))
 
 
-def chunks(domain: Domain, n: int) -> list[slice]:
-    """Where each chunk of n rows starts and stops."""
-    rows = max(1, CHUNK // domain.size)
+def chunks(domain: Domain, n: int, context: Domain | None = None) -> list[slice]:
+    """Where each chunk of n rows starts and stops, by the larger of their two domains."""
+    rows = max(1, CHUNK // max(domain.size, 0 if context is None else context.size))
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
@@ -181,7 +181,7 @@ def map_chunks(
     context = _for_each(model, context, len(x))
     parts = []
     with torch.no_grad(), seeded(seed, model.device):
-        for at in track(chunks(model.domain, len(x)) or [slice(0)], "rows"):
+        for at in track(chunks(model.domain, len(x), model.context) or [slice(0)], "rows"):
             part_context = None if context is None else context[at]
             inside, rows, features = accept(model, x[at], part_context)
             part = function(rows, features)
@@ -197,7 +197,7 @@ def sample_with_log_prob(
     """n draws and their log-densities, by chunks and without gradients; contexts are not checked."""
     context, parts = _for_each(model, context, n), []
     with torch.no_grad(), seeded(seed, model.device):
-        for at in track(chunks(model.domain, n), "draws"):
+        for at in track(chunks(model.domain, n, model.context), "draws"):
             rows, part = at.stop - at.start, None if context is None else context[at]
             if isinstance(model, Reparametrised):
                 parts.append(model.rsample_with_log_prob(rows, context=part))
@@ -232,7 +232,7 @@ def draw_chunks(
                 None if features is None else features[at],
                 **{k: v[at] if isinstance(v, Tensor) else v for k, v in options.items()},
             )
-            for at in track(chunks(model.domain, n), "draws")
+            for at in track(chunks(model.domain, n, model.context), "draws")
         ]
     if not parts:
         return torch.empty(0, *model.domain.shape, dtype=model.dtype, device=model.device)

@@ -49,6 +49,7 @@ class GenerativeModel(nn.Module):
     accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
+    needs_context: ClassVar[bool] = False  # whether there is nothing without one
     # How it can be trained on an energy, the best way first; see `fit`.
     energy_gradients: ClassVar[tuple[str, ...]] = ()
     recipe: Recipe = Recipe()  # an instance may have its own
@@ -83,6 +84,11 @@ class GenerativeModel(nn.Module):
             )
         if context is not None and not self.takes_context:
             raise DomainError(f"{type(self).__name__} takes no context: leave it out")
+        if context is None and self.needs_context:
+            raise DomainError(
+                f"{type(self).__name__} predicts its domain from a context: give context=data.context, of "
+                "data from lk.load_data(…, predict=COLUMN) (--predict COLUMN)"
+            )
         self.domain, self.context = domain, context
         self.context_features = Features(context) if context is not None else None
         self.prepared = nn.Buffer(torch.tensor(False))

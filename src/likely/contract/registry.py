@@ -45,9 +45,11 @@ class Entry:
         """Kinds of columns that the model takes."""
         return sorted(kind.__name__.lower() for kind in self.cls.accepts)
 
-    def takes(self, domain: Domain) -> bool:
-        """Whether the model takes a domain's columns."""
-        return self.cls.obstacle(domain) is None
+    def takes(self, domain: Domain, context: Domain | None = None) -> bool:
+        """Whether the model takes a domain's columns, and can do without the context if there is none."""
+        return self.cls.obstacle(domain) is None and not (
+            context is None and self.cls.needs_context
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What `lk.models()` shows, JSON-able."""
@@ -103,9 +105,9 @@ def entries() -> dict[str, Entry]:
     return dict(sorted(_entries.items()))
 
 
-def taking(domain: Domain) -> list[str]:
-    """Names of the models that take a domain's columns."""
-    return [name for name, entry in entries().items() if entry.takes(domain)]
+def taking(domain: Domain, context: Domain | None = None) -> list[str]:
+    """Names of the models that take a domain's columns, given the context or without one."""
+    return [name for name, entry in entries().items() if entry.takes(domain, context)]
 
 
 def find(name: str) -> Entry:
@@ -172,9 +174,10 @@ def make(
     cls, presets = (entry := find(name)).cls, entry.presets
     options.check_names(f"model {name!r}", hyperparameters, hyperparameter_names(name))
     if isinstance(domain, Domain) and (obstacle := cls.obstacle(domain)):
+        able = ", ".join(taking(domain, context)) or "none"
         raise DomainError(
-            f"{cls.__name__} does not take {obstacle}; these models do: "
-            f"{', '.join(taking(domain)) or 'none'}; or leave the columns out, or use them as the context"
+            f"{cls.__name__} does not take {obstacle}; these models do: {able}; or leave the columns out, or "
+            "use them as the context"
         )
     given = {} if context is None else {"context": context}
     if given and "context" not in options.signature(cls).parameters:

@@ -389,5 +389,23 @@ class Features(nn.Module):
         return column.features(floating(x, torch.get_default_dtype(), column), shift, scale)
 
 
+class Columns(nn.Module):
+    """The standardised columns of a `RealView`, in place of `Features`: one number of each entry."""
+
+    def __init__(self, domain: Domain, chart: Chart) -> None:
+        super().__init__()
+        self.view = RealView(domain, chart)
+
+    @property
+    def size(self) -> int:
+        return self.view.dim
+
+    def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
+        self.view.prepare(x, weight)
+
+    def forward(self, x: Rows) -> Float[Tensor, "n columns"]:
+        return self.view(x, 0.5)[0]
+
+
 def _seen_by_level(column: Column) -> TypeGuard[Integer]:
     return isinstance(column, Integer) and column.few and column.levels != 2

@@ -133,6 +133,11 @@ class Split:
         """Whether x and context are tensors."""
         return not (isinstance(self.x, Rows) or isinstance(self.context, Rows))
 
+    def swapped(self) -> "Split":
+        """With x as the context and the context as x."""
+        assert self.context is not None
+        return Split(self.context, self.x, self.weight)
+
     def rows(self, index: Index) -> Batch:
         """Some rows, as tensors in memory.
 
@@ -143,12 +148,13 @@ class Split:
         return Batch(_at(self.x, index), _at(self.context, index), _at(self.weight, index))
 
     def subset(self, limit_entries: int, seed: int = 0) -> Batch:
-        """Rows in random order without repetition, with at most `limit_entries` numbers of x.
+        """Rows in random order without repetition, with at most `limit_entries` numbers of x or context.
 
         These are all rows where they fit, and at least one.
         """
         rng = np.random.default_rng(seed)
-        limit = min(len(self), max(1, limit_entries // math.prod(self.x.shape[1:])))
+        shapes = [rows.shape[1:] for rows in (self.x, self.context) if rows is not None]
+        limit = min(len(self), max(1, limit_entries // max(map(math.prod, shapes))))
         chosen = np.sort(rng.choice(len(self), limit, replace=False, shuffle=False))
         some = self.rows(chosen)  # in the order of the file, and shuffled in memory
         return Split(some.x, some.context, some.weight).rows(rng.permutation(limit))
@@ -202,6 +208,8 @@ class Data:
     running : bool
         Whether the rows of `valid` and of `test` follow one another without a gap, as windows of a
         running text.
+    unlabelled : Tensor or Rows, shape (n, *domain.shape), optional
+        More rows to train on, without the label that is the context of the others; each batch has some.
 
     Raises
     ------
@@ -218,6 +226,7 @@ class Data:
     truth: Target | None = None
     name: str = ""
     running: bool = False
+    unlabelled: Tensor | Rows | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "valid", "test"):
@@ -236,11 +245,46 @@ class Data:
                 if rows is not None and len(rows) != len(x):
                     raise DataError(f"{where}: {len(x)} rows, but a {what} of {len(rows)}")
             object.__setattr__(self, name, Split(x, context, weight))
+        if self.unlabelled is not None:
+            rows = _inside(self.unlabelled, self.domain, "the rows without a label")
+            object.__setattr__(self, "unlabelled", rows)
 
     def __repr__(self) -> str:
         rows = " + ".join(f"{len(split):,}" for split in (self.train, self.valid, self.test))
         given = "" if self.context is None else f", given {self.context}"
-        return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test"
+        more = "" if self.unlabelled is None else f", {len(self.unlabelled):,} without a label"
+        return f"{self.name}: {self.domain}{given}; {rows} rows to train, validate and test{more}"
+
+    def swapped(self) -> "Data":
+        """The same rows with x as the context and the context as x: to predict what was given.
+
+        Rows without a label, from which that is not to be learnt, are left out.
+
+        Raises
+        ------
+        DataError
+            If there is no context.
+
+        Examples
+        --------
+        >>> import likely as lk
+        >>> data = lk.load_data("digits", context="label").swapped()
+        >>> str(data.domain), str(data.context)
+        ('label (categorical)', '8×8 image of integer')
+        """
+        if self.context is None:
+            raise DataError(f"{self.name or 'the data'}: there is no context to swap the rows with")
+        return dataclasses.replace(
+            self,
+            domain=self.context,
+            train=self.train.swapped(),
+            valid=self.valid.swapped(),
+            test=self.test.swapped(),
+            context=self.domain,
+            truth=None,
+            running=False,
+            unlabelled=None,
+        )
 
     def fingerprint(self) -> str:
         """A hash of the domains and of each split's rows; mapped files are read through once."""
@@ -251,8 +295,10 @@ class Data:
         described = [None if d is None else d.to_json() for d in known]
         tensors: dict[str, Tensor] = {}
         crcs: dict[int, int] = {}
-        for split in ("train", "valid", "test"):
-            for part, rows in vars(getattr(self, split)).items():
+        parts = {name: vars(getattr(self, name)) for name in ("train", "valid", "test")}
+        parts["unlabelled"] = {"x": self.unlabelled}
+        for split, rows_of in parts.items():
+            for part, rows in rows_of.items():
                 if isinstance(rows, Rows):
                     key = id(rows.array)
                     crcs[key] = crcs[key] if key in crcs else _crc(rows.array)

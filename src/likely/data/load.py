@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,9 +26,12 @@ from likely.data.select import Declared, Named, Selection, resolve, select, sele
 from likely.data.source import read
 from likely.data.split import members
 from likely.data.table import MAPPED_BYTES, Table
+from likely.data.unlabelled import check_labels, labels_of
 
 MIN_ROWS = 10
 AS_DEFAULT = TextOptions()
+
+Missing = Literal["error", "drop", "unlabelled"]
 
 
 def load_data(
@@ -37,6 +40,7 @@ def load_data(
     domain: Declared = None,
     context: Any = None,
     context_domain: Declared = None,
+    predict: Any = None,
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
@@ -46,7 +50,7 @@ def load_data(
     length: int | None = None,
     long: Long = "error",
     size: int | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Missing = "error",
     seed: int = 0,
 ) -> Data:
     """Read data, look through them, and split them into rows to train, validate and test.
@@ -87,6 +91,9 @@ def load_data(
         (`"y"` for `y_train` …), or an array with as many rows as all splits together.
     context_domain : Domain or dict, optional
         As `domain`, for the context; columns of the context may be declared in `domain` too.
+    predict : str, int, list of these, or array, optional
+        What to predict from the rest, given like the context: it becomes the rows, and what would else
+        be the rows the context. For classifiers and regressors.
     weight : str, int or array, optional
         Weights of the rows, given like the context, in any unit. Models that train by gradients take
         negative ones too.
@@ -110,8 +117,10 @@ def load_data(
     size : int, optional
         Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
         zeros; without it, they must have one size.
-    missing : {"error", "drop"}
-        What to do about rows with missing (NaN, None) or infinite entries.
+    missing : {"error", "drop", "unlabelled"}
+        What to do about rows with missing (NaN, None) or infinite entries. "unlabelled": training rows
+        without a class, a context that is empty or −1, are kept apart, as `Data.unlabelled`; the splits
+        are those of "drop".
     seed : int
         Of the split, and of the draws where the source is drawn.
 
@@ -128,7 +137,8 @@ def load_data(
     DomainError
         If a declared domain or column kind is malformed.
     LikelyError
-        If the seed is negative, or options of texts do not fit together.
+        If the seed is negative, a context is given beside `predict`, or options of texts do not fit
+        together.
 
     Warns
     -----
@@ -142,8 +152,15 @@ def load_data(
         raise LikelyError(f"seed={seed}: give a whole number from 0 on")
     texts = TextOptions(window, words, vocabulary, lowercase, length, long)
     table = read_table(source, seed, domain, texts, size)
+    if predict is not None:
+        if missing == "unlabelled":
+            raise LikelyError(
+                "missing='unlabelled': what is predicted cannot be learnt from rows without it; take 'drop'"
+            )
+        domain, context, context_domain = _predicting(domain, context, context_domain, predict)
     found, notes = _find(table, domain, context, context_domain, weight, columns, missing, texts)
     data, more = _into_splits(table, found, seed)
+    data = data if predict is None else data.swapped()
     for note in notes + more:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     return data
@@ -168,6 +185,7 @@ def _into_splits(table: Table, found: _Found, seed: int) -> tuple[Data, list[str
     notes = found.inspect(seed)
     index_of = members(table, len(found.x.rows), found.x.domain.size, found.kept, seed)
     splits = {name: found.split(index) for name, index in index_of.items()}
+    others = found.unlabelled
     for name, split in splits.items():
         if split.weight is not None and not split.weight.sum() > 0:
             raise DataError(
@@ -182,6 +200,7 @@ def _into_splits(table: Table, found: _Found, seed: int) -> tuple[Data, list[str
         truth=table.truth if found.x.domain == table.domain else None,
         name="::".join([Path(file).name, *keys]),
         running=isinstance(table.values, str),
+        unlabelled=None if others is None else others.take(np.arange(len(others.rows))),
     )
     return data, notes
 
@@ -192,6 +211,7 @@ def load_rows(
     domain: Declared = None,
     context: Any = None,
     context_domain: Declared = None,
+    predict: Any = None,
     weight: Any = None,
     columns: Named | None = None,
     window: int | None = None,
@@ -209,11 +229,28 @@ def load_rows(
     """
     texts = TextOptions(window)
     table = read_table(source, seed, domain, texts, size)
+    if predict is not None:
+        domain, context, context_domain = _predicting(domain, context, context_domain, predict)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", texts)
     for note in notes:
         warnings.warn(f"{table.name}: {note}", stacklevel=2)
     step = found.x.domain.size if isinstance(table.values, str) else 1
-    return found.split(np.arange(0, len(found.x.rows), step))
+    rows = found.split(np.arange(0, len(found.x.rows), step))
+    return rows if predict is None else rows.swapped()
+
+
+def _predicting(
+    domain: Declared, context: Any, context_domain: Declared, predict: Any
+) -> tuple[Declared, Any, Declared]:
+    """Where to look for rows and context that are swapped in the end."""
+    if context is not None:
+        raise LikelyError(
+            "predict and context: all that is not predicted is the context; choose it with columns= "
+            "(--columns)"
+        )
+    if isinstance(domain, Mapping):  # single columns, of either
+        return domain, predict, context_domain
+    return context_domain, predict, domain
 
 
 def read_table(
@@ -280,8 +317,9 @@ class _Found:
     context: _Part | None
     weight: _Part | None
     kept: np.ndarray | None = None  # which rows of the table these are; None: all
+    unlabelled: _Part | None = None  # rows that were left out for want of a label
 
-    def drop(self, unusable: np.ndarray) -> list[str]:
+    def drop(self, unusable: np.ndarray, why: str) -> list[str]:
         """Leave rows out, and texts that are too long; a note on the former."""
         rows, gone = len(self.x.rows), np.union1d(unusable, self.x.dropped)
         if not len(gone):
@@ -290,8 +328,7 @@ class _Found:
         for part in (self.x, self.context, self.weight):
             if part is not None:
                 part.rows = part.rows.take(self.kept)
-        left_out = "rows have missing or infinite entries and are left out"
-        return [f"{len(unusable)} of {rows} {left_out}"] if len(unusable) else []
+        return [f"{len(unusable)} of {rows} {why}"] if len(unusable) else []
 
     def inspect(self, seed: int) -> list[str]:
         notes = self.x.inspect(seed, learnt=True)
@@ -327,8 +364,14 @@ def _find(
             f"{table.name}: windows of a running text have no context and no weight; with window=0 "
             "(--window 0) each line is a row that may have them"
         )
-    if missing not in ("error", "drop"):
-        raise DataError(f"missing={missing!r}: take 'error' or 'drop'")
+    if missing not in get_args(Missing):
+        raise DataError(
+            f"missing={missing!r}: take one of {', '.join(map(repr, get_args(Missing)))}"
+        )
+    apart = missing == "unlabelled"
+    if apart and context is None:
+        raise LikelyError("missing='unlabelled': name the label, as context= (--context)")
+    missing = "error" if apart else missing
     if context is None and isinstance(context_domain, Domain):
         context = context_domain.names
     given = None if context is None else select(table, context, "the context")
@@ -347,8 +390,13 @@ def _find(
     x, unusable = _encoded(selection, known_domain, missing, check.scan, texts)
     found, parts = _Found(x, None, None), [unusable]
     if given is not None:
-        found.context, unusable = _encoded(given, context_domain, missing, check.scan)
+        label, on_missing = (labels_of(given), "drop") if apart else (given, missing)
+        found.context, unusable = _encoded(label, context_domain, on_missing, check.scan)
         parts.append(unusable)
+        if apart and len(unusable):
+            check_labels(found.context.domain, table, unusable)
+            kept = np.setdiff1d(unusable, x.dropped)
+            found.unlabelled = dataclasses.replace(x, rows=x.rows.take(kept))
     if weighing is not None:
         if len(weighing.labels) != 1:
             raise DataError(f"{weighing.table.name}: a weight is one number for each row")
@@ -361,7 +409,12 @@ def _find(
         if part is not None
         for note in part.table.notes
     )
-    return found, [*notes, *found.drop(np.unique(np.concatenate(parts)))]
+    left_out = (
+        "rows have no label: only semi-supervised models learn from them"
+        if apart
+        else "rows have missing or infinite entries and are left out"
+    )
+    return found, [*notes, *found.drop(np.unique(np.concatenate(parts)), left_out)]
 
 
 def _encoded(

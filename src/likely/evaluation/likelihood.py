@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.contract.inputs import CHUNK
+from likely.contract.inputs import chunks
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.errors import DataError, DensityError
@@ -59,8 +59,8 @@ def held_out(
 
 def batches(model: GenerativeModel, split: Split, index: Tensor) -> Iterator[Batch]:
     """Rows of a split, as many as are scored at a time; a context only where the model takes one."""
-    for chunk in track(index.split(max(1, CHUNK // model.domain.size)), "rows"):
-        batch = split.rows(chunk)
+    for at in track(chunks(model.domain, len(index), model.context), "rows"):
+        batch = split.rows(index[at])
         yield batch if model.context is not None else replace(batch, context=None)
 
 

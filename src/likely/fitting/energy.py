@@ -124,6 +124,9 @@ class EnergySource:
             return self.rows.batch(index)
         return Batch(torch.empty(len(index), 0), self._contexts(len(index)))
 
+    def held_out(self) -> Batch:
+        return Batch(torch.empty(0, 0)) if self.rows is None else self.rows.held_out()
+
     def prepare(self, seed: int) -> Batch:
         """Rows that start the model: given ones, those of a pilot run, or the reference's."""
         if self.rows is not None:

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from likely.contract.abilities import Calibrates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.core.random import seeded
@@ -190,6 +191,8 @@ class Loop:
         self.model.eval()
         with seeded(self.plan.seed, device):  # the same in all processes, and if it is done again
             self.model.finish(self.source.prepare(self.plan.seed).to(device))
+            if isinstance(self.model, Calibrates):
+                self.model.calibrate(self.source.held_out().to(device))
         state.history.seconds = time.perf_counter() - started
         state.history.peak_memory = memory.peak()
         if folder is not None:

@@ -18,6 +18,7 @@ from likely.data import Data
 
 PREPARE_ENTRIES = 1 << 20  # numbers that data-dependent initialisation sees
 VALID_ENTRIES = 1 << 19  # numbers that one validation scores
+CALIBRATION_ENTRIES = 1 << 23  # numbers that a calibration sees
 VALID_SEED = 0x5EED  # of the noise in every validation
 
 
@@ -54,6 +55,9 @@ class Source(Protocol):
     def prepare(self, seed: int) -> Batch:
         """Rows for `GenerativeModel.prepare` and `finish`."""
 
+    def held_out(self) -> Batch:
+        """Rows for `Calibrates.calibrate`."""
+
     def stages(self, model: GenerativeModel) -> list[Stage]:
         """The phases of the training."""
 
@@ -81,13 +85,19 @@ class DataSource:
         return self.data.train.order(seed)
 
     def batch(self, index: Tensor) -> Batch:
-        return replace(self._weighed(self.data.train.rows(index)), rows=len(self))
+        batch = replace(self._weighed(self.data.train.rows(index)), rows=len(self))
+        if (others := self.data.unlabelled) is not None:
+            batch.unlabelled = others[torch.randint(len(others), (len(index),))]
+        return batch
 
     def prepare(self, seed: int) -> Batch:
         batch = self._weighed(self.data.train.subset(PREPARE_ENTRIES, seed))
         if batch.weight is not None:  # scales are those of the rows that count
             batch.weight = batch.weight.clamp_min(0)
         return batch
+
+    def held_out(self) -> Batch:
+        return self.data.valid.subset(CALIBRATION_ENTRIES, VALID_SEED)
 
     def _weighed(self, batch: Batch) -> Batch:
         if batch.weight is not None:

@@ -56,6 +56,17 @@ def halved(size: int, times: int) -> list[int]:
     return sizes
 
 
+def residual(
+    channels: int,
+    layer: Callable[[int, int], nn.Module] = conv,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """W₂ σ(W₁ σ(h)), to be added to h."""
+    return nn.Sequential(
+        activation(), layer(channels, channels), activation(), layer(channels, channels)
+    )
+
+
 class ImageEncoder(nn.Module):
     """Strided convolutions, each to half the resolution, then a linear layer or more convolutions.
 
@@ -71,6 +82,8 @@ class ImageEncoder(nn.Module):
     activation : callable
     grid : int, optional
         Channels of outputs that are a map at the coarsest resolution; None takes the linear layer.
+    blocks : int
+        Residual blocks after each strided convolution.
     """
 
     def __init__(
@@ -81,12 +94,16 @@ class ImageEncoder(nn.Module):
         context: int = 0,
         activation: Callable[[Tensor], Tensor] = leaky_relu,
         grid: int | None = None,
+        blocks: int = 0,
     ) -> None:
         super().__init__()
         self.shape, self.activation = shape, activation
         channels = [shape[0], *widths]
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels)
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(residual(width) for _ in range(blocks)) for width in widths
         )
         height, width = (halved(edge, len(widths))[-1] for edge in shape[1:])
         self.last: nn.Module
@@ -99,8 +116,10 @@ class ImageEncoder(nn.Module):
         self, x: Float[Tensor, "n pixels"], context: Context = None
     ) -> Float[Tensor, "n outputs"]:
         h = x.unflatten(1, self.shape)
-        for layer in self.layers:
+        for layer, blocks in zip(self.layers, self.blocks, strict=True):
             h = self.activation(layer(h))
+            for block in blocks:  # type: ignore[attr-defined]
+                h = h + block(h)
         return self.last(with_context(h.flatten(1), context))
 
 
@@ -203,12 +222,7 @@ class ResidualConvolutions(nn.Module):
         super().__init__()
         self.first = layer(inputs, channels)
         self.context = nn.Linear(context, channels, bias=False) if context else None
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                activation(), layer(channels, channels), activation(), layer(channels, channels)
-            )
-            for _ in range(blocks)
-        )
+        self.blocks = nn.ModuleList(residual(channels, layer, activation) for _ in range(blocks))
         self.activation = activation()
         self.last = (last or layer)(channels, outputs)
 

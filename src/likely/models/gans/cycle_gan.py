@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import as_rows, chunks, context_features
 from likely.contract.options import NonNegative, NonNegativeInt, Positive, Widths
-from likely.contract.views import Chart, RealView
+from likely.contract.views import Chart, Columns, RealView
 from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError, DomainError, LikelyError
@@ -55,24 +55,6 @@ class CycleErrors(NamedTuple):
     error: Figure
     noisy: Figure
     gain: float
-
-
-class Columns(nn.Module):
-    """What the maps see of rows that are translated, in place of the `Features` of a context."""
-
-    def __init__(self, domain: Domain, chart: Chart) -> None:
-        super().__init__()
-        self.view = RealView(domain, chart)
-
-    @property
-    def size(self) -> int:
-        return self.view.dim
-
-    def prepare(self, x: Rows, weight: Tensor | None = None) -> None:
-        self.view.prepare(x, weight)
-
-    def forward(self, x: Rows) -> Float[Tensor, "n columns"]:
-        return self.view(x, 0.5)[0]
 
 
 @register(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -114,3 +114,25 @@ def sharpened(
         beyond = mass.cumsum(-1) - mass >= top_p  # what is likelier has enough already
         logits = logits.masked_fill(beyond.gather(1, index.argsort(1)), -math.inf)
     return logits
+
+
+def fitted_temperature(
+    logits: Float[Tensor, "n k"], code: Int64[Tensor, " n"], weight: Tensor | None = None
+) -> float:
+    """The T that maximises the likelihood of the classes under softmax(logits/T), from 0.01 to 100.
+
+    One more row counts that is of any class alike: where every class is the likeliest one, T would
+    otherwise go to zero.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits, code = logits.cpu().double(), code.cpu()
+    weight = None if weight is None else weight.cpu()
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits * math.exp(-log_temperature)
+        terms = F.cross_entropy(scaled, code, reduction="none", label_smoothing=1 / (len(code) + 1))
+        return (terms if weight is None else terms * weight).mean().item()
+
+    bounds = math.log(0.01), math.log(100)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
