@@ -5,7 +5,6 @@ fewer details are often likelier than those that a model was trained on (Nalisni
 arXiv:1810.09136), and the figures below show it.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from likely.evaluation.classes import predicts_only, seen_by
 from likely.evaluation.classifier import mean_of_sides, sides
 from likely.evaluation.likelihood import subset
 from likely.evaluation.resampling import bootstrap
+from likely.evaluation.result import as_text
 from likely.evaluation.unusual import ood_scores
 from likely.nets.convolutional import image_shape
 
@@ -289,11 +288,7 @@ class Outside:
         return table
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=100, color_system=None).print(
-            self.summary(), *self.notes, sep="\n"
-        )
-        return text.getvalue().rstrip("\n")
+        return as_text(self.summary(), *self.notes)
 
 
 def detect_outside(

@@ -95,9 +95,14 @@ class Evaluation:
         return table
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=100, color_system=None).print(self.summary())
-        return text.getvalue().rstrip("\n")
+        return as_text(self.summary())
+
+
+def as_text(*parts: Table | str) -> str:
+    """Tables and paragraphs as a terminal would show them."""
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(*parts, sep="\n", markup=False)
+    return text.getvalue().rstrip("\n")
 
 
 def _farthest(frame: pd.DataFrame) -> tuple[str, Figure | None, Figure | None]:
