@@ -96,18 +96,18 @@ def detection(inside: ArrayLike, outside: ArrayLike, *, seed: int = 0) -> Detect
     levels, place = np.unique(np.concatenate([a, b]), return_inverse=True)
 
     def counts(w: Tensor, at: np.ndarray) -> Tensor:
-        """Part of the weight at each level, from the highest down, shape (k, levels)."""
+        """Rows at each level, from the highest down, shape (k, levels)."""
         index = torch.from_numpy(len(levels) - 1 - at).expand_as(w)
-        return w.new_zeros(len(w), len(levels)).scatter_add(1, index, w) / w.sum(1, keepdim=True)
+        return w.new_zeros(len(w), len(levels)).scatter_add(1, index, w)
 
     def figures(w: Tensor, v: Tensor) -> Tensor:
         found = counts(v, place[len(a) :])
-        false, right = counts(w, place[: len(a)]).cumsum(1), found.cumsum(1)
+        false, right = counts(w, place[: len(a)]).cumsum(1) / len(a), found.cumsum(1) / len(b)
         precision = right / (false + right).clamp_min(1e-300)
         # Inside, a part `PASSING` at least must not be above the threshold.
-        stopped = (false > 1 - PASSING + 1e-12).logical_not().sum(1, keepdim=True)
+        stopped = (false <= 1 - PASSING + 1e-12).sum(1, keepdim=True)
         caught = torch.cat([torch.zeros_like(right[:, :1]), right], 1).gather(1, stopped)
-        return torch.stack([(found * precision).sum(1), 1 - caught[:, 0]], 1)
+        return torch.stack([(found * precision).sum(1) / len(b), 1 - caught[:, 0]], 1)
 
     w, v = (torch.ones(1, len(part), dtype=torch.float64) for part in (a, b))
     values = figures(w, v)[0].tolist()
