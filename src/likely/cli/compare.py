@@ -76,34 +76,31 @@ def evaluate(
     config = read_json(run, "config.json")
     if config and config.get("data", {}).get("fingerprint") != loaded.fingerprint():
         warnings.warn(f"{data}: not the data of {run}; its own test split is used", stacklevel=1)
-    evaluation = lk.evaluate(model, loaded, progress=True)
+    from likely.comparison.sheet import sheet
+    from likely.core.files import written_whole
     from likely.evaluation import detect_outside, robustness
     from likely.evaluation.classes import labelled
+    from likely.evaluation.likelihood import subset
 
-    detected = None
-    if outside:
-        sets = _outside(model, outside, options)
-        detected = detect_outside(model, loaded, sets)
-    robust = []
+    # What cannot be read or done is told before the long work.
+    others = _outside(model, outside, options) if outside else None
     if sizes:
-        x, labels, _ = labelled(model, loaded.test.rows(slice(ATTACKED)))
-        robust.append(robustness(model, x, labels, sizes, norm=norm.value))
-    more = [found for found in (detected, *robust) if found is not None]
+        x, labels, _ = labelled(model, loaded.test.rows(subset(len(loaded.test), ATTACKED, 0)))
+    detected = None if others is None else detect_outside(model, loaded, others)
+    robust = [robustness(model, x, labels, sizes, norm=norm.value)] if sizes else []
+    evaluation = lk.evaluate(model, loaded, progress=True)
     if page is not None:
-        from likely.comparison.sheet import sheet
-        from likely.core.files import written_whole
-
         text = sheet(evaluation, outside=detected, robustness=robust, device=str(model.device))
         with written_whole(page) as file:
             file.write(text.encode())
     if as_json:
         report = evaluation.to_json()
-        report |= {} if detected is None else {"outside_rows": detected.to_json()}
+        report |= {"outside_rows": detected.to_json()} if detected else {}
         print_json(report | ({"robustness": robust[0].to_json()} if robust else {}))
         return
     console = make_console()
     console.print(evaluation.summary())
-    for found in more:
+    for found in ([detected] if detected else []) + robust:
         console.print(found.summary())
         for note in found.notes:
             print_text(note, "yellow")
