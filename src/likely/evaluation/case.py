@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from likely.contract.abilities import Classifies, Encodes, HasConditionals, Translates
+from likely.contract.abilities import Encodes, HasConditionals, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
 from likely.contract.views import Features
@@ -125,7 +125,6 @@ class Case:
     def classified(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities of classes of the rows that are scored, their classes, and their weights."""
         x, labels, weight = labelled(self.model, self.held.rows(self.scored))
-        assert isinstance(self.model, Classifies)
         return class_log_prob(self.model, x), labels, weight
 
     def of_classes(self, measure: Callable[..., Any]) -> Any:

@@ -1,6 +1,5 @@
 """What a classifier sees, whether it models p(x, y) or p(y|x), and what it says."""
 
-import sys
 from typing import NamedTuple
 
 import torch
@@ -24,6 +23,12 @@ class Labelled(NamedTuple):
     weight: Tensor | None
 
 
+def classifies(model: GenerativeModel) -> bool:
+    """Whether it has the ability, and classes: a joint model may have been built without."""
+    classes = (domain for domain in (model.domain, model.context) if domain is not None)
+    return isinstance(model, Classifies) and any(map(_is_class, classes))
+
+
 def predicts_only(model: GenerativeModel) -> bool:
     """Whether it is p(y|x): the class is its domain, and what it sees its context."""
     return isinstance(model, Classifies) and _is_class(model.domain) and model.context is not None
@@ -44,7 +49,7 @@ def labelled(model: GenerativeModel, batch: Batch) -> Labelled:
     AbilityError
         If the model does not classify, or has no class to compare with.
     """
-    if not isinstance(model, Classifies):
+    if not classifies(model):
         raise AbilityError(f"{type(model).__name__} cannot classify rows: take a classifier")
     if predicts_only(model):
         x, y, domain = batch.context, batch.x, model.domain
@@ -62,11 +67,10 @@ def labelled(model: GenerativeModel, batch: Batch) -> Labelled:
 
 
 @torch.no_grad()
-def class_log_prob(model: Classifies, x: Tensor) -> Float[Tensor, "n classes"]:
-    """log p(y|x) in float64 on the CPU, by chunks."""
-    assert isinstance(model, GenerativeModel)
-    parts = [model.classify(x[at]).double().cpu() for at in chunks(seen_by(model), len(x))]
-    return torch.cat(parts).clamp_min(sys.float_info.min).log()
+def class_log_prob(model: GenerativeModel, x: Tensor) -> Float[Tensor, "n classes"]:
+    """log p(y|x) in float64 on the CPU, by chunks; what floats cannot hold counts as their least."""
+    p = torch.cat([model.classify(x[at]).cpu() for at in chunks(seen_by(model), len(x))])
+    return p.clamp_min(torch.finfo(p.dtype).tiny).double().log()
 
 
 def _is_class(domain: Domain) -> bool:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from likely.contract.abilities import Classifies, Encodes, Translates
+from likely.contract.abilities import Encodes, Translates
 from likely.core.columns import Binary, Discrete, Integer
 from likely.core.likelihood import Figure, Kind
 from likely.evaluation.case import DRAWN, MORE, Case
+from likely.evaluation.classes import classifies
 from likely.evaluation.disentanglement import active_units, mutual_information_gap
 from likely.evaluation.images import frechet_distance
 from likely.evaluation.marginals import marginal_distances, pair_distances
@@ -142,7 +143,10 @@ CYCLES = Need(
         isinstance(case.model, Translates) and case.model.context is not None and len(case.real) > 1
     ),
 )
-CLASSIFIED = Need("a classifier", lambda case: isinstance(case.model, Classifies))
+CLASSIFIED = Need(
+    "a classifier, and classes to compare with",
+    lambda case: classifies(case.model) and case.held.context is not None,
+)
 HISTORY = Need("the history of the fit", lambda case: case.history is not None)
 
 

@@ -14,7 +14,6 @@ from jaxtyping import Float, Int64
 from rich.table import Table
 from torch import Tensor
 
-from likely.contract.abilities import Classifies
 from likely.contract.inputs import chunks
 from likely.contract.model import GenerativeModel
 from likely.core.columns import Binary, Categorical, Constant, Discrete, Periodic, Positive, Spin
@@ -56,7 +55,7 @@ class Adversarial(NamedTuple):
 
 
 def pgd(
-    model: Classifies,
+    model: GenerativeModel,
     x: Tensor,
     labels: Int64[Tensor, " n"],
     epsilon: float,
@@ -76,8 +75,8 @@ def pgd(
 
     Parameters
     ----------
-    model : Classifies
-        With a `classify` that is differentiable in x, in evaluation mode.
+    model : GenerativeModel
+        With the ability `Classifies`, differentiable in x, in evaluation mode.
     x : Tensor, shape (n, *shape)
         In the data's own units.
     labels : Tensor of int, shape (n,)
@@ -108,7 +107,6 @@ def pgd(
     Madry et al. 2018, arXiv:1706.06083; Carlini & Wagner 2017, arXiv:1608.04644, for the margin;
     Spall 1992, IEEE Trans. Autom. Control 37, 332, for finite differences.
     """
-    assert isinstance(model, GenerativeModel)
     domain = seen_by(model)
     whole("steps", steps)
     whole("restarts", restarts)
@@ -130,7 +128,13 @@ def pgd(
 
 
 def _attacked(
-    model: Classifies, ball: "_Ball", x: Tensor, y: Tensor, steps: int, restarts: int, finite: bool
+    model: GenerativeModel,
+    ball: "_Ball",
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    restarts: int,
+    finite: bool,
 ) -> tuple[Tensor, Tensor]:
     """The worst rows that restarts find, and their margins."""
     start = x if x.is_floating_point() else x.float()
@@ -155,14 +159,14 @@ def _attacked(
     return worst, margin
 
 
-def _margin(model: Classifies, x: Tensor, y: Tensor) -> Float[Tensor, " n"]:
+def _margin(model: GenerativeModel, x: Tensor, y: Tensor) -> Float[Tensor, " n"]:
     p = model.classify(x)
     log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
     right = torch.nn.functional.one_hot(y, p.shape[1]).bool()
     return log_p.masked_fill(right, -torch.inf).amax(1) - log_p[right]
 
 
-def _exact(model: Classifies, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _exact(model: GenerativeModel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Margins, and their gradients."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -175,7 +179,7 @@ def _exact(model: Classifies, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _finite(model: Classifies, ball: "_Ball", x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _finite(model: GenerativeModel, ball: "_Ball", x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Margins, and their gradients by finite differences along random signs."""
     slope = torch.zeros_like(x)
     for _ in range(DIRECTIONS):
@@ -295,7 +299,7 @@ class Robustness:
 
 
 def robustness(
-    model: Classifies,
+    model: GenerativeModel,
     x: Tensor,
     labels: Int64[Tensor, " n"],
     epsilon: Sequence[float],
@@ -361,9 +365,8 @@ def _masked(size: float, clean: Tensor, pgd: Tensor, *others: Tensor) -> Iterato
             yield f"{what} goes further at {part:.0%} of the rows (ε = {size:g})"
 
 
-def _flat(model: Classifies, x: Tensor, labels: Tensor) -> float:
+def _flat(model: GenerativeModel, x: Tensor, labels: Tensor) -> float:
     """Part of the rows where the margin's gradient is exactly zero."""
-    assert isinstance(model, GenerativeModel)
     x = x.to(model.device)
     _, slope = _exact(model, x if x.is_floating_point() else x.float(), labels.to(model.device))
     return (slope.flatten(1) == 0).all(1).double().mean().item()

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.contract.abilities import Classifies
 from likely.contract.inputs import chunks
 from likely.contract.model import GenerativeModel
 from likely.contract.real import RealModel
@@ -15,7 +14,7 @@ from likely.core.columns import Constant
 from likely.core.errors import DensityError
 from likely.core.likelihood import Kind
 from likely.core.random import seeded
-from likely.evaluation.classes import class_log_prob, predicts_only, seen_by
+from likely.evaluation.classes import class_log_prob, classifies, predicts_only, seen_by
 
 Score = Callable[[Tensor], Tensor]
 
@@ -69,7 +68,7 @@ def ood_scores(
             scores["typicality"] = (scores["likelihood"] - level).abs()
     if slope := _slope(model):
         scores["gradient"] = _by_chunks(model, slope, x, seed)
-    if isinstance(model, Classifies):
+    if classifies(model):
         inside = seen_by(model).contains(x)
         confidence = torch.full((len(x),), math.inf, dtype=torch.float64)
         confidence[inside.cpu()] = -class_log_prob(model, x[inside]).max(1).values.exp()
