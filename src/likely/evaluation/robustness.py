@@ -359,9 +359,9 @@ def _masked(size: float, clean: Tensor, pgd: Tensor, *others: Tensor) -> Iterato
     """Which attacks move the margins of rows that gradients have not turned farther than these did."""
     for other, what in zip(others, ("random noise", "an attack without gradients"), strict=True):
         few = slice(len(other))
-        further = (other - clean[few] > FURTHER * (pgd - clean)[few])[pgd[few] <= 0]
-        part = further.double().mean().item()
-        if part > MASKED:  # and not NaN, where every row has been turned
+        further = other - clean[few] > FURTHER * (pgd - clean)[few]
+        part = (further & (pgd[few] <= 0)).double().mean().item()
+        if part > MASKED:
             yield f"{what} goes further at {part:.0%} of the rows (ε = {size:g})"
 
 
