@@ -510,8 +510,8 @@ def test_a_classifier_of_either_form_is_measured_by_its_probabilities():
     x = normal_rows(900, 2, seed=2) + 2 * y - 1
     joint = data_of(rows, Split(x[:100], y[:100]), Split(x[100:], y[100:]), context=classes)
     swapped = data_of(classes, Split(y[:100], x[:100]), Split(y[100:], x[100:]), context=rows)
-    ours = evaluate(Joint(rows, context=classes), joint)
-    also = evaluate(Posterior(classes, context=rows), swapped)
+    ours = evaluate(Joint(rows, context=classes), joint, rows=500)
+    also = evaluate(Posterior(classes, context=rows), swapped, rows=500)
     for name in ("accuracy", "log_loss", "brier_score", "calibration_error", "temperature"):
         assert getattr(ours, name) == getattr(also, name)
     assert close(ours.accuracy, Normal(0, 1).cdf(torch.tensor(math.sqrt(2))).item())
@@ -524,4 +524,3 @@ def test_a_classifier_of_either_form_is_measured_by_its_probabilities():
     some = Split(x[100:], torch.where(torch.arange(800)[:, None] < 700, y[100:], -1))
     batch = labelled(Joint(rows, context=classes), some.rows(slice(None)))
     assert len(batch.labels) == len(batch.x) == 700  # others have no class to compare with
-    assert evaluate(Normals(rows), data_of(rows, Split(x), Split(x))).accuracy is None

@@ -116,7 +116,7 @@ def _size(text: str) -> float:
 
 
 def _outside(
-    model: lk.GenerativeModel, sources: list[str], options: dict[str, Any]
+    model: "lk.GenerativeModel", sources: list[str], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Rows of other data, in the form of those that the model sees, by the names of their files."""
     from likely.evaluation.classes import seen_by

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from likely import report as pictures
 from likely._version import provenance
 from likely.core.likelihood import shown
@@ -30,7 +32,9 @@ def sheet(
     """
     sections = []
     if evaluation.reliability is not None:
-        sections.append(calibration(evaluation.reliability))
+        picture, caption = diagram(evaluation.reliability)
+        card = html.Card("reliability", pictures.to_uri(picture), caption)
+        sections.append(calibration([card]))
     if outside is not None:
         sections.append(detection(outside))
     sections += [withstanding(found) for found in robustness]
@@ -52,20 +56,24 @@ def sheet(
     ).render()
 
 
-def calibration(found: Reliability) -> html.Section:
-    """A reliability diagram."""
+def diagram(found: Reliability, color: str = pictures.PALETTE[0]) -> tuple[Figure, str]:
+    """A reliability diagram, and its caption."""
     low, high = found.null
-    figure = pictures.draw_reliability(
-        *(part.numpy() for part in (found.confidence, found.accuracy, found.stderr, found.rows))
-    )
+    parts = (found.confidence, found.accuracy, found.stderr, found.rows)
+    picture = pictures.draw_reliability(*(part.numpy() for part in parts), color=color)
     caption = f"error {shown(found.error)}; if calibrated {low:.2g} to {high:.2g}"
+    return picture, caption.replace("-", "−")
+
+
+def calibration(cards: Sequence[html.Card]) -> html.Section:
+    """Reliability diagrams."""
     return html.Section(
         "Calibration",
         "How often the likeliest class is right, by its probability, in bins with equally many rows. A "
         "calibrated classifier is on the diagonal, within the band in 95 % of the bins; one that is too "
         "sure of itself is below it. The error is the mean distance from the diagonal, without the bias "
         "that noise gives to distances.",
-        [html.Card("reliability", pictures.to_uri(figure), caption.replace("-", "−"))],
+        cards,
     )
 
 

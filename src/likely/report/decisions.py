@@ -15,7 +15,12 @@ DASHED = (0, (4, 2))
 
 @mpl.rc_context(STYLE)
 def draw_reliability(
-    confidence: np.ndarray, accuracy: np.ndarray, stderr: np.ndarray, rows: np.ndarray
+    confidence: np.ndarray,
+    accuracy: np.ndarray,
+    stderr: np.ndarray,
+    rows: np.ndarray,
+    *,
+    color: str = PALETTE[0],
 ) -> Figure:
     """A reliability diagram: how often a classifier is right where it is how sure.
 
@@ -26,6 +31,8 @@ def draw_reliability(
     stderr : array, shape (bins,)
         Of the accuracy of a calibrated classifier: the band around the diagonal is two of these wide on
         either side.
+    color : str
+        Of the dots.
     """
     figure = empty_figure(3.2, 3.0)
     axes = figure.add_subplot(
@@ -35,8 +42,8 @@ def draw_reliability(
     axes.plot([low, 1], [low, 1], color=REAL, linestyle=DASHED, linewidth=1)
     ends = confidence - 2 * stderr, np.minimum(confidence + 2 * stderr, 1)
     axes.fill_between(confidence, *ends, color=REAL, alpha=0.3, linewidth=0, label="if calibrated")
-    axes.plot(confidence, accuracy, color=PALETTE[0])
-    axes.scatter(confidence, accuracy, 20 * rows / rows.mean(), color=PALETTE[0], zorder=3)
+    axes.plot(confidence, accuracy, color=color)
+    axes.scatter(confidence, accuracy, 20 * rows / rows.mean(), color=color, zorder=3)
     top = 1 + 0.02 * (1 - low)
     axes.set(xlim=(low, top), ylim=(low, top))
     axes.legend(loc="upper left")
