@@ -70,3 +70,27 @@ def test_a_model_without_such_a_score_says_so(capsys: pytest.CaptureFixture[str]
     assert error.startswith("error: GAN has no")
     assert error.count("\n") == 1
     assert not Path("gan.npy").exists()
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_rows_of_other_data_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate made events.csv --outside outside.csv --json") == 0
+    found = json.loads(capsys.readouterr().out)["outside_rows"]
+    assert set(found["outside"]) == {"likelihood", "typicality", "gradient"}
+    assert found["notes"] == [
+        "0.5% of outside.csv lie outside the domain: these are told for certain"
+    ]
+    assert run("evaluate made events.csv --outside odd.csv --page sheet.html") == 0
+    assert "odd.csv" in capsys.readouterr().out
+    assert "<h2>Rows outside</h2>" in Path("sheet.html").read_text()
+
+
+def test_what_evaluate_cannot_do_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, message in (
+        ("--attack 0.1", "cannot classify rows"),
+        ("--attack a,b", "--attack a: give numbers"),
+        ("--outside noise", "no rows outside"),
+        ("--page sheet.pdf", "of type '.pdf' are not written"),
+    ):
+        assert run(f"evaluate made events.csv {line}") == 2
+        assert message in capsys.readouterr().err

@@ -22,6 +22,7 @@ from likely.evaluation import (
     reverse_kl,
     throughput,
 )
+from likely.evaluation.classes import labelled
 from likely.evaluation.measures import MEASURES
 
 
@@ -476,3 +477,49 @@ def test_every_measure_is_an_attribute_and_a_key(plane):
     assert all(name in type(ours).__doc__ for name in names)
     with pytest.raises(AttributeError, match="entropy"):
         _ = ours.entropy
+
+
+class Joint(Normals):
+    """Rows around ±1 by their class; its probabilities of classes have the temperature `soft`."""
+
+    soft = 2.0
+
+    def _normal(self, n: int, context: Tensor | None) -> Normal:
+        assert context is not None
+        return Normal(context.expand(n, self.domain.size), 1.0)
+
+    def classify(self, x: Tensor) -> Tensor:
+        log_odds = 2 * x.sum(1) / self.soft
+        return torch.stack([-log_odds / 2, log_odds / 2], 1).softmax(1)
+
+
+class Posterior(Joint):
+    """The same as p(y|x) alone."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return self.classify(context).log().gather(1, x)[:, 0]
+
+    def _sample(self, n: int, context: Tensor | None) -> Tensor:
+        return self.classify(context).multinomial(1)
+
+
+def test_a_classifier_of_either_form_is_measured_by_its_probabilities():
+    rows, classes = lk.reals(2), lk.categories(2)
+    y = torch.randint(2, (900, 1), generator=torch.Generator().manual_seed(1))
+    x = normal_rows(900, 2, seed=2) + 2 * y - 1
+    joint = data_of(rows, Split(x[:100], y[:100]), Split(x[100:], y[100:]), context=classes)
+    swapped = data_of(classes, Split(y[:100], x[:100]), Split(y[100:], x[100:]), context=rows)
+    ours = evaluate(Joint(rows, context=classes), joint, rows=500)
+    also = evaluate(Posterior(classes, context=rows), swapped, rows=500)
+    for name in ("accuracy", "log_loss", "brier_score", "calibration_error", "temperature"):
+        assert getattr(ours, name) == getattr(also, name)
+    assert close(ours.accuracy, Normal(0, 1).cdf(torch.tensor(math.sqrt(2))).item())
+    assert close(ours.temperature, 0.5)
+    assert close(also.log_likelihood, -ours.log_loss.value, 1e-3)
+    low, high = ours.calibration_null
+    assert low < high < ours.calibration_error.value
+    assert f"{low:.2g} to {high:.2g}" in str(ours)
+    json.dumps(ours.to_json())
+    some = Split(x[100:], torch.where(torch.arange(800)[:, None] < 700, y[100:], -1))
+    batch = labelled(Joint(rows, context=classes), some.rows(slice(None)))
+    assert len(batch.labels) == len(batch.x) == 700  # others have no class to compare with

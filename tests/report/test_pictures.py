@@ -217,3 +217,23 @@ def test_a_square_of_mixed_styles() -> None:
     shown = figure.axes[0].images[0].get_array()[2::5, 2::5, 1]  # a pixel of each; green rises
     assert shown.shape == (3, 3)
     assert (np.diff(shown.flatten()) >= 0).all()
+
+
+def test_decisions_are_drawn_as_they_were_given():
+    confidence, accuracy = np.array([0.5, 0.8, 1.0]), np.array([0.4, 0.9, 1.0])
+    figure = pictures.draw_reliability(confidence, accuracy, 0.05 * accuracy, np.array([9, 9, 2]))
+    dots = figure.axes[0].collections[-1]
+    np.testing.assert_allclose(dots.get_offsets(), np.stack([confidence, accuracy], 1))
+    assert dots.get_sizes()[0] > 4 * dots.get_sizes()[2]
+    figure = pictures.draw_detection(
+        np.array([0.0, 1.0, 2.0, 3.0]), {"a": np.array([2.0, np.inf]), "b": np.array([-1.0, -1.0])}
+    )
+    a, b = (figure.axes[1].lines[i].get_xydata() for i in (0, 1))
+    assert np.trapezoid(*a.T[::-1]) == 1 - (1 + 0.5) / 8  # a tie counts half
+    assert np.trapezoid(*b.T[::-1]) == 0
+    assert a[0].tolist() == [0, 0]
+    assert a[-1].tolist() == [1, 1]
+    curves = {"attack": ([1.0, 0.5], [0.0, 0.1]), "noise": ([1.0, 0.9], [0.0, 0.0])}
+    figure = pictures.draw_robustness([0, 0.1], curves)
+    assert [text.get_text() for text in figure.axes[0].get_legend().texts] == ["attack", "noise"]
+    assert figure.axes[0].get_ylabel() == "accuracy"

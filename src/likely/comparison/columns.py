@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from likely.comparison.results import Results, Row
 from likely.core.likelihood import Figure, Kind, shown
-from likely.evaluation.measures import BY_NAME
+from likely.evaluation.measures import BY_NAME, CLASSIFIED
 from likely.report import page as html
 
 MISSING = "–"
@@ -59,7 +59,8 @@ def measured(name: str, more: str = "", terminal: bool = False) -> Column:
         return _figure(row, value, measure.kind(row.density), _detail(row, name))
 
     of_samples = "speed" if measure.unit == "rows/s" else "quality: samples"
-    group = "quality: likelihood" if measure.sign else of_samples
+    of_rows = "quality: classes" if measure.need is CLASSIFIED else of_samples
+    group = "quality: likelihood" if measure.sign else of_rows
     meaning = f"{measure.meaning} {more}".strip()
     return Column(measure.title, measure.unit, meaning, group=group, cell=cell, terminal=terminal)
 
@@ -115,6 +116,7 @@ COLUMNS = (
     ),
     measured("forward_kl", terminal=True),
     measured("train_log_likelihood"),
+    *map(measured, ("accuracy", "log_loss", "calibration_error", "temperature")),
     measured(
         "energy_distance", "± is one standard error: a bootstrap of the rows and, with several seeds, "
         "these drawn again. Errors of two models are not paired, so that a difference between them "

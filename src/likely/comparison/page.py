@@ -14,6 +14,7 @@ from likely.comparison import words
 from likely.comparison.columns import filled
 from likely.comparison.findings import Findings
 from likely.comparison.results import Results, Row, Run
+from likely.comparison.sheet import calibration, diagram
 from likely.contract.abilities import Encodes, MixesStyles, Translates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
@@ -34,7 +35,9 @@ MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 def page(findings: Findings) -> str:
     """The report as the text of one HTML page."""
     results = findings.results
-    parts = (_samples, _scores, _columns, _training, _overfitting, _latent, _translations)
+    parts = (
+        _samples, _scores, _columns, _training, _overfitting, _calibration, _latent, _translations,
+    )  # fmt: skip
     return html.Page(
         title=f"likely compare: {results.data.name}",
         advice=words.advice(findings),
@@ -214,6 +217,14 @@ def _overfitting(results: Results) -> html.Section:
         "the left holds the rows that the model finds unusual.",
         _cards(results, draw),
     )
+
+
+def _calibration(results: Results) -> html.Section:
+    def draw(row: Row, run: Run, color: str) -> Iterable[tuple[Figure, str]]:
+        if run.evaluation is not None and run.evaluation.reliability is not None:
+            yield diagram(run.evaluation.reliability, color)
+
+    return calibration(_cards(results, draw))
 
 
 def _latent(results: Results) -> html.Section:

@@ -16,6 +16,7 @@ from likely.contract.training import Batch
 from likely.contract.views import Features
 from likely.core.likelihood import Figure, Likelihood
 from likely.data import Data, Split
+from likely.evaluation.classes import class_log_prob, labelled
 from likely.evaluation.classifier import (
     ClassificationAccuracy,
     ClassifierTest,
@@ -26,6 +27,7 @@ from likely.evaluation.images import FeatureExtractor, ImageClassifier
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl, subset
 from likely.evaluation.modes import ModeCoverage, mode_coverage
 from likely.evaluation.neighbours import Memorisation, Neighbours, memorisation, neighbours
+from likely.evaluation.reliability import Reliability, reliability
 from likely.evaluation.resampling import thinned
 from likely.evaluation.speed import throughput
 from likely.evaluation.text import bits_per_character, each_character_once, lengths
@@ -116,6 +118,22 @@ class Case:
         batch = self.held.rows(self.scored)
         counts = lengths(self.model.domain, batch.x, ends).cpu()
         return measure(self.likelihood[0].value, counts, batch.weight)
+
+    # Classes.
+
+    @cached_property
+    def classified(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities of classes of the rows that are scored, their classes, and their weights."""
+        x, labels, weight = labelled(self.model, self.held.rows(self.scored))
+        return class_log_prob(self.model, x), labels, weight
+
+    def of_classes(self, measure: Callable[..., Any]) -> Any:
+        log_p, labels, weight = self.classified
+        return measure(log_p, labels, weight=weight) if len(labels) else None
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        return self.of_classes(reliability)
 
     # Against a known truth.
 

@@ -1,7 +1,7 @@
 """What classifiers say about draws of a model: can they be told from data, and do they show its classes?"""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,7 @@ from likely.core.numbers import whole
 from likely.evaluation.resampling import two_samples
 
 FOLDS = 5
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")  # of equal scores
 Labelled = tuple[ArrayLike, ArrayLike]  # rows and their labels
 
 
@@ -121,9 +122,15 @@ def classifier_test(
 
 
 def sides(score_x: np.ndarray, score_y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row, the part of the other sample's rows that it is on the right side of."""
-    right = (np.sign(score_y - score_x[:, None]) + 1) / 2
-    return right.mean(1), right.mean(0)
+    """Of each row, the part of the other sample's rows that it is on the right side of; ties count half."""
+
+    def below(score: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Part of the other scores that are lower."""
+        other = np.sort(other)
+        ends = [np.searchsorted(other, score, side) for side in SIDES]
+        return np.mean(ends, axis=0) / len(other)
+
+    return 1 - below(score_x, score_y), below(score_y, score_x)
 
 
 def mean_of_sides(

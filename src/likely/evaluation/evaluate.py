@@ -12,7 +12,7 @@ from likely.core.progress import shown, track
 from likely.data import Data, load_data
 from likely.evaluation.case import Case
 from likely.evaluation.images import FeatureExtractor
-from likely.evaluation.measures import MEASURES
+from likely.evaluation.measures import CLASSIFIED, MEASURES
 from likely.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def evaluate(
             held=held,
             held_train=case.training[0] if scored else None,
             weight=weight,
+            reliability=case.reliability if CLASSIFIED.met(case) else None,
         )
 
 

@@ -12,9 +12,11 @@ from likely.contract.abilities import Encodes, Translates
 from likely.core.columns import Binary, Discrete, Integer
 from likely.core.likelihood import Figure, Kind
 from likely.evaluation.case import DRAWN, MORE, Case
+from likely.evaluation.classes import classifies
 from likely.evaluation.disentanglement import active_units, mutual_information_gap
 from likely.evaluation.images import frechet_distance
 from likely.evaluation.marginals import marginal_distances, pair_distances
+from likely.evaluation.reliability import accuracy, brier_score, fitted_temperature, log_loss
 from likely.evaluation.resampling import weight_of
 from likely.evaluation.text import nats_per_symbol, perplexity
 from likely.evaluation.two_sample import energy_distance, kernel_distance, sliced_wasserstein
@@ -141,6 +143,10 @@ CYCLES = Need(
         isinstance(case.model, Translates) and case.model.context is not None and len(case.real) > 1
     ),
 )
+CLASSIFIED = Need(
+    "a classifier, and classes to compare with",
+    lambda case: classifies(case.model) and case.held.context is not None,
+)
 HISTORY = Need("the history of the fit", lambda case: case.history is not None)
 
 
@@ -200,6 +206,13 @@ def _classes(name: str, title: str, meaning: str) -> Measure:
         name, title, "", meaning, CLASSES,
         lambda case: case.classes and getattr(case.classes, name.partition("_")[2]),
     )  # fmt: skip
+
+
+def _classified(
+    name: str, title: str, unit: str, meaning: str, of: Callable[..., Any]
+) -> Measure:  # fmt: skip
+    """A figure of a classifier's log-probabilities and labels."""
+    return Measure(name, title, unit, meaning, CLASSIFIED, lambda case: case.of_classes(of))
 
 
 def _neighbours(name: str, title: str, meaning: str) -> Measure:
@@ -292,6 +305,35 @@ MEASURES = (
     Measure(
         "mode_divergence", "weights of modes", "nats", "Kullback–Leibler divergence of the modes' "
         "parts of the samples from their true weights.", MODES, lambda case: case.modes.divergence,
+    ),
+    _classified(
+        "accuracy", "accuracy", "", "Part of the held-out rows whose likeliest class by p(y|x) is "
+        "right.", accuracy,
+    ),
+    _classified(
+        "log_loss", "log loss of classes", "nats", "Mean of −log p(y|x) over held-out rows: right and "
+        "sure is low.", log_loss,
+    ),
+    _classified(
+        "brier_score", "Brier score", "", "Mean squared distance of the probabilities of all classes "
+        "from 0 and 1, summed over classes.", brier_score,
+    ),
+    Measure(
+        "calibration_error", "calibration error", "", "Mean distance between how sure of a class the "
+        "classifier is and how often it is right, over 15 bins with equally many rows; without the "
+        "bias of its noise, so that it may be below 0.", CLASSIFIED,
+        lambda case: case.reliability and case.reliability.error,
+    ),
+    Measure(
+        "calibration_null", "… if calibrated", "", "Where 95 % of these errors would lie if "
+        "probabilities were right.", CLASSIFIED,
+        lambda case: case.reliability and case.reliability.null,
+        text=lambda ends: "{:.2g} to {:.2g}".format(*ends),
+    ),
+    _classified(
+        "temperature", "temperature", "1 is best", "By which log-probabilities of classes would have "
+        "to be divided: above 1 where the classifier is too sure of itself, below where not enough.",
+        fitted_temperature,
     ),
     _distance(
         "energy_distance", "energy distance", "standardised", "Between samples of the model and "

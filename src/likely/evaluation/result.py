@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from likely.core.likelihood import Figure, Kind, Likelihood, plain
 from likely.evaluation.measures import MEASURES
+from likely.evaluation.reliability import Reliability
 
 FLOORS = [f"{measure.name}_floor" for measure in MEASURES if measure.floor]
 NAMES = [*(measure.name for measure in MEASURES), *FLOORS]
@@ -36,6 +38,8 @@ class Evaluation:
         Row by row, what `log_likelihood` and `train_log_likelihood` are the means of.
     weight : Tensor, shape (rows,), optional
         The weights of the split's rows.
+    reliability : Reliability, optional
+        The diagram behind `calibration_error`.
 
     Distances have also a `…_floor`: the same between training rows and rows of the split, the level
     at which a model's draws cannot be told from data. What is measured:
@@ -51,6 +55,7 @@ class Evaluation:
     held: Likelihood | None = field(default=None, repr=False)
     held_train: Likelihood | None = field(default=None, repr=False)
     weight: Tensor | None = field(default=None, repr=False)
+    reliability: Reliability | None = field(default=None, repr=False)
 
     def __getattr__(self, name: str) -> Any:
         if name in NAMES:
@@ -74,12 +79,11 @@ class Evaluation:
                 report[name] = json.loads(report[name].to_json(orient="records"))
         return report
 
-    def summary(self) -> Table:
-        """A table for `rich` to print; `str()` gives it as text."""
-        title = f"{self.model} on {self.data or 'data'}: {self.split}, {self.rows:,} rows"
-        table = Table(title=title, show_header=False)
+    @property
+    def lines(self) -> Iterator[tuple[str, str, str]]:
+        """Title, value and notes of each figure, as a table shows them."""
         if self.density == Kind.NONE:
-            table.add_row("log-likelihood", "none", "the model has no density")
+            yield "log-likelihood", "none", "the model has no density"
         other = "test rows" if self.split == "train" else "training rows"
         for measure in MEASURES:
             value, floor = self.values.get(measure.name), self.values.get(f"{measure.name}_floor")
@@ -91,13 +95,25 @@ class Evaluation:
                 notes.append(f"{other}: {floor}")
             text = "" if value is None else measure.text(value)
             if text:
-                table.add_row(measure.title, text, "; ".join(filter(None, notes)))
+                yield measure.title, text, "; ".join(filter(None, notes))
+
+    def summary(self) -> Table:
+        """A table for `rich` to print; `str()` gives it as text."""
+        title = f"{self.model} on {self.data or 'data'}: {self.split}, {self.rows:,} rows"
+        table = Table(title=title, show_header=False)
+        for line in self.lines:
+            table.add_row(*line)
         return table
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=100, color_system=None).print(self.summary())
-        return text.getvalue().rstrip("\n")
+        return as_text(self.summary())
+
+
+def as_text(*parts: Table | str) -> str:
+    """Tables and paragraphs as a terminal would show them."""
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(*parts, sep="\n", markup=False)
+    return text.getvalue().rstrip("\n")
 
 
 def _farthest(frame: pd.DataFrame) -> tuple[str, Figure | None, Figure | None]:

@@ -4,6 +4,7 @@ Every function `draw_…` returns a matplotlib `Figure` and changes no global st
 into a page as an SVG that follows the reader's light or dark colours, `to_png` makes the bytes of a file.
 """
 
+from likely.report.decisions import draw_detection, draw_reliability, draw_robustness
 from likely.report.latent import draw_codes, draw_style_mixing, draw_traversal
 from likely.report.samples import draw_samples, form
 from likely.report.scores import draw_likelihoods, draw_marginals, draw_scores
@@ -13,7 +14,8 @@ from likely.report.translation import draw_translation
 from likely.report.turing import turing_page
 
 __all__ = [
-    "INK", "PALETTE", "REAL", "STYLE", "draw_codes", "draw_likelihoods", "draw_marginals",
-    "draw_samples", "draw_scores", "draw_style_mixing", "draw_training", "draw_translation",
-    "draw_traversal", "form", "to_png", "to_uri", "turing_page",
+    "INK", "PALETTE", "REAL", "STYLE", "draw_codes", "draw_detection", "draw_likelihoods",
+    "draw_marginals", "draw_reliability", "draw_robustness", "draw_samples", "draw_scores",
+    "draw_style_mixing", "draw_training", "draw_translation", "draw_traversal", "form", "to_png",
+    "to_uri", "turing_page",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import likely as lk
 from likely.contract.training import Batch
 from likely.core.errors import AbilityError
-from likely.nets.heads import fitted_temperature
+from likely.nets.heads import regularised_temperature
 
 PLAIN = {"weight_decay": 0.0, "seed": 0}
 MEANS = np.array([[0.0, 0.0], [1.5, 0.5], [-0.5, 2.0]])
@@ -56,16 +56,16 @@ def test_a_known_temperature_is_recovered():
     logits = 2 * torch.randn(20_000, 5, generator=generator)
     code = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
     for temperature in (0.4, 1.0, 3.0):
-        found = fitted_temperature(temperature * logits, code)
+        found = regularised_temperature(temperature * logits, code)
         assert found == pytest.approx(temperature, rel=0.03)
     half = torch.arange(20_000) % 2  # rows of weight zero do not count
     mixed = torch.where(half.bool()[:, None], logits, -5 * logits)
-    assert fitted_temperature(mixed, code, half.float()) == pytest.approx(1, rel=0.04)
+    assert regularised_temperature(mixed, code, half.float()) == pytest.approx(1, rel=0.04)
 
 
 def test_rows_that_are_all_told_right_do_not_make_a_classifier_certain():
     code = torch.arange(20) % 2
-    assert 0.1 < fitted_temperature(5 * F.one_hot(code, 2).float(), code) < 2
+    assert 0.1 < regularised_temperature(5 * F.one_hot(code, 2).float(), code) < 2
 
 
 def test_calibration_is_on_held_out_rows_and_changes_no_order():

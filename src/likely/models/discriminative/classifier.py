@@ -21,7 +21,7 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.models.discriminative.base import Discriminative
 from likely.nets.convolutional import Network
-from likely.nets.heads import ColumnHeads, Softmax, fitted_temperature
+from likely.nets.heads import ColumnHeads, Softmax, regularised_temperature
 
 
 @register(
@@ -137,7 +137,7 @@ class Classifier(Discriminative):
             return
         logits = self._logits(batch.context)
         code = self.heads.heads[0].code(batch.x.flatten(1))[:, 0]  # type: ignore[operator]
-        self.temperature.fill_(fitted_temperature(logits, code, batch.weight))
+        self.temperature.fill_(regularised_temperature(logits, code, batch.weight))
 
     def classify(self, x: Any) -> Float[Tensor, "n classes"]:
         """Probabilities of the classes.

@@ -19,11 +19,22 @@ hidden causes rather than the entries before (variational autoencoders) take sim
 
 from likely.nets.heads.base import NARROWEST, Head, choose
 from likely.nets.heads.columns import ColumnHeads, Integers, mixture_head, simple_head
-from likely.nets.heads.discrete import OrderedSoftmax, Softmax, fitted_temperature, sharpened
+from likely.nets.heads.discrete import OrderedSoftmax, Softmax, regularised_temperature, sharpened
 from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
 
 __all__ = [
-    "NARROWEST", "ColumnHeads", "DiscretisedLogistics", "Gaussian", "Head", "Integers",
-    "Logistics", "OrderedSoftmax", "Softmax", "choose", "fitted_temperature", "mixture_head", "sharpened",
+    "NARROWEST",
+    "ColumnHeads",
+    "DiscretisedLogistics",
+    "Gaussian",
+    "Head",
+    "Integers",
+    "Logistics",
+    "OrderedSoftmax",
+    "Softmax",
+    "choose",
+    "mixture_head",
+    "regularised_temperature",
+    "sharpened",
     "simple_head",
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def sharpened(
     return logits
 
 
-def fitted_temperature(
+def regularised_temperature(
     logits: Float[Tensor, "n k"], code: Int64[Tensor, " n"], weight: Tensor | None = None
 ) -> float:
     """The T that maximises the likelihood of the classes under softmax(logits/T), from 0.01 to 100.
