@@ -18,6 +18,7 @@ VERBS = {
     "recall": "Hopfield networks",
     "translate": "a CycleGAN",
     "mix_styles": "stylegan",
+    "classify": "classifiers",
 }
 
 
@@ -59,6 +60,31 @@ class Encodes(Protocol):
     def traverse(
         self, x: Tensor, steps: Sequence[float], context: Tensor | None = None
     ) -> tuple[list[int], Tensor]: ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Has the probabilities p(y|x) of the classes y of rows x."""
+
+    def classify(self, x: Any) -> Tensor:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, *shape)
+            The rows, by whatever name the model knows them: those of its domain if it models p(x, y),
+            those of its context if it models p(y|x).
+
+        Returns
+        -------
+        Tensor, shape (n, classes)
+
+        Raises
+        ------
+        DataError
+            If x has the wrong shape, or lies outside its domain.
+        """
+        ...
 
 
 @runtime_checkable
