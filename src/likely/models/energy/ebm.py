@@ -26,15 +26,22 @@ and
 
 is least where e^(−E) is the density of the data convolved with N(0, σ₀²), if σ = σ₀ (Vincent 2011). With
 several levels σ, of which σ₀ is the smallest, one energy serves them all (Li, Chen & Sommer): that is right
-only in many dimensions, where a point shows how far from the data it is, and it guides from far off.
-Slopes say nothing about the weights of modes that the noise does not join.
+only in many dimensions, where a point shows how far from the data it is, and it guides from far off. In
+few, ∇E(z') is the mean of σ²/σ₀² times the slopes of the levels, each with the weight that z' came from it.
+Slopes say nothing about the weights of modes that the noise does not join. Samples of such an energy come
+from Langevin steps at a temperature T that falls,
+
+    z ← z − η ∇E(z) + √(2ηT) ξ,    at last  z ← z − σ₀² ∇E(z),
+
+which takes the noise off: the mean of the data given z.
 
 References
 ----------
 Younes 1999 and Tieleman 2008 (persistent chains); Du & Mordatch 2019, arXiv:1903.08689 (replay buffer);
-Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6.
+Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6 and section 4.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -56,9 +63,11 @@ from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.normalisation import converge
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
+from likely.sampling.sampler import value_and_gradient
 from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
+Spacing = Literal["listed", "geometric", "linear"]
 Method = Literal["auto", "ais", "integral"]
 
 FULL_RATE = 112  # largest number of columns for which chains keep up with the full rate
@@ -70,6 +79,7 @@ ROUND = 10  # steps of samples between proposals from the base
 ADAPTATION = 0.1  # of the logarithm of the chains' steps, for each update
 R_HAT = 4.0  # of the energy between data and draws, and …
 STEEPEST = 1e4  # … inverse square root of the chains' step, above which training has diverged
+COOLING = 0.05  # steps while the temperature falls, in units of σ₀²
 
 
 @register(
@@ -113,13 +123,27 @@ class EBM(Unnormalised):
         States of each chain, at β = 1, 1 − 1/replicas …, 1/replicas.
     noise : sequence of float
         Levels of the noise of denoising score matching, in standard deviations of a column.
+    spacing : {"listed", "geometric", "linear"}
+        Whether rows take levels from those in `noise`, or from all between the smallest and the
+        largest: each row of a batch its own, spaced geometrically or linearly.
+    quadratic : bool
+        Whether f has squares of the last hidden layer, so that it can rise as the energy of many
+        levels must far from the data.
+    temperature : float
+        Above 1, for energies of many levels: samples come from Langevin steps that start there, cool to
+        1 and then to 0, and a last jump that takes the noise off. They are no draws of the density.
+    pooled : bool
+        Whether columns of a kind share one scale, and levels and bounded columns keep their spacing, as
+        suits images. What the density puts beyond bounds then counts for nothing.
     spectral_norm : bool
         Whether to divide the weights of each layer by their largest singular value. Training is
         stable then, and the energy's slopes are small.
     energy_l2 : float
         With maximum likelihood, weight of the mean square of f over data and draws, added to the loss.
     sample_steps : int
-        Langevin steps of a sample, after sequential Monte Carlo has led there from the base.
+        Langevin steps of a sample, after sequential Monte Carlo has led there from the base; or all
+        while the temperature falls, of which 5/27 stay at it, and the last 2/27 cool from 1 to 0
+        (2,700 in the paper).
 
     Raises
     ------
@@ -156,20 +180,32 @@ class EBM(Unnormalised):
         proposals: int = 7,
         replicas: int = 1,
         noise: Annotated[Sequence[float], Range(0, open="low"), Length(1)] = (0.1,),
+        spacing: Spacing = "listed",
+        quadratic: bool = False,
+        temperature: Annotated[float, Range(1)] = 1.0,
+        pooled: bool = False,
         spectral_norm: bool = False,
         energy_l2: NonNegative = 0.0,
         sample_steps: int = 200,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        if training == "denoising" and energy_l2:
-            raise LikelyError('energy_l2 belongs to training="likelihood": leave it out')
-        self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
+        own = {"spacing": spacing != "listed", "temperature": temperature > 1}
+        of = "denoising"
+        if training == "denoising":
+            own, of = {"energy_l2": energy_l2 > 0}, "likelihood"
+        for option, given in own.items():
+            if given:
+                raise LikelyError(f'{option} belongs to training="{of}": leave it out')
+        self.objective, self.k, self.proposals = training, k, proposals
+        self.noise, self.spacing, self.temperature = tuple(noise), spacing, temperature
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
-        self.view = RealView(domain)
+        self.view = RealView(domain, "pixels" if pooled else "bijections")
         self.base = GaussianBase(self.view.periodic)
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
+        self.network = EnergyNetwork(
+            self.view.periodic, hidden, frequencies, image, spectral_norm, quadratic
+        )
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
             rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)
@@ -186,7 +222,7 @@ class EBM(Unnormalised):
     # The energy, in coordinates u of the base.
 
     def _f(self, u: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return self.network(self.base.columns(u))
+        return self.network(self.base.columns(u))[:, 0]
 
     def _at(self, beta: Tensor | float = 1.0) -> Callable[[Tensor], Tensor]:
         """The energy β f(u) − log base(u), normalised at β = 0."""
@@ -206,7 +242,8 @@ class EBM(Unnormalised):
     def prepare(self, batch: Batch) -> None:
         self.domain.check(batch.x)
         self.view.prepare(batch.x, batch.weight)
-        self.base.prepare(self.view(batch.x)[0], batch.weight)
+        noise = min(self.noise) if self.objective == "denoising" else 0.0
+        self.base.prepare(self.view(batch.x)[0], batch.weight, noise)
         super().prepare(batch)
 
     def finish(self, batch: Batch) -> None:
@@ -292,14 +329,26 @@ class EBM(Unnormalised):
         network = [*self.network.parameters(), *self.network.buffers()]
         return self.rollbacks.check(figures, [*network, self._chains, self._step])
 
+    def _levels(self, n: int) -> Float[Tensor, "n 1"]:
+        """A level of noise for each row."""
+        device = self.device
+        if self.spacing == "listed":
+            levels = torch.tensor(self.noise, dtype=self.parameter_dtype, device=device)
+            return levels[torch.randint(len(levels), (n, 1), device=device)]
+        low, high = min(self.noise), max(self.noise)
+        part = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+        part = part[:, None].to(self.parameter_dtype)
+        return (
+            low * (high / low) ** part if self.spacing == "geometric" else low + (high - low) * part
+        )
+
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        levels = torch.tensor(self.noise, dtype=z.dtype, device=z.device)
-        sigma = levels[torch.randint(len(levels), (len(z), 1), device=z.device)]
+        sigma = self._levels(len(z))
         noisy = (z + sigma * torch.randn_like(z)).requires_grad_()
         with torch.enable_grad():
             energy = self._at()(self.base.coordinates(noisy))
             (slope,) = torch.autograd.grad(energy.sum(), noisy, create_graph=True)
-        error = noisy.detach() - z - levels.min().square() * slope
+        error = noisy.detach() - z - min(self.noise) ** 2 * slope
         return (error.square() / (2 * sigma.square())).sum(1)
 
     # Use.
@@ -348,6 +397,8 @@ class EBM(Unnormalised):
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         """Ends of chains that sequential Monte Carlo has led from the base to the model."""
+        if self.temperature > 1:
+            return self._cooled(n)
         with fast_products(self.device):
             start = self.base.sample(max(n, PARTICLES))
             arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
@@ -357,3 +408,24 @@ class EBM(Unnormalised):
                 steps = min(ROUND, self.sample_steps - done)
                 u, _ = self._moved(u, step, self.betas[:1], steps)
         return self._rows(u[0])
+
+    def _cooled(self, n: int) -> Tensor:
+        """Ends of Langevin steps whose temperature falls, without their noise."""
+        variance = min(self.noise) ** 2
+        step = COOLING * variance
+
+        def slope(z: Tensor) -> Tensor:
+            return value_and_gradient(lambda z: self._at()(self.base.coordinates(z)), z)[1]
+
+        with fast_products(self.device):
+            z = self.base.columns(self.base.sample(n))
+            for temperature in cooling(self.temperature, self.sample_steps):
+                z = z - step * slope(z) + math.sqrt(2 * step * temperature) * torch.randn_like(z)
+            return self.view.inverse(z - variance * slope(z))
+
+
+def cooling(start: float, steps: int) -> list[float]:
+    """Temperatures of steps: 5/27 at the start, then down to 1 exponentially, 2/27 linearly to 0."""
+    hot, last = 5 * steps // 27, 2 * steps // 27
+    falling = start ** torch.linspace(1, 0, steps - hot - last)
+    return [start] * hot + falling.tolist() + torch.linspace(1, 0, last).tolist()
