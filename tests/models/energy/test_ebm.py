@@ -248,6 +248,8 @@ def test_cooled_samples_of_a_gaussian_energy_have_the_variance_of_its_recursion(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
+    with pytest.raises(lk.DensityError, match="no likelihood"):
+        model.log_likelihood(torch.zeros(2, 2))
     temperatures = cooling(10.0, 108)
     assert (len(temperatures), temperatures[19], temperatures[100]) == (108, 10, 1)
     base = model.base.factor @ model.base.factor.T

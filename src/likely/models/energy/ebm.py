@@ -27,9 +27,9 @@ and
 is least where e^(−E) is the density of the data convolved with N(0, σ₀²), if σ = σ₀ (Vincent 2011). With
 several levels σ, of which σ₀ is the smallest, one energy serves them all (Li, Chen & Sommer): that is right
 only in many dimensions, where a point shows how far from the data it is, and it guides from far off. In
-few, ∇E(z') is the mean of σ²/σ₀² times the slopes of the levels, each with the weight that z' came from it.
-Slopes say nothing about the weights of modes that the noise does not join. Samples of such an energy come
-from Langevin steps at a temperature T that falls,
+few, ∇E(z') is the mean of σ²/σ₀² times the slopes of all levels, with weights σ⁻² p(z'|σ). Slopes say
+nothing about the weights of modes that the noise does not join. Samples of such an energy come from Langevin
+steps at a temperature T that falls,
 
     z ← z − η ∇E(z) + √(2ηT) ξ,    at last  z ← z − σ₀² ∇E(z),
 
@@ -63,7 +63,6 @@ from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.normalisation import converge
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
-from likely.sampling.sampler import value_and_gradient
 from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
@@ -131,7 +130,8 @@ class EBM(Unnormalised):
         levels must far from the data.
     temperature : float
         Above 1, for energies of many levels: samples come from Langevin steps that start there, cool to
-        1 and then to 0, and a last jump that takes the noise off. They are no draws of the density.
+        1 and then to 0, and a last jump that takes the noise off. They are no draws of e^(−E), so that
+        there is no likelihood to go with them; `free_energy` and `annealed` are as ever.
     pooled : bool
         Whether columns of a kind share one scale, and levels and bounded columns keep their spacing, as
         suits images. What the density puts beyond bounds then counts for nothing.
@@ -200,6 +200,8 @@ class EBM(Unnormalised):
         self.objective, self.k, self.proposals = training, k, proposals
         self.noise, self.spacing, self.temperature = tuple(noise), spacing, temperature
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
+        if temperature > 1:
+            self.density = Kind.NONE
         self.view = RealView(domain, "pixels" if pooled else "bijections")
         self.base = GaussianBase(self.view.periodic)
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
@@ -342,13 +344,21 @@ class EBM(Unnormalised):
             low * (high / low) ** part if self.spacing == "geometric" else low + (high - low) * part
         )
 
+    def _slope(self, z: Float[Tensor, "n d"], create_graph: bool = False) -> Float[Tensor, "n d"]:
+        """∂E/∂z; that of the base has no parameters, and stays out of the graph."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            base = -self.base.log_prob(self.base.coordinates(z))
+            (slope,) = torch.autograd.grad(base.sum(), z)
+            f = self.network(z).sum()
+            (own,) = torch.autograd.grad(f, z, create_graph=create_graph)
+        return slope + own
+
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         sigma = self._levels(len(z))
-        noisy = (z + sigma * torch.randn_like(z)).requires_grad_()
-        with torch.enable_grad():
-            energy = self._at()(self.base.coordinates(noisy))
-            (slope,) = torch.autograd.grad(energy.sum(), noisy, create_graph=True)
-        error = noisy.detach() - z - min(self.noise) ** 2 * slope
+        noisy = z + sigma * torch.randn_like(z)
+        slope = self._slope(noisy, create_graph=True)
+        error = noisy - z - min(self.noise) ** 2 * slope
         return (error.square() / (2 * sigma.square())).sum(1)
 
     # Use.
@@ -414,14 +424,15 @@ class EBM(Unnormalised):
         variance = min(self.noise) ** 2
         step = COOLING * variance
 
-        def slope(z: Tensor) -> Tensor:
-            return value_and_gradient(lambda z: self._at()(self.base.coordinates(z)), z)[1]
-
         with fast_products(self.device):
             z = self.base.columns(self.base.sample(n))
             for temperature in cooling(self.temperature, self.sample_steps):
-                z = z - step * slope(z) + math.sqrt(2 * step * temperature) * torch.randn_like(z)
-            return self.view.inverse(z - variance * slope(z))
+                z = (
+                    z
+                    - step * self._slope(z)
+                    + math.sqrt(2 * step * temperature) * torch.randn_like(z)
+                )
+            return self.view.inverse(z - variance * self._slope(z))
 
 
 def cooling(start: float, steps: int) -> list[float]:
