@@ -42,7 +42,7 @@ Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
@@ -63,6 +63,7 @@ from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.normalisation import converge
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
+from likely.sampling.sampler import Energy
 from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
@@ -206,7 +207,7 @@ class EBM(Unnormalised):
         self.base = GaussianBase(self.view.periodic)
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         self.network = EnergyNetwork(
-            self.view.periodic, hidden, frequencies, image, spectral_norm, quadratic
+            self.view.periodic, hidden, frequencies, image, spectral_norm, quadratic, self.outputs
         )
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
@@ -218,6 +219,11 @@ class EBM(Unnormalised):
         self.load_training_state({})
 
     @property
+    def outputs(self) -> int:
+        """Energies that the network has of a row."""
+        return 1
+
+    @property
     def rollback_count(self) -> int:  # type: ignore[override]
         return self.rollbacks.count
 
@@ -226,18 +232,19 @@ class EBM(Unnormalised):
     def _f(self, u: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return self.network(self.base.columns(u))[:, 0]
 
-    def _at(self, beta: Tensor | float = 1.0) -> Callable[[Tensor], Tensor]:
+    def _at(self, beta: Tensor | float = 1.0, f: Energy | None = None) -> Energy:
         """The energy β f(u) − log base(u), normalised at β = 0."""
-        return lambda u: beta * self._f(u) - self.base.log_prob(u)
+        own = f or self._f
+        return lambda u: beta * own(u) - self.base.log_prob(u)
 
     def _units(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """u of rows, and log |du/dx|."""
         z, log_det = self.view(x)
         return self.base.coordinates(z), log_det - self.base.log_volume
 
-    def _energy(self, x: Tensor) -> Tensor:
+    def _energy(self, x: Tensor, f: Energy | None = None) -> Tensor:
         u, log_det = self._units(x)
-        return self._at()(u) - log_det
+        return self._at(f=f)(u) - log_det
 
     # Training.
 
@@ -266,12 +273,16 @@ class EBM(Unnormalised):
         """
         if self.objective == "denoising":
             return self._denoising(self.view(batch.x)[0])
-        data = self._units(batch.x)[0]
-        draws = self._negatives(data)
-        f = self._f(torch.cat([data, draws]))
-        f_data, f_draws = f.split([len(data), len(draws)])
-        if self.training and self._diverged(data, f_data, draws, f_draws):
-            return self.loss(batch)
+        return self._contrast(self._units(batch.x)[0])
+
+    def _contrast(self, data: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """f of data minus the mean of f over draws."""
+        while True:
+            draws = self._negatives(data)
+            f = self._f(torch.cat([data, draws]))
+            f_data, f_draws = f.split([len(data), len(draws)])
+            if not (self.training and self._diverged(data, f_data, draws, f_draws)):
+                break
         loss = f_data - f_draws.mean()
         if self.energy_l2:
             loss = loss + self.energy_l2 * (f_data.square() + f_draws.square().mean())
@@ -289,11 +300,16 @@ class EBM(Unnormalised):
         return self._chains[0]
 
     def _moved(
-        self, u: Float[Tensor, "replicas n d"], step: Tensor, betas: Tensor, steps: int
+        self,
+        u: Float[Tensor, "replicas n d"],
+        step: Tensor,
+        betas: Tensor,
+        steps: int,
+        f: Energy | None = None,
     ) -> tuple[Float[Tensor, "replicas n d"], Float[Tensor, " replicas"]]:
         """Chains after Langevin steps, proposals and swaps, and the acceptance of the first."""
         replicas, n, d = u.shape
-        energy = self._at(betas.repeat_interleave(n))
+        energy = self._at(betas.repeat_interleave(n), f)
         walk = MALA(step.repeat_interleave(n)).walk(energy, u.flatten(0, 1))
         acceptance = torch.zeros_like(betas)
         for move in islice(walk, steps):
@@ -301,35 +317,38 @@ class EBM(Unnormalised):
             acceptance += move.acceptance.view(replicas, n).mean(1) / steps
         u = move.x.view(replicas, n, d).clone()
         if move.energy.isfinite().all():  # or `_diverged` takes the chains back
-            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1]), u[-1])
+            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1], f), u[-1])
             *_, move = islice(fresh, self.proposals)
             u[-1] = move.x
         if replicas > 1:
-            f = self._f(u.flatten(0, 1)).view(replicas, n)
+            own = (f or self._f)(u.flatten(0, 1)).view(replicas, n)
             low, high = replica_pairs(replicas, device=u.device)
-            swap(low, (betas[low] - betas[high])[:, None] * (f[low] - f[high]), u)
+            swap(low, (betas[low] - betas[high])[:, None] * (own[low] - own[high]), u)
         return u, acceptance
 
     def _diverged(self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor) -> bool:
-        """Whether the energies of data and draws part, or have become too steep to walk on.
-
-        Then parameters and chains return to an earlier state.
-        """
+        """Whether training has diverged; then parameters and chains return to an earlier state."""
         assert self._chains is not None
-        e_data = (f_data - self.base.log_prob(data)).detach()
-        e_draws = (f_draws - self.base.log_prob(draws)).detach()
+        figures = self._symptoms(data, f_data.detach(), draws, f_draws.detach())
+        network = [*self.network.parameters(), *self.network.buffers()]
+        return self.rollbacks.check(figures, [*network, self._chains, self._step])
+
+    def _symptoms(
+        self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor
+    ) -> dict[str, tuple[float, float]]:
+        """How far the energies of data and draws part, how steep they are to walk on, and limits."""
+        e_data = f_data - self.base.log_prob(data)
+        e_draws = f_draws - self.base.log_prob(draws)
         # Of few rows in many columns the base knows the covariance too well: their energies differ by
         # so much before training begins.
         own = (self.base.entropy + self.base.log_prob(data).mean()).abs()
         gap = ((e_data.mean() - e_draws.mean()).abs() - own).clamp_min(0)
         within = (e_data.var(correction=0) + e_draws.var(correction=0)) / 2
-        figures = {
+        return {
             "energy gap": (gap.item(), 10.0 + self.view.dim),
             "R̂": ((1 + gap.square() / (2 * within.clamp_min(1))).sqrt().item(), R_HAT),
             "slope": (self._step.rsqrt().max().item(), STEEPEST),
         }
-        network = [*self.network.parameters(), *self.network.buffers()]
-        return self.rollbacks.check(figures, [*network, self._chains, self._step])
 
     def _levels(self, n: int) -> Float[Tensor, "n 1"]:
         """A level of noise for each row."""
@@ -391,16 +410,24 @@ class EBM(Unnormalised):
 
         return Estimator(terms, Kind.ESTIMATE, log_z.stderr)
 
-    def _known_log_z(self, method: str) -> Figure | None:
+    def _integrates(self, method: str) -> bool:
+        """Whether log Z is an integral by quadrature."""
         if method == "integral" and self.view.dim > MAX_INTEGRATED:
             most = f"more than {MAX_INTEGRATED} columns"
             raise LikelyError(f'method="integral": points cannot fill {most}; take method="ais"')
-        few = method == "integral" or self.view.dim <= INTEGRATED
-        return self.base.integral(self._f) if few else None  # since the base is normalised
+        return method == "integral" or self.view.dim <= INTEGRATED
+
+    def _known_log_z(self, method: str) -> Figure | None:
+        # Since the base is normalised.
+        return self.base.integral(self._f) if self._integrates(method) else None
 
     def _anneal(self, **run: Any) -> Annealed:
         found = ais(self._at(), self.base, kernel=KERNEL, **run)
+        self._weighed(found)
         return replace(found, samples=self._rows(found.samples))
+
+    def _weighed(self, found: Annealed) -> None:
+        """Called with an estimate whose samples are still states u."""
 
     def _rows(self, u: Float[Tensor, "n d"]) -> Tensor:
         return self.view.inverse(self.base.columns(u))
@@ -410,14 +437,24 @@ class EBM(Unnormalised):
         if self.temperature > 1:
             return self._cooled(n)
         with fast_products(self.device):
-            start = self.base.sample(max(n, PARTICLES))
-            arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
-            step = arrival.info["step"][None].square() / 2  # of Langevin steps instead of leapfrogs
-            u = arrival.x[torch.randperm(len(start), device=self.device)[:n]][None]
-            for done in range(0, self.sample_steps, ROUND):
-                steps = min(ROUND, self.sample_steps - done)
-                u, _ = self._moved(u, step, self.betas[:1], steps)
-        return self._rows(u[0])
+            u, step = self._arrivals(n)
+            u = u[torch.randperm(len(u), device=self.device)[:n]]
+            return self._rows(self._walked(u, step))
+
+    def _arrivals(self, n: int) -> tuple[Float[Tensor, "particles d"], Tensor]:
+        """n particles or more that sequential Monte Carlo has led to the model, and a step for there."""
+        start = self.base.sample(max(n, PARTICLES))
+        arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
+        return arrival.x, arrival.info["step"][None].square() / 2  # Langevin instead of leapfrogs
+
+    def _walked(
+        self, u: Float[Tensor, "n d"], step: Tensor, f: Energy | None = None
+    ) -> Float[Tensor, "n d"]:
+        """The states after the steps of a sample."""
+        for done in range(0, self.sample_steps, ROUND):
+            steps = min(ROUND, self.sample_steps - done)
+            u = self._moved(u[None], step, self.betas[:1], steps, f)[0][0]
+        return u
 
     def _cooled(self, n: int) -> Tensor:
         """Ends of Langevin steps whose temperature falls, without their noise."""
