@@ -29,6 +29,8 @@ class Batch:
         Part of the budget that is spent, from 0 to 1.
     rows : int, optional
         Number of training rows, of which these are some; None: these are all.
+    unlabelled : Tensor, shape (n, *domain.shape), optional
+        As many rows that have no label, and so no context, where the data have some.
     """
 
     x: Tensor
@@ -37,6 +39,7 @@ class Batch:
     step: int = 0
     progress: float = 0.0
     rows: int | None = None
+    unlabelled: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -52,9 +55,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """This batch on a device."""
-        context = None if self.context is None else self.context.to(device)
-        weight = None if self.weight is None else self.weight.to(device)
-        return replace(self, x=self.x.to(device), context=context, weight=weight)
+        parts = {name: getattr(self, name) for name in ("context", "weight", "unlabelled")}
+        moved = {name: part.to(device) for name, part in parts.items() if part is not None}
+        return replace(self, x=self.x.to(device), **moved)
 
 
 @dataclass

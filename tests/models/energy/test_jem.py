@@ -125,30 +125,21 @@ def test_the_loss_has_the_gradient_of_both_likelihoods():
         assert abs(found - expected) < 2e-3 * size * length / math.sqrt(30)
 
 
-def test_rows_without_a_class_count_for_the_density_alone():
-    model = random_model(training="likelihood")
-    x, y = draws(40, 1)
-    plain = EBM.loss  # log Σ_y e^(f[y]) alone
+def test_rows_without_a_class_count_for_the_density_and_the_others_for_the_posterior():
+    model = random_model()
+    (x, y), others = draws(40, 1), draws(40, 2)[0]
 
-    def gradients(loss, context):
+    def gradients(loss):
         model.load_training_state({})
         with seeded(3):
-            value = loss(model, Batch(x, context))
-        return torch.autograd.grad(value.sum(), list(model.network.parameters()))
+            value = loss()
+        return torch.autograd.grad(value, list(model.network.parameters()))
 
-    alone = gradients(plain, None)
-    for missing in (-1, math.nan):
-        none = torch.full((40, 1), missing, dtype=torch.float64)
-        for a, b in zip(gradients(JEM.loss, none), alone, strict=True):
-            torch.testing.assert_close(a, b)
-    half = torch.where(torch.arange(40)[:, None] < 20, y, -1)
-    own = [a - b for a, b in zip(gradients(JEM.loss, half), alone, strict=True)]
-    log_p = model.classify(x[:20]).log().gather(1, y[:20])
-    expected = torch.autograd.grad(-log_p.sum(), list(model.network.parameters()))
-    for a, b in zip(own, expected, strict=True):
-        torch.testing.assert_close(a, b)
-    model.prepare(Batch(x, half))
-    assert model.labelled == 0.5
+    density = gradients(lambda: EBM.loss(model, Batch(others)).mean())
+    posterior = gradients(lambda: -model.classify(x).log().gather(1, y).mean())
+    found = gradients(lambda: model.loss(Batch(x, y, unlabelled=others)).mean())
+    for a, b, c in zip(found, density, posterior, strict=True):
+        torch.testing.assert_close(a, b + c)
 
 
 @pytest.mark.slow
@@ -314,7 +305,7 @@ def test_other_refusals():
     with pytest.raises(lk.DensityError, match="no likelihood"):
         published.log_likelihood(torch.zeros(2, 2))
     for verb in (published.log_z, published.annealed):
-        with pytest.raises(lk.DensityError, match="temperature of 5e-5"):
+        with pytest.raises(lk.DensityError, match="no −log p"):
             verb()
     model = JEM(PLANE, context=lk.table(kind=lk.Categorical(["cat", "dog"])))
     with pytest.raises(lk.DataError, match="zebra"):

@@ -20,12 +20,13 @@ p(x|y) = e^(f(x)[y]) / Z_y needs Z_y = Z p(y), which is not Z/K. It comes from t
 Z_y = E[w p(y|x)].
 """
 
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,12 +70,6 @@ class Codes(nn.Module):
         return self.column.code(x.flatten(1))
 
 
-def labels(codes: Float[Tensor, "n 1"]) -> tuple[Int64[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Classes of rows, and of which they are known: a missing one is NaN or below 0."""
-    known = codes[:, 0] >= 0
-    return torch.where(known, codes[:, 0], 0).long(), known
-
-
 @register(
     "jem",
     title="joint energy-based model",
@@ -87,8 +82,8 @@ class JEM(EBM):
 
     `context` is the class: one column of K ≥ 2 classes. `classify(x)` gives p(y|x); `sample(n)` and
     `log_likelihood(x)` are those of p(x), `sample(n, context=y)` and `log_likelihood(x, y)` those of p(x|y).
-    Without a context in the model there is one logit, and it is an `EBM`. In training rows the class may be
-    missing (NaN, or a code below 0): they count for p(x) alone, and log p(y|x) is its mean over the others.
+    Without a context in the model there is one logit, and it is an `EBM`. Where the data have rows without
+    a class, log p(x) is learnt from these, which should be the most, and log p(y|x) from the others.
 
     The errors of log Z_y that classes do not share are those of single rows in `log_likelihood(x, y)`: in
     the mean over rows whose classes are as frequent as the model's, they cancel.
@@ -108,7 +103,8 @@ class JEM(EBM):
         temperature is 5·10⁻⁵, so that the energy is no −log p, and there is no likelihood; `free_energy`
         still tells rows from others.
     generative : float
-        Weight of log p(x) in the loss. With 0 this is the plain classifier, without a likelihood.
+        Weight of log p(x) in the loss. With 0 this is the plain classifier, without chains and without a
+        likelihood; its `free_energy` is −log Σ_y e^(f(x)[y]).
     buffer : int
         Chains that "sgld" keeps; each update moves as many as a batch has rows.
 
@@ -145,12 +141,12 @@ class JEM(EBM):
         super().__init__(domain, context=context, **options)
         if context is None and not generative:
             raise LikelyError("generative=0 leaves nothing to learn without a class as the context")
-        self.sgld, self.generative, self.buffer = training == "sgld", generative, buffer
-        if self.sgld or not generative:
+        self.generative, self.buffer = generative, buffer
+        self.bare = training == "sgld" or not generative  # without a base
+        if self.bare:
             self.density = Kind.NONE
         if context is not None:
             self.context_features = Codes(context.column(0))  # type: ignore[assignment]
-            self.labelled = nn.Buffer(torch.ones(()))  # part of the training rows
             self.log_z_classes = nn.Buffer(torch.zeros(2, self.outputs))  # values and errors
 
     @property
@@ -180,7 +176,7 @@ class JEM(EBM):
         return f
 
     def _at(self, beta: Tensor | float = 1.0, f: Energy | None = None) -> Energy:
-        if not self.sgld:
+        if not self.bare:
             return super()._at(beta, f)
         own = f or self._f
         return lambda u: beta * own(u)
@@ -189,30 +185,31 @@ class JEM(EBM):
 
     def prepare(self, batch: Batch) -> None:
         super().prepare(batch)
-        if self.context_features is not None:
-            known = labels(self.context_features(batch.context))[1].float().mean()
-            self.labelled.copy_(known.clamp_min(1 / len(batch)))
-        if self.sgld:  # its steps are in standardised columns
+        if self.bare:  # coordinates are standardised columns
             self.base.mean.zero_()
             self.base.factor.copy_(torch.eye(self.view.dim))
 
     def loss(self, batch: Batch) -> Float[Tensor, " n"]:
         """−log p(y|x) − log p(x), the latter up to log Z and by chains, row by row."""
-        # First what may take the parameters back.
-        terms = [self.generative * super().loss(batch)] if self.generative else []
+        terms = []
+        if self.generative:  # first, since it may take the parameters back
+            if batch.unlabelled is None:
+                own = super().loss(batch)
+            else:  # weights are those of other rows
+                own = super().loss(replace(batch, x=batch.unlabelled)).mean().expand(len(batch))
+            terms.append(self.generative * own)
         codes = context_features(self, batch.context, len(batch))
         if codes is not None:
-            y, known = labels(codes)
-            own = F.cross_entropy(self._logits(self.view(batch.x)[0]), y, reduction="none")
-            terms.append(torch.where(known, own, 0) / self.labelled)
+            logits = self._logits(self.view(batch.x)[0])
+            terms.append(F.cross_entropy(logits, codes[:, 0].long(), reduction="none"))
         return torch.stack(terms).sum(0)
 
     def _contrast(self, data: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return super()._contrast(data + DATA_NOISE * torch.randn_like(data) if self.sgld else data)
+        return super()._contrast(data + DATA_NOISE * torch.randn_like(data) if self.bare else data)
 
     @torch.no_grad()
     def _negatives(self, data: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        if not self.sgld:
+        if not self.bare:
             return super()._negatives(data)
         if self._chains is None:
             self._chains = self.base.sample(self.buffer)[None]
@@ -236,18 +233,17 @@ class JEM(EBM):
     def _symptoms(
         self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor
     ) -> dict[str, tuple[float, float]]:
-        if not self.sgld:
+        if not self.bare:
             return super()._symptoms(data, f_data, draws, f_draws)
         gap = (f_data.mean() - f_draws.mean()).abs().item()
         return {"energy gap": (gap, GAP), "chains": (draws.square().mean().sqrt().item(), FAR)}
 
     def figures(self, batch: Batch) -> dict[str, float]:
-        """Accuracy, and mean cross-entropy in nats, of rows with a class."""
+        """Accuracy, and mean cross-entropy in nats."""
         codes = context_features(self, batch.context, len(batch))
         if codes is None:
             return {}
-        y, known = labels(codes)
-        log_p, y = self.classify(batch.x)[known].log(), y[known]
+        log_p, y = self.classify(batch.x).log(), codes[:, 0].long()
         right = (log_p.argmax(1) == y).double().mean()
         return {"accuracy": right.item(), "cross_entropy": F.nll_loss(log_p, y).item()}
 
@@ -298,7 +294,7 @@ class JEM(EBM):
         def terms(x: Tensor, codes: Tensor | None) -> Tensor:
             if codes is None:
                 return marginal.terms(x, None)
-            y = labels(codes)[0]
+            y = codes[:, 0].long()
             f, (log_z, error) = self._given(y), classes()[:, y]
             value, *stderr = importance_bound(
                 torch.stack([-self._energy(x, f) for _ in range(draws)])
@@ -317,12 +313,12 @@ class JEM(EBM):
         return self.log_z_classes.new_tensor([(z.value, z.stderr) for z in found]).T
 
     def _integrates(self, method: str) -> bool:
-        return not self.sgld and super()._integrates(method)
+        return not self.bare and super()._integrates(method)
 
     def _anneal(self, **run: Any) -> Annealed:
-        if self.sgld:
-            why = 'training="sgld" is at a temperature of 5e-5: its energy is no −log p'
-            raise DensityError(f"{why}, and has no log Z; compare free_energy, or train otherwise")
+        if self.bare:
+            why = 'with training="sgld", at a temperature of 5e-5, or generative=0'
+            raise DensityError(f"JEM: the energy is no −log p {why}: compare free_energy instead")
         return super()._anneal(**run)
 
     def _weighed(self, found: Annealed) -> None:
@@ -337,10 +333,10 @@ class JEM(EBM):
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         """Ends of chains of f, or of f[y]."""
-        y = None if context is None else labels(context)[0]
+        y = None if context is None else context[:, 0].long()
         f = None if y is None else self._given(y)
         with fast_products(self.device):
-            if self.sgld:
+            if self.bare:
                 return self._rows(self._ascended(self.base.sample(n), self.sample_steps, f))
             if y is None:
                 return super()._sample(n, None)
