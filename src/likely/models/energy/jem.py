@@ -163,15 +163,18 @@ class JEM(EBM):
     def _logits(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         return -self.network(z)
 
+    def _logits_at(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        return self._logits(u if self.bare else self.base.columns(u))
+
     def _f(self, u: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return -self._logits(self.base.columns(u)).logsumexp(1)
+        return -self._logits_at(u).logsumexp(1)
 
     def _given(self, y: Int64[Tensor, " n"]) -> Energy:
         """f of n rows, or of several times n, given their classes."""
 
         def f(u: Tensor) -> Tensor:
             rows = y.repeat(len(u) // len(y))[:, None]
-            return -self._logits(self.base.columns(u)).gather(1, rows)[:, 0]
+            return -self._logits_at(u).gather(1, rows)[:, 0]
 
         return f
 
@@ -323,7 +326,7 @@ class JEM(EBM):
 
     def _weighed(self, found: Annealed) -> None:
         if self.context is not None:
-            log_p = self._logits(self.base.columns(found.samples)).log_softmax(1).double()
+            log_p = self._logits_at(found.samples).log_softmax(1).double()
             self._classes_found = importance_bound(found.log_weights[:, None] + log_p)
 
     def _keep(self, found: Annealed, betas: int, chains: int) -> None:
@@ -342,7 +345,7 @@ class JEM(EBM):
                 return super()._sample(n, None)
             u, step = self._arrivals(n)
             # Draws of p(x), resampled by p(y|x).
-            log_p = self._logits(self.base.columns(u)).log_softmax(1)
+            log_p = self._logits_at(u).log_softmax(1)
             start = torch.rand(self.outputs, 1, device=u.device)
             chosen = systematic(log_p.T.softmax(1), start)
             order = torch.randperm(len(u), device=u.device)[:n]
