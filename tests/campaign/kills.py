@@ -56,6 +56,7 @@ FAMILIES = {  # gradients, EM, players, chains, stages, bounds, levels of noise
     "gmm": ({"components": 4, "tolerance": 0.0}, X, 60),
     "gan": ({"hidden": (8,)}, X, 120),
     "ebm": ({"hidden": (8,), "k": 3}, X, 40),
+    "jem": ({"hidden": (8,), "k": 3, "training": "sgld", "buffer": 200}, X, 40),
     "rbm": ({"hidden": 8}, BITS, 200),
     "vae": ({"hidden": (8,)}, BITS, 150),
     "ncsn": ({"hidden": (8,)}, X, 150),

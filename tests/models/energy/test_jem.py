@@ -215,6 +215,21 @@ def test_each_update_moves_some_of_the_buffer():
     assert torch.equal(model._chains[0][moved].sort(0).values, u.sort(0).values)
 
 
+def test_the_buffer_is_training_state(tmp_path):
+    batch = Batch(*draws(30, 1))
+    model, twin = (random_model(training="sgld", buffer=100, k=2) for _ in range(2))
+    model.loss(batch)
+    lk.core.files.write_tree(tmp_path / "state", model.training_state())
+    twin.load_training_state(lk.core.files.read_tree(tmp_path / "state"))
+    losses = []
+    for m in (model, twin):
+        torch.manual_seed(3)
+        losses.append(m.loss(batch))
+    assert torch.equal(*losses)
+    assert torch.equal(model._chains, twin._chains)
+    assert not any("chain" in name for name in model.state_dict())
+
+
 def test_a_published_training_that_diverges_is_taken_back_and_told():
     x, y = draws(2000, 0)
     data = lk.load_data(x.float(), domain=PLANE, context=y)

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract import Batch, NonNegative, Range, register
+from likely.contract import Batch, NonNegative, Range, Rows, register
 from likely.contract.inputs import accept_inside, chunks, context_features
 from likely.core.columns import Column, Discrete
 from likely.core.domain import Domain
@@ -163,6 +163,10 @@ class JEM(EBM):
     def _logits(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         return -self.network(z)
 
+    def _logits_of(self, x: Rows) -> Float[Tensor, "n classes"]:
+        parts = [self._logits(self.view(x[at], 0.5)[0]) for at in chunks(self.domain, len(x))]
+        return torch.cat(parts or [x.new_zeros(0, self.outputs)])
+
     def _logits_at(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         return self._logits(u if self.bare else self.base.columns(u))
 
@@ -246,7 +250,7 @@ class JEM(EBM):
         codes = context_features(self, batch.context, len(batch))
         if codes is None:
             return {}
-        log_p, y = self.classify(batch.x).log(), codes[:, 0].long()
+        log_p, y = self._logits_of(batch.x).log_softmax(1), codes[:, 0].long()
         right = (log_p.argmax(1) == y).double().mean()
         return {"accuracy": right.item(), "cross_entropy": F.nll_loss(log_p, y).item()}
 
@@ -268,9 +272,7 @@ class JEM(EBM):
         """
         if self.context is None:
             raise AbilityError("JEM without a context knows no classes: give context=data.context")
-        x = accept_inside(self, x)
-        parts = [self._logits(self.view(x[at], 0.5)[0]) for at in chunks(self.domain, len(x))]
-        return torch.cat(parts or [x.new_zeros(0, self.outputs)]).softmax(1)
+        return self._logits_of(accept_inside(self, x)).softmax(1)
 
     def estimator(
         self,
@@ -309,7 +311,7 @@ class JEM(EBM):
 
     def _log_z_of_classes(self, method: Method) -> Float[Tensor, "2 classes"]:
         """log Z_y and their errors, by the way that log Z took."""
-        if not self._integrates(method):
+        if method == "ais" or not self._integrates(method):
             return self.log_z_classes
         each = torch.arange(self.outputs, device=self.device).split(1)
         found = [self.base.integral(self._given(y)) for y in each]
