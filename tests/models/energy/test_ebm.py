@@ -13,7 +13,7 @@ from likely.contract.training import Batch
 from likely.core.random import seeded
 from likely.models.energy import EBM
 from likely.models.energy.base import GaussianBase
-from likely.models.energy.ebm import COOLING, cooling
+from likely.models.energy.denoising import COOLING, cooling, levels
 from likely.models.energy.rollback import IN_A_ROW, KEPT, Rollback
 from likely.nets.normalisation import SpectralNorm
 from likely.targets import gaussian_mixture
@@ -228,9 +228,9 @@ def test_denoising_at_many_levels_has_its_known_bias():
 
 @pytest.mark.parametrize("spacing", ["geometric", "linear"])
 def test_each_row_has_a_level_of_its_own(spacing):
-    model = EBM(PLANE, training="denoising", noise=(0.1, 3.0), spacing=spacing).double()
-    levels = model._levels(500)[:, 0].sort().values
-    part = (levels / 0.1).log() / math.log(30) if spacing == "geometric" else (levels - 0.1) / 2.9
+    rows = torch.zeros(500, 2, dtype=torch.float64)
+    found = levels(rows, (0.1, 3.0), spacing)[:, 0].sort().values
+    part = (found / 0.1).log() / math.log(30) if spacing == "geometric" else (found - 0.1) / 2.9
     assert torch.equal((500 * part).floor(), torch.arange(500.0, dtype=torch.float64))
 
 

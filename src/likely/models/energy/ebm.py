@@ -41,7 +41,6 @@ Younes 1999 and Tieleman 2008 (persistent chains); Du & Mordatch 2019, arXiv:190
 Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6 and section 4.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -57,6 +56,7 @@ from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Figure, Kind, importance_bound
 from likely.core.runtime import fast_products
 from likely.models.energy.base import GaussianBase
+from likely.models.energy.denoising import Spacing, cooled, levels
 from likely.models.energy.networks import EnergyNetwork
 from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
@@ -67,7 +67,6 @@ from likely.sampling.sampler import Energy
 from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
-Spacing = Literal["listed", "geometric", "linear"]
 Method = Literal["auto", "ais", "integral"]
 
 FULL_RATE = 112  # largest number of columns for which chains keep up with the full rate
@@ -79,7 +78,6 @@ ROUND = 10  # steps of samples between proposals from the base
 ADAPTATION = 0.1  # of the logarithm of the chains' steps, for each update
 R_HAT = 4.0  # of the energy between data and draws, and …
 STEEPEST = 1e4  # … inverse square root of the chains' step, above which training has diverged
-COOLING = 0.05  # steps while the temperature falls, in units of σ₀²
 
 
 @register(
@@ -350,19 +348,6 @@ class EBM(Unnormalised):
             "slope": (self._step.rsqrt().max().item(), STEEPEST),
         }
 
-    def _levels(self, n: int) -> Float[Tensor, "n 1"]:
-        """A level of noise for each row."""
-        device = self.device
-        if self.spacing == "listed":
-            levels = torch.tensor(self.noise, dtype=self.parameter_dtype, device=device)
-            return levels[torch.randint(len(levels), (n, 1), device=device)]
-        low, high = min(self.noise), max(self.noise)
-        part = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
-        part = part[:, None].to(self.parameter_dtype)
-        return (
-            low * (high / low) ** part if self.spacing == "geometric" else low + (high - low) * part
-        )
-
     def _slope(self, z: Float[Tensor, "n d"], create_graph: bool = False) -> Float[Tensor, "n d"]:
         """∂E/∂z; that of the base has no parameters, and stays out of the graph."""
         with torch.enable_grad():
@@ -374,7 +359,7 @@ class EBM(Unnormalised):
         return slope + own
 
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        sigma = self._levels(len(z))
+        sigma = levels(z, self.noise, self.spacing)
         noisy = z + sigma * torch.randn_like(z)
         slope = self._slope(noisy, create_graph=True)
         error = noisy - z - min(self.noise) ** 2 * slope
@@ -435,7 +420,10 @@ class EBM(Unnormalised):
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         """Ends of chains that sequential Monte Carlo has led from the base to the model."""
         if self.temperature > 1:
-            return self._cooled(n)
+            with fast_products(self.device):
+                z = self.base.columns(self.base.sample(n))
+                steps = self.temperature, self.sample_steps
+                return self.view.inverse(cooled(z, self._slope, min(self.noise), *steps))
         with fast_products(self.device):
             u, step = self._arrivals(n)
             u = u[torch.randperm(len(u), device=self.device)[:n]]
@@ -455,25 +443,3 @@ class EBM(Unnormalised):
             steps = min(ROUND, self.sample_steps - done)
             u = self._moved(u[None], step, self.betas[:1], steps, f)[0][0]
         return u
-
-    def _cooled(self, n: int) -> Tensor:
-        """Ends of Langevin steps whose temperature falls, without their noise."""
-        variance = min(self.noise) ** 2
-        step = COOLING * variance
-
-        with fast_products(self.device):
-            z = self.base.columns(self.base.sample(n))
-            for temperature in cooling(self.temperature, self.sample_steps):
-                z = (
-                    z
-                    - step * self._slope(z)
-                    + math.sqrt(2 * step * temperature) * torch.randn_like(z)
-                )
-            return self.view.inverse(z - variance * self._slope(z))
-
-
-def cooling(start: float, steps: int) -> list[float]:
-    """Temperatures of steps: 5/27 at the start, then down to 1 exponentially, 2/27 linearly to 0."""
-    hot, last = 5 * steps // 27, 2 * steps // 27
-    falling = start ** torch.linspace(1, 0, steps - hot - last)
-    return [start] * hot + falling.tolist() + torch.linspace(1, 0, last).tolist()
