@@ -63,6 +63,7 @@ SMALL = {
     "lattice-cnf": {"frequencies": 4, "features": 5, "kernels": 3, "times": 3, "steps": 6},
     "sentence-vae": {"latent": 2, "hidden": 32, "embedding": 8},
     "lattice-u1": {"transforms": 2, "channels": 4},
+    "jem": {"hidden": (16, 16), "k": 2, "proposals": 2, "sample_steps": 20},
     "infogan": {"hidden": (32, 32)},
     "dbn": {"hidden": (6, 4)},
     "dbm": {"hidden": (6, 4)},
@@ -73,6 +74,7 @@ SMALL = {
     "stylegan": {"hidden": (2,), "latent": 4},
 }
 EVEN = {"lattice-cnf"}  # densities that are even whatever the context
+CLASSIFIERS = {"jem"}  # whose context is a class, and no other column
 TRANSLATORS = {"cyclegan"}  # whose context is a domain with a real view, and rows of it no pairs
 # Losses with a penalty, whose bounds are those of "vae".
 PENALISED = ["beta-tc-vae", "factor-vae", "hsic-vae", "info-vae", "mmd-vae"]
@@ -131,7 +133,7 @@ def takes_context(name, domain):
 
 
 def shifts_with_context(name, domain):
-    return takes_context(name, domain) and name not in EVEN | TRANSLATORS
+    return takes_context(name, domain) and name not in EVEN | CLASSIFIERS | TRANSLATORS
 
 
 def for_each(*domains, where=anything, dtypes=(None,), slow=(), context=None):

@@ -56,6 +56,7 @@ FAMILIES = {  # gradients, EM, players, chains, stages, bounds, levels of noise
     "gmm": ({"components": 4, "tolerance": 0.0}, X, 60),
     "gan": ({"hidden": (8,)}, X, 120),
     "ebm": ({"hidden": (8,), "k": 3}, X, 40),
+    "jem": ({"hidden": (8,), "k": 3, "training": "sgld", "buffer": 200}, X, 40),
     "rbm": ({"hidden": 8}, BITS, 200),
     "dbn": ({"hidden": (8, 4), "fine_tuning": 0.3}, BITS, 150),
     "dbm": ({"hidden": (8, 4), "pretraining": 0.5}, BITS, 150),

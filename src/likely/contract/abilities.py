@@ -18,7 +18,7 @@ VERBS = {
     "recall": "Hopfield networks",
     "translate": "a CycleGAN",
     "mix_styles": "stylegan",
-    "classify": "classifiers",
+    "classify": "classifiers and jem",
 }
 
 

@@ -78,6 +78,8 @@ def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> 
             raise DataError(f"{type(model).__name__} was built without a context: leave it out")
         return None
     shape = model.context.shape
+    if context is None and model.context_optional:
+        return None
     if context is None:
         raise DataError(f"{type(model).__name__} is conditional: give a context, {(n, *shape)}")
     return model.context_features(of_each(context, shape, n, "the context has"))

@@ -50,6 +50,7 @@ class GenerativeModel(nn.Module):
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
     needs_context: ClassVar[bool] = False  # whether there is nothing without one
+    context_optional: ClassVar[bool] = False  # whether each verb also does without it
     # How it can be trained on an energy, the best way first; see `fit`.
     energy_gradients: ClassVar[tuple[str, ...]] = ()
     recipe: Recipe = Recipe()  # an instance may have its own
@@ -175,7 +176,7 @@ class GenerativeModel(nn.Module):
         """
 
     def figures(self, batch: Batch) -> dict[str, float]:
-        """More columns of the history, from rows of the validation split, without a likelihood."""
+        """More columns of the history, from rows of the validation split."""
         return {}
 
     # Use.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from likely.contract.options import NonNegative, Positive, Range
 
 # Columns of a history that are no losses; the others have the names of objectives.
-BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "valid")
+BOOKKEEPING = ("step", "epoch", "seconds", "rate", "skipped", "rollbacks", "valid")
 
 
 @dataclass

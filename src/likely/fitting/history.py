@@ -18,8 +18,9 @@ class History:
     rows : list of dict
         One for each validation: `step`, `epoch`, `seconds`, the mean training loss of each objective
         since the row before, `rate` (learning rate), `skipped` (steps so far whose loss or gradient
-        was not finite), `valid`, the mean validation log-likelihood in nats (None without one),
-        figures of the model's own, and what `watch` gave.
+        was not finite), `rollbacks` (returns so far to an earlier state, if any), `valid`, the mean
+        validation log-likelihood in nats (None without one), figures of the model's own, and what
+        `watch` gave.
     steps : int
         Batches processed.
     seconds : float

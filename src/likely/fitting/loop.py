@@ -256,6 +256,7 @@ class Loop:
                 **{name: total / count for name, (total, count) in state.sums.items()},
                 "rate": self.rate(),
                 "skipped": history.skipped,
+                **({"rollbacks": back} if (back := self.model.rollback_count) else {}),
                 "valid": score,
                 **figures,
                 **watched,

@@ -109,16 +109,17 @@ class DataSource:
 
     def score(self, model: GenerativeModel) -> Score:
         """Mean log-likelihood of the validation split; the error that all rows share leaves it open."""
-        if model.density == Kind.NONE:
-            with torch.no_grad(), seeded(VALID_SEED, model.device):
-                return Score(None, 0.0, model.figures(self.valid.to(model.device)))
         valid = self.valid.to(model.device)
+        with torch.no_grad(), seeded(VALID_SEED, model.device):
+            figures = model.figures(valid)
+        if model.density == Kind.NONE:
+            return Score(None, 0.0, figures)
         with warnings.catch_warnings():  # a quick look may be a poor one
             warnings.simplefilter("ignore", EstimateWarning)
             likelihood = model.log_likelihood(
                 valid.x, valid.context, seed=VALID_SEED, **model.validation
             )
-        return Score(likelihood.mean(valid.weight).value, likelihood.common_stderr, {})
+        return Score(likelihood.mean(valid.weight).value, likelihood.common_stderr, figures)
 
     def describe(self) -> dict[str, Any]:
         return {"source": self.data.name, "fingerprint": self.data.fingerprint()}

@@ -239,7 +239,7 @@ def test_mistakes_get_clear_errors():
         lk.make("regressor", lk.reals(2), context=lk.reals(1), beta=0.5, covariance="full")
     with pytest.raises(lk.LikelyError, match="convolutional"):
         lk.make("classifier", lk.categories(3), context=lk.reals(2), network="convolutional")
-    with pytest.raises(AbilityError, match="cannot classify rows; classifiers can"):
+    with pytest.raises(AbilityError, match="cannot classify rows; classifiers and jem can"):
         lk.make("gaussian", lk.reals(2)).classify  # noqa: B018
     model = made(digits.swapped())
     images = digits.test.x[:3]

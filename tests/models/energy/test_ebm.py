@@ -13,6 +13,7 @@ from likely.contract.training import Batch
 from likely.core.random import seeded
 from likely.models.energy import EBM
 from likely.models.energy.base import GaussianBase
+from likely.models.energy.denoising import COOLING, cooling, levels
 from likely.models.energy.rollback import IN_A_ROW, KEPT, Rollback
 from likely.nets.normalisation import SpectralNorm
 from likely.targets import gaussian_mixture
@@ -85,7 +86,7 @@ def test_the_energy_is_a_network_on_a_gaussian():
     z, log_det = model.view(x)
     covariance = model.base.factor @ model.base.factor.T
     normal = MultivariateNormal(model.base.mean, covariance)
-    expected = model.network(z) - normal.log_prob(z) - log_det
+    expected = model.network(z)[:, 0] - normal.log_prob(z) - log_det
     torch.testing.assert_close(model.free_energy(x), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -197,6 +198,79 @@ def test_several_levels_of_noise():
     assert loss.shape == (200,)
     loss.mean().backward()
     assert model.network.net.layers[0].weight.grad.isfinite().all()
+
+
+def test_denoising_at_many_levels_has_its_known_bias():
+    """Of normal data, ∇E = z/σ₀² Σ w σ²/(1 + σ²) with w ∝ σ⁻² N(z; 0, 1 + σ²): in few columns no score."""
+    low, high = 0.5, 2.0
+    data = lk.load_data(torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0)))
+    options = {"training": "denoising", "hidden": (32, 32), "frequencies": ()}
+    radii = torch.tensor([0.5, 1.0, 1.5, 2.0])
+    z = radii[:, None] * torch.tensor([0.6, 0.8])
+
+    def slopes(**given):
+        model = lk.make("ebm", PLANE, seed=0, **options, **given)
+        lk.fit(model, data, steps=400, batch=512, rate=1e-2, ema=0.98)
+        x = (z * model.view.scale + model.view.shift).requires_grad_()
+        (slope,) = torch.autograd.grad(model.free_energy(x).sum(), x)
+        return ((slope * model.view.scale) * z).sum(1) / radii
+
+    sigma = low * (high / low) ** ((torch.arange(2000) + 0.5) / 2000)
+    variance = 1 + sigma.square()
+    weight = (-radii[:, None].square() / (2 * variance)).exp() / variance / sigma.square()
+    shrunk = (weight * sigma.square() / variance).sum(1) / weight.sum(1)
+    biased, score = radii * shrunk / low**2, radii / (1 + low**2)
+    many = slopes(noise=(low, high), spacing="geometric", quadratic=True)
+    torch.testing.assert_close(many, biased, rtol=0.1, atol=0.05)
+    assert ((biased - score) > 0.25 * score).all()
+    torch.testing.assert_close(slopes(noise=(low,)), score, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("spacing", ["geometric", "linear"])
+def test_each_row_has_a_level_of_its_own(spacing):
+    rows = torch.zeros(500, 2, dtype=torch.float64)
+    found = levels(rows, (0.1, 3.0), spacing)[:, 0].sort().values
+    part = (found / 0.1).log() / math.log(30) if spacing == "geometric" else (found - 0.1) / 2.9
+    assert torch.equal((500 * part).floor(), torch.arange(500.0, dtype=torch.float64))
+
+
+def test_a_quadratic_head_falls_at_most_linearly():
+    model = random_model(scale=2.0, quadratic=True, frequencies=())
+    direction = torch.randn(500, 2, dtype=torch.float64)
+    near, far = (model.network(t * direction)[:, 0] / t**2 for t in (1e3, 1e6))
+    assert (far > -1e-3).all()
+    torch.testing.assert_close(near, far, rtol=0.05, atol=0.05 * far.mean().item())
+
+
+def test_cooled_samples_of_a_gaussian_energy_have_the_variance_of_its_recursion():
+    options = {"noise": (0.5, 1.0), "spacing": "linear", "temperature": 10.0, "sample_steps": 108}
+    model = random_model(training="denoising", **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    with pytest.raises(lk.DensityError, match="no likelihood"):
+        model.log_likelihood(torch.zeros(2, 2))
+    temperatures = cooling(10.0, 108)
+    assert (len(temperatures), temperatures[19], temperatures[100]) == (108, 10, 1)
+    base = model.base.factor @ model.base.factor.T
+    s, axes = torch.linalg.eigh(base)
+    step, v = COOLING * 0.25, s
+    for t in temperatures:
+        v = (1 - step / s).square() * v + 2 * step * t
+    expected = (1 - 0.25 / s).square() * v
+    z = model.view(model.sample(5000, seed=0))[0] @ axes
+    found = z.var(0)
+    assert ((found / expected - 1).abs() < 4 * math.sqrt(2 / 5000)).all()
+    assert ((expected / s - 1).abs() > 0.3).all()
+
+
+def test_pooled_columns_share_one_scale():
+    domain = lk.integers(4, 16, 16, layout="image")
+    x = torch.randint(4, (64, 16, 16))
+    x[:, 0] = 0
+    model = EBM(domain, pooled=True, hidden=(4, 8))
+    model.prepare(Batch(x))
+    assert (model.view.scale == model.view.scale[0]).all()
 
 
 # Divergence.
@@ -408,6 +482,9 @@ def test_digits_from_long_chains_look_like_digits():
         ({"training": "magic"}, "'likelihood', 'denoising'"),
         ({"energy_l2": -1.0}, "0 or more"),
         ({"frequencies": (0,)}, "frequencies"),
+        ({"temperature": 2.0}, 'temperature belongs to training="denoising"'),
+        ({"spacing": "linear"}, 'spacing belongs to training="denoising"'),
+        ({"training": "denoising", "temperature": 0.5}, "1 or more"),
         ({"noise": ()}, "finite numbers above 0, at least 1"),
         ({"noise": (0.1, 0.0)}, "finite numbers above 0, at least 1"),
     ],

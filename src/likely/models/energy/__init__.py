@@ -6,7 +6,18 @@ from likely.models.energy.dbn import DBN
 from likely.models.energy.ebm import EBM
 from likely.models.energy.gaussian_rbm import GaussianRBM
 from likely.models.energy.hopfield import Hopfield, capacity
+from likely.models.energy.jem import JEM
 from likely.models.energy.modern_hopfield import ModernHopfield
 from likely.models.energy.rbm import RBM
 
-__all__ = ["DBM", "DBN", "EBM", "RBM", "GaussianRBM", "Hopfield", "ModernHopfield", "capacity"]
+__all__ = [
+    "DBM",
+    "DBN",
+    "EBM",
+    "JEM",
+    "RBM",
+    "GaussianRBM",
+    "Hopfield",
+    "ModernHopfield",
+    "capacity",
+]

@@ -37,13 +37,16 @@ class GaussianBase(nn.Module):
         self.mean = nn.Buffer(torch.zeros(d))  # m
         self.factor = nn.Buffer(torch.eye(d))  # L
 
-    def prepare(self, z: Float[Tensor, "n d"], weight: Tensor | None = None) -> None:
-        """Take m and Σ from data: off the diagonal shrunk as if by d more rows, then widened."""
+    def prepare(
+        self, z: Float[Tensor, "n d"], weight: Tensor | None = None, noise: float = 0.0
+    ) -> None:
+        """Take m and Σ from data and noise: off the diagonal shrunk as if by d more rows, then widened."""
         n, d = z.shape
         z = z.double().masked_fill(self.periodic, 0)
         w = z.new_ones(n) if weight is None else weight.to(z)
         mean = w @ z / w.sum()
         covariance = (w[:, None] * (z - mean)).T @ (z - mean) / w.sum()
+        covariance.diagonal().add_(noise**2)
         diagonal = covariance.diag().clamp_min(1e-6).diag()
         covariance = (1 + 2 / d**0.5) * torch.lerp(covariance, diagonal, d / (n + d))
         covariance.diagonal()[self.periodic] = 1

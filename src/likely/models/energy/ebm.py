@@ -26,16 +26,22 @@ and
 
 is least where e^(−E) is the density of the data convolved with N(0, σ₀²), if σ = σ₀ (Vincent 2011). With
 several levels σ, of which σ₀ is the smallest, one energy serves them all (Li, Chen & Sommer): that is right
-only in many dimensions, where a point shows how far from the data it is, and it guides from far off.
-Slopes say nothing about the weights of modes that the noise does not join.
+only in many dimensions, where a point shows how far from the data it is, and it guides from far off. In
+few, ∇E(z') is the mean of σ²/σ₀² times the slopes of all levels, with weights σ⁻² p(z'|σ). Slopes say
+nothing about the weights of modes that the noise does not join. Samples of such an energy come from Langevin
+steps at a temperature T that falls,
+
+    z ← z − η ∇E(z) + √(2ηT) ξ,    at last  z ← z − σ₀² ∇E(z),
+
+which takes the noise off: the mean of the data given z.
 
 References
 ----------
 Younes 1999 and Tieleman 2008 (persistent chains); Du & Mordatch 2019, arXiv:1903.08689 (replay buffer);
-Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6.
+Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762, eq. 6 and section 4.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
@@ -50,12 +56,14 @@ from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Figure, Kind, importance_bound
 from likely.core.runtime import fast_products
 from likely.models.energy.base import GaussianBase
+from likely.models.energy.denoising import Spacing, cooled, levels
 from likely.models.energy.networks import EnergyNetwork
 from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
 from likely.nets.normalisation import converge
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
+from likely.sampling.sampler import Energy
 from likely.sampling.tempering import replica_pairs, swap
 
 Training = Literal["likelihood", "denoising"]
@@ -113,13 +121,28 @@ class EBM(Unnormalised):
         States of each chain, at β = 1, 1 − 1/replicas …, 1/replicas.
     noise : sequence of float
         Levels of the noise of denoising score matching, in standard deviations of a column.
+    spacing : {"listed", "geometric", "linear"}
+        Whether rows take levels from those in `noise`, or from all between the smallest and the
+        largest: each row of a batch its own, spaced geometrically or linearly.
+    quadratic : bool
+        Whether f has squares of the last hidden layer, so that it can rise as the energy of many
+        levels must far from the data.
+    temperature : float
+        Above 1, for energies of many levels: samples come from Langevin steps that start there, cool to
+        1 and then to 0, and a last jump that takes the noise off. They are no draws of e^(−E), so that
+        there is no likelihood to go with them; `free_energy` and `annealed` are as ever.
+    pooled : bool
+        Whether columns of a kind share one scale, and levels and bounded columns keep their spacing, as
+        suits images. What the density puts beyond bounds then counts for nothing.
     spectral_norm : bool
         Whether to divide the weights of each layer by their largest singular value. Training is
         stable then, and the energy's slopes are small.
     energy_l2 : float
         With maximum likelihood, weight of the mean square of f over data and draws, added to the loss.
     sample_steps : int
-        Langevin steps of a sample, after sequential Monte Carlo has led there from the base.
+        Langevin steps of a sample, after sequential Monte Carlo has led there from the base; or all
+        while the temperature falls, of which 5/27 stay at it, and the last 2/27 cool from 1 to 0
+        (2,700 in the paper).
 
     Raises
     ------
@@ -156,20 +179,34 @@ class EBM(Unnormalised):
         proposals: int = 7,
         replicas: int = 1,
         noise: Annotated[Sequence[float], Range(0, open="low"), Length(1)] = (0.1,),
+        spacing: Spacing = "listed",
+        quadratic: bool = False,
+        temperature: Annotated[float, Range(1)] = 1.0,
+        pooled: bool = False,
         spectral_norm: bool = False,
         energy_l2: NonNegative = 0.0,
         sample_steps: int = 200,
         **options: Any,
     ) -> None:
         super().__init__(domain, **options)
-        if training == "denoising" and energy_l2:
-            raise LikelyError('energy_l2 belongs to training="likelihood": leave it out')
-        self.objective, self.k, self.proposals, self.noise = training, k, proposals, tuple(noise)
+        own = {"spacing": spacing != "listed", "temperature": temperature > 1}
+        of = "denoising"
+        if training == "denoising":
+            own, of = {"energy_l2": energy_l2 > 0}, "likelihood"
+        for option, given in own.items():
+            if given:
+                raise LikelyError(f'{option} belongs to training="{of}": leave it out')
+        self.objective, self.k, self.proposals = training, k, proposals
+        self.noise, self.spacing, self.temperature = tuple(noise), spacing, temperature
         self.energy_l2, self.sample_steps = energy_l2, sample_steps
-        self.view = RealView(domain)
+        if temperature > 1:
+            self.density = Kind.NONE
+        self.view = RealView(domain, "pixels" if pooled else "bijections")
         self.base = GaussianBase(self.view.periodic)
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        self.network = EnergyNetwork(self.view.periodic, hidden, frequencies, image, spectral_norm)
+        self.network = EnergyNetwork(
+            self.view.periodic, hidden, frequencies, image, spectral_norm, quadratic, self.outputs
+        )
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
             rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)
@@ -180,33 +217,40 @@ class EBM(Unnormalised):
         self.load_training_state({})
 
     @property
+    def outputs(self) -> int:
+        """Energies that the network has of a row."""
+        return 1
+
+    @property
     def rollback_count(self) -> int:  # type: ignore[override]
         return self.rollbacks.count
 
     # The energy, in coordinates u of the base.
 
     def _f(self, u: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return self.network(self.base.columns(u))
+        return self.network(self.base.columns(u))[:, 0]
 
-    def _at(self, beta: Tensor | float = 1.0) -> Callable[[Tensor], Tensor]:
+    def _at(self, beta: Tensor | float = 1.0, f: Energy | None = None) -> Energy:
         """The energy β f(u) − log base(u), normalised at β = 0."""
-        return lambda u: beta * self._f(u) - self.base.log_prob(u)
+        own = f or self._f
+        return lambda u: beta * own(u) - self.base.log_prob(u)
 
     def _units(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """u of rows, and log |du/dx|."""
         z, log_det = self.view(x)
         return self.base.coordinates(z), log_det - self.base.log_volume
 
-    def _energy(self, x: Tensor) -> Tensor:
+    def _energy(self, x: Tensor, f: Energy | None = None) -> Tensor:
         u, log_det = self._units(x)
-        return self._at()(u) - log_det
+        return self._at(f=f)(u) - log_det
 
     # Training.
 
     def prepare(self, batch: Batch) -> None:
         self.domain.check(batch.x)
         self.view.prepare(batch.x, batch.weight)
-        self.base.prepare(self.view(batch.x)[0], batch.weight)
+        noise = min(self.noise) if self.objective == "denoising" else 0.0
+        self.base.prepare(self.view(batch.x)[0], batch.weight, noise)
         super().prepare(batch)
 
     def finish(self, batch: Batch) -> None:
@@ -227,12 +271,16 @@ class EBM(Unnormalised):
         """
         if self.objective == "denoising":
             return self._denoising(self.view(batch.x)[0])
-        data = self._units(batch.x)[0]
-        draws = self._negatives(data)
-        f = self._f(torch.cat([data, draws]))
-        f_data, f_draws = f.split([len(data), len(draws)])
-        if self.training and self._diverged(data, f_data, draws, f_draws):
-            return self.loss(batch)
+        return self._contrast(self._units(batch.x)[0])
+
+    def _contrast(self, data: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """f of data minus the mean of f over draws."""
+        while True:
+            draws = self._negatives(data)
+            f = self._f(torch.cat([data, draws]))
+            f_data, f_draws = f.split([len(data), len(draws)])
+            if not (self.training and self._diverged(data, f_data, draws, f_draws)):
+                break
         loss = f_data - f_draws.mean()
         if self.energy_l2:
             loss = loss + self.energy_l2 * (f_data.square() + f_draws.square().mean())
@@ -250,11 +298,16 @@ class EBM(Unnormalised):
         return self._chains[0]
 
     def _moved(
-        self, u: Float[Tensor, "replicas n d"], step: Tensor, betas: Tensor, steps: int
+        self,
+        u: Float[Tensor, "replicas n d"],
+        step: Tensor,
+        betas: Tensor,
+        steps: int,
+        f: Energy | None = None,
     ) -> tuple[Float[Tensor, "replicas n d"], Float[Tensor, " replicas"]]:
         """Chains after Langevin steps, proposals and swaps, and the acceptance of the first."""
         replicas, n, d = u.shape
-        energy = self._at(betas.repeat_interleave(n))
+        energy = self._at(betas.repeat_interleave(n), f)
         walk = MALA(step.repeat_interleave(n)).walk(energy, u.flatten(0, 1))
         acceptance = torch.zeros_like(betas)
         for move in islice(walk, steps):
@@ -262,44 +315,54 @@ class EBM(Unnormalised):
             acceptance += move.acceptance.view(replicas, n).mean(1) / steps
         u = move.x.view(replicas, n, d).clone()
         if move.energy.isfinite().all():  # or `_diverged` takes the chains back
-            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1]), u[-1])
+            fresh = IndependenceMetropolis(self.base).walk(self._at(betas[-1], f), u[-1])
             *_, move = islice(fresh, self.proposals)
             u[-1] = move.x
         if replicas > 1:
-            f = self._f(u.flatten(0, 1)).view(replicas, n)
+            own = (f or self._f)(u.flatten(0, 1)).view(replicas, n)
             low, high = replica_pairs(replicas, device=u.device)
-            swap(low, (betas[low] - betas[high])[:, None] * (f[low] - f[high]), u)
+            swap(low, (betas[low] - betas[high])[:, None] * (own[low] - own[high]), u)
         return u, acceptance
 
     def _diverged(self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor) -> bool:
-        """Whether the energies of data and draws part, or have become too steep to walk on.
-
-        Then parameters and chains return to an earlier state.
-        """
+        """Whether training has diverged; then parameters and chains return to an earlier state."""
         assert self._chains is not None
-        e_data = (f_data - self.base.log_prob(data)).detach()
-        e_draws = (f_draws - self.base.log_prob(draws)).detach()
+        figures = self._symptoms(data, f_data.detach(), draws, f_draws.detach())
+        network = [*self.network.parameters(), *self.network.buffers()]
+        return self.rollbacks.check(figures, [*network, self._chains, self._step])
+
+    def _symptoms(
+        self, data: Tensor, f_data: Tensor, draws: Tensor, f_draws: Tensor
+    ) -> dict[str, tuple[float, float]]:
+        """How far the energies of data and draws part, how steep they are to walk on, and limits."""
+        e_data = f_data - self.base.log_prob(data)
+        e_draws = f_draws - self.base.log_prob(draws)
         # Of few rows in many columns the base knows the covariance too well: their energies differ by
         # so much before training begins.
         own = (self.base.entropy + self.base.log_prob(data).mean()).abs()
         gap = ((e_data.mean() - e_draws.mean()).abs() - own).clamp_min(0)
         within = (e_data.var(correction=0) + e_draws.var(correction=0)) / 2
-        figures = {
+        return {
             "energy gap": (gap.item(), 10.0 + self.view.dim),
             "R̂": ((1 + gap.square() / (2 * within.clamp_min(1))).sqrt().item(), R_HAT),
             "slope": (self._step.rsqrt().max().item(), STEEPEST),
         }
-        network = [*self.network.parameters(), *self.network.buffers()]
-        return self.rollbacks.check(figures, [*network, self._chains, self._step])
+
+    def _slope(self, z: Float[Tensor, "n d"], create_graph: bool = False) -> Float[Tensor, "n d"]:
+        """∂E/∂z; that of the base has no parameters, and stays out of the graph."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            base = -self.base.log_prob(self.base.coordinates(z))
+            (slope,) = torch.autograd.grad(base.sum(), z)
+            f = self.network(z).sum()
+            (own,) = torch.autograd.grad(f, z, create_graph=create_graph)
+        return slope + own
 
     def _denoising(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        levels = torch.tensor(self.noise, dtype=z.dtype, device=z.device)
-        sigma = levels[torch.randint(len(levels), (len(z), 1), device=z.device)]
-        noisy = (z + sigma * torch.randn_like(z)).requires_grad_()
-        with torch.enable_grad():
-            energy = self._at()(self.base.coordinates(noisy))
-            (slope,) = torch.autograd.grad(energy.sum(), noisy, create_graph=True)
-        error = noisy.detach() - z - levels.min().square() * slope
+        sigma = levels(z, self.noise, self.spacing)
+        noisy = z + sigma * torch.randn_like(z)
+        slope = self._slope(noisy, create_graph=True)
+        error = noisy - z - min(self.noise) ** 2 * slope
         return (error.square() / (2 * sigma.square())).sum(1)
 
     # Use.
@@ -332,28 +395,51 @@ class EBM(Unnormalised):
 
         return Estimator(terms, Kind.ESTIMATE, log_z.stderr)
 
-    def _known_log_z(self, method: str) -> Figure | None:
+    def _integrates(self, method: str) -> bool:
+        """Whether log Z is an integral by quadrature."""
         if method == "integral" and self.view.dim > MAX_INTEGRATED:
             most = f"more than {MAX_INTEGRATED} columns"
             raise LikelyError(f'method="integral": points cannot fill {most}; take method="ais"')
-        few = method == "integral" or self.view.dim <= INTEGRATED
-        return self.base.integral(self._f) if few else None  # since the base is normalised
+        return method == "integral" or self.view.dim <= INTEGRATED
+
+    def _known_log_z(self, method: str) -> Figure | None:
+        # Since the base is normalised.
+        return self.base.integral(self._f) if self._integrates(method) else None
 
     def _anneal(self, **run: Any) -> Annealed:
         found = ais(self._at(), self.base, kernel=KERNEL, **run)
+        self._weighed(found)
         return replace(found, samples=self._rows(found.samples))
+
+    def _weighed(self, found: Annealed) -> None:
+        """Called with an estimate whose samples are still states u."""
 
     def _rows(self, u: Float[Tensor, "n d"]) -> Tensor:
         return self.view.inverse(self.base.columns(u))
 
     def _sample(self, n: int, context: Tensor | None) -> Tensor:
         """Ends of chains that sequential Monte Carlo has led from the base to the model."""
+        if self.temperature > 1:
+            with fast_products(self.device):
+                z = self.base.columns(self.base.sample(n))
+                steps = self.temperature, self.sample_steps
+                return self.view.inverse(cooled(z, self._slope, min(self.noise), *steps))
         with fast_products(self.device):
-            start = self.base.sample(max(n, PARTICLES))
-            arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
-            step = arrival.info["step"][None].square() / 2  # of Langevin steps instead of leapfrogs
-            u = arrival.x[torch.randperm(len(start), device=self.device)[:n]][None]
-            for done in range(0, self.sample_steps, ROUND):
-                steps = min(ROUND, self.sample_steps - done)
-                u, _ = self._moved(u, step, self.betas[:1], steps)
-        return self._rows(u[0])
+            u, step = self._arrivals(n)
+            u = u[torch.randperm(len(u), device=self.device)[:n]]
+            return self._rows(self._walked(u, step))
+
+    def _arrivals(self, n: int) -> tuple[Float[Tensor, "particles d"], Tensor]:
+        """n particles or more that sequential Monte Carlo has led to the model, and a step for there."""
+        start = self.base.sample(max(n, PARTICLES))
+        arrival = next(SMC(self.base, KERNEL, ess=0.9).walk(self._at(), start))
+        return arrival.x, arrival.info["step"][None].square() / 2  # Langevin instead of leapfrogs
+
+    def _walked(
+        self, u: Float[Tensor, "n d"], step: Tensor, f: Energy | None = None
+    ) -> Float[Tensor, "n d"]:
+        """The states after the steps of a sample."""
+        for done in range(0, self.sample_steps, ROUND):
+            steps = min(ROUND, self.sample_steps - done)
+            u = self._moved(u[None], step, self.betas[:1], steps, f)[0][0]
+        return u

@@ -150,7 +150,8 @@ class Unnormalised(GenerativeModel):
             if init is not None:
                 init = self._units(as_rows(init, self.domain, "init").to(self.device))[0]
             found = self._anneal(betas=betas, chains=chains, reverse=reverse, init=init)
-        self._keep(found, betas, chains)
+        if not (self._knows(betas + 1, chains) or self._knows(betas, chains + 1)):
+            self._keep(found, betas, chains)
         return found
 
     def _effort(self, betas: int | None, chains: int | None) -> tuple[int, int]:
@@ -158,9 +159,7 @@ class Unnormalised(GenerativeModel):
         return default[0] if betas is None else betas, default[1] if chains is None else chains
 
     def _keep(self, found: Annealed, betas: int, chains: int) -> None:
-        """Remember an estimate, unless there is a better one."""
-        if self._knows(betas + 1, chains) or self._knows(betas, chains + 1):
-            return
+        """Remember an estimate that is the best so far."""
         self.log_z_found.copy_(torch.tensor([found.log_z.value, found.log_z.stderr, found.ess]))
         self.log_z_effort.copy_(torch.tensor([betas, chains]))
         self.log_z_owner.copy_(self._owner())
