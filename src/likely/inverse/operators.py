@@ -42,11 +42,14 @@ class Operator:
     linear : bool
     shape, out_shape : tuple of int, optional
         Of a row x and of its y, once it is bound.
+    dtype : torch.dtype, optional
+        Of the rows that it was bound with.
     """
 
     linear = True
     shape: tuple[int, ...] | None = None
     out_shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
 
     def __call__(self, x: Rows) -> Outputs:
         raise NotImplementedError
@@ -77,7 +80,7 @@ class Operator:
         bound = copy.copy(self)
         bound.shape = tuple(shape)
         zero = torch.zeros(2, *bound.shape) if like is None else like.new_zeros(2, *bound.shape)
-        bound.out_shape = tuple(self._tried(zero).shape[1:])
+        bound.dtype, bound.out_shape = zero.dtype, tuple(self._tried(zero).shape[1:])
         return bound
 
     def _tried(self, x: Rows) -> Outputs:
@@ -312,7 +315,8 @@ class Function(Operator):
         self.function, self.linear = function, linear
 
     def __call__(self, x: Rows) -> Outputs:
-        return self.function(x)
+        y = self.function(x.to(self.dtype or x.dtype))  # its own tensors have one type
+        return y.to(x) if isinstance(y, Tensor) else y
 
     def _tried(self, x: Rows) -> Outputs:
         try:
