@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from likely.fitting.fit import fit
     from likely.fitting.history import History
     from likely.fitting.integral import Integral, integrate
+    from likely.inverse.posterior import Posterior, posterior
 
 _PUBLIC = {
     "comparison": "Comparison compare",
@@ -71,6 +72,7 @@ _PUBLIC = {
     "data": "Data load_data unpaired",
     "evaluation": "AnnealedFlow Evaluation Weighted annealed_flow evaluate reweight",
     "fitting": "History Integral fit integrate",
+    "inverse": "Posterior posterior",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _ROOMS = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]

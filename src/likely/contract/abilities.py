@@ -150,6 +150,20 @@ class Reparametrised(Protocol):
 
 
 @runtime_checkable
+class Generates(Protocol):
+    """Makes rows of standard normal numbers, by a map that torch can differentiate."""
+
+    @property
+    def normals(self) -> int | None:
+        """How many numbers a row takes; None where this model, as it was built, has no such map."""
+        ...
+
+    def generate(self, z: Tensor) -> Tensor:
+        """The rows of numbers of shape (n, normals), in the units of the data."""
+        ...
+
+
+@runtime_checkable
 class HasConditionals(Protocol):
     """Has a log-probability of each entry given those before it."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from likely.contract import Batch, Features, GenerativeModel, Range, Rows
 from likely.contract.inputs import accept, accept_context, accept_inside, as_rows, map_chunks
+from likely.core.columns import Constant, Real
 from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.core.numbers import whole
@@ -145,6 +146,17 @@ class LatentModel(GenerativeModel):
 
     def _decoded(self, z: Codes, context: Tensor | None) -> Tensor:
         return self.heads.mean(self.decoder(z, context))
+
+    @property
+    def decoder_std(self) -> Float[Tensor, "*shape"] | None:
+        """Standard deviation of each entry about what `decode` gives, where all are Gaussian; else None."""
+        if not self.domain.kinds <= {Real, Constant}:
+            return None
+        std = self.heads.domain.anchor.flatten().double().zero_()
+        for head in self.heads.heads:
+            assert isinstance(head, Gaussian)
+            std[head.entries] = (head.widths() * head.scale).detach().to(std)
+        return std.reshape(self.domain.shape).to(self.device)
 
     def reconstruct(self, x: Rows, context: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         """Each row after the bottleneck, without noise."""

@@ -87,6 +87,8 @@ class SO3VAE(VAE):
     torch.Size([4, 9])
     """
 
+    flat_codes = False
+
     def __init__(
         self, domain: Domain, *, latent: Annotated[int, Range(3)] = 3, **options: Any
     ) -> None:

@@ -17,7 +17,7 @@ arXiv:1705.07120, eq. 9).
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,7 @@ from likely.contract.registry import make
 from likely.core.domain import Domain, reals
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, Likelihood, importance_bound, mean_and_error
+from likely.core.random import seeded
 from likely.models.autoencoders.base import Codes, LatentModel
 from likely.models.autoencoders.posteriors import (
     MAPS,
@@ -104,6 +105,7 @@ class VAE(LatentModel):
     """
 
     density = Kind.LOWER
+    flat_codes: ClassVar[bool] = True  # whether codes fill R^latent
     recipe = Recipe(batch=128, rate=3e-3, weight_decay=0.01)
 
     def __init__(
@@ -218,6 +220,15 @@ class VAE(LatentModel):
     def _penalty(self, q: Posterior, z: Codes, batch: Batch) -> Tensor | float:
         """What is added to the loss of each row, from the codes of all: nothing here."""
         return 0.0
+
+    def log_prior(self, z: Codes) -> Float[Tensor, " n"]:
+        """log p(z) of each code, in nats, differentiable."""
+        return self._log_prior(z[None])[0]
+
+    def sample_codes(self, n: int, *, seed: int | None = None) -> Codes:
+        """Draws of p(z)."""
+        with torch.no_grad(), seeded(seed, self.device):
+            return self._sample_code(n, None)
 
     def _sample_code(self, n: int, context: Tensor | None) -> Codes:
         if self.prior is not None:

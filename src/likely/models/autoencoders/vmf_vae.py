@@ -72,6 +72,8 @@ class VMFVAE(VAE):
     torch.Size([4, 6])
     """
 
+    flat_codes = False
+
     def __init__(
         self,
         domain: Domain,

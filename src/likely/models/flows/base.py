@@ -237,6 +237,16 @@ class Flow(RealModel):
             z = transform.inverse(z, context)  # type: ignore[operator]
         return z
 
+    @property
+    def normals(self) -> int | None:
+        """As in `Generates`; None where the base is not normal, or a row is no smooth map of it."""
+        rough = self.symmetric or not self.view.exact or bool(self.view.periodic.any())
+        return None if rough or not hasattr(self, "transforms") else self.view.dim
+
+    def generate(self, z: Float[Tensor, "n normals"]) -> Rows:
+        """The rows of numbers of the base."""
+        return self.view.inverse(self._inverted(z, None))
+
     def rsample_with_log_prob(
         self, n: int, *, context: Any = None, seed: int | None = None
     ) -> tuple[Rows, Float[Tensor, " n"]]:

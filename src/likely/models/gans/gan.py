@@ -239,6 +239,15 @@ class GAN(ViewedModel):
         """Columns of the view that the generator makes of noise."""
         return self.view.squash(self.generator(with_context(noise, context)))
 
+    @property
+    def normals(self) -> int | None:
+        """As in `Generates`; None where levels of pixels or angles leave no slope."""
+        return self.noise if self.view.exact and not self.circles else None
+
+    def generate(self, z: Float[Tensor, "n normals"]) -> Rows:
+        """The rows that the generator makes of numbers."""
+        return self.view.inverse(self._generated(z, None))
+
     def _sample_real(self, n: int, context: Tensor | None) -> Float[Tensor, "n dim"]:
         return self._generated(self._noise(n), context)
 

@@ -159,6 +159,11 @@ class InfoGAN(GAN):
 
     # The code.
 
+    @property
+    def normals(self) -> int | None:
+        """None: its codes are not normal."""
+        return None
+
     def _noise(self, n: int) -> Float[Tensor, "n noise"]:
         """z, and a code."""
         return torch.cat([super()._noise(n), self._features(self._draw_codes(n))], 1)

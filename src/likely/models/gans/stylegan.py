@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.contract import Batch, NonNegative, Positive, Range, Recipe, register
+from likely.contract import Batch, NonNegative, Positive, Range, Recipe, Rows, register
 from likely.contract.inputs import accept_context, context_features, of_each
 from likely.core.domain import Domain
 from likely.core.random import seeded
@@ -149,6 +149,10 @@ class StyleGAN(ImageGAN):
     def _images(self, styles: Styles, noise: bool = True) -> Float[Tensor, "n dim"]:
         """Columns of the view that the generator makes of styles."""
         return self.view.squash(self.generator.synthesis(styles, noise))
+
+    def generate(self, z: Float[Tensor, "n normals"]) -> Rows:
+        """The rows that the generator makes of numbers, without the noise of its layers."""
+        return self.view.inverse(self._images(self.generator.styles(z), noise=False))
 
     @torch.no_grad()
     def styles(self, n: int, *, context: Any = None, seed: int | None = None) -> Styles:

@@ -23,17 +23,8 @@ from torch import Tensor, nn
 from torch.linalg import cholesky, solve_triangular
 
 from likely.contract import LOG_TWO_PI
-from likely.models.mixtures.em import posterior, total
+from likely.models.mixtures.em import GaussianPaths, posterior, total
 from likely.models.mixtures.k_means import k_means
-
-
-@dataclass(frozen=True)
-class GaussianPaths:
-    """Gaussians N(m_u, C_u) with log-weights log w_u."""
-
-    log_weights: Float[Tensor, " u"]
-    means: Float[Tensor, "u q"]
-    covariances: Float[Tensor, "u q q"]
 
 
 def standard_normal(q: int, device: torch.device) -> GaussianPaths:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from likely.contract import Rows, Widths, register
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
-from likely.models.mixtures.analysers import Analysers, GaussianPaths, Layer
+from likely.models.mixtures.analysers import Analysers, Layer
+from likely.models.mixtures.em import GaussianPaths
 from likely.models.mixtures.mfa import MixtureOfFactorAnalysers
 
 MAX_PATHS = 500

@@ -5,6 +5,7 @@ Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the E
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,11 +23,21 @@ START_ROWS = 1 << 16  # rows that the start looks at
 PATIENCE = 5  # passes without a gain that end EM where dequantisation makes each pass noisy
 
 
+@dataclass(frozen=True)
+class GaussianPaths:
+    """Gaussians N(m_u, C_u) with log-weights log w_u."""
+
+    log_weights: Float[Tensor, " u"]
+    means: Float[Tensor, "u q"]
+    covariances: Float[Tensor, "u q q"]
+
+
 class Mixture(RealModel):
     """A mixture over the real view of a domain, fitted by EM.
 
-    A subclass writes `_log_joint`, the E-step's sums over rows `_moments`, the M-step `_maximisation`
-    that takes them, and `_block`, the number of rows at a time.
+    A subclass writes `_log_joint`, the Gaussians that it consists of, `gaussians`, the E-step's sums over
+    rows `_moments`, the M-step `_maximisation` that takes them, and `_block`, the number of rows at a
+    time.
 
     Parameters
     ----------
@@ -59,6 +70,10 @@ class Mixture(RealModel):
         raise NotImplementedError
 
     def _log_joint(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components n"]:
+        raise NotImplementedError
+
+    def gaussians(self) -> GaussianPaths:
+        """The Gaussians that this is a mixture of, in the columns of its view and in float64."""
         raise NotImplementedError
 
     def _moments(self, z: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -25,7 +25,7 @@ from torch.linalg import cholesky, eigh, solve_triangular
 
 from likely.contract import LOG_TWO_PI, Batch, register
 from likely.core.domain import Domain
-from likely.models.mixtures.em import Mixture, posterior
+from likely.models.mixtures.em import GaussianPaths, Mixture, posterior
 from likely.models.mixtures.k_means import k_means
 
 Covariance = Literal["full", "diagonal", "tied"]
@@ -120,6 +120,12 @@ class GaussianMixture(Mixture):
         log_det = self.factor[:, self.rows == self.columns].abs().log().sum(1)
         constant = self.logits.log_softmax(0) + log_det - self.view.dim / 2 * LOG_TWO_PI
         return constant[:, None] - y.square().sum(1) / 2
+
+    def gaussians(self) -> GaussianPaths:
+        w = self._whitening().double().expand(self.components, -1, -1)
+        inverse = torch.linalg.inv(w)
+        log_weights = self.logits.double().log_softmax(0)
+        return GaussianPaths(log_weights, self.means.double(), inverse @ inverse.mT)
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
         drawn = torch.multinomial(self.logits.softmax(0), n, replacement=True)

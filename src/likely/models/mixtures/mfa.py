@@ -24,8 +24,8 @@ from likely.contract import Batch, Rows, register
 from likely.contract.inputs import accept_partly_known
 from likely.core.domain import Domain
 from likely.core.random import seeded
-from likely.models.mixtures.analysers import Analysers, GaussianPaths, Layer
-from likely.models.mixtures.em import Mixture
+from likely.models.mixtures.analysers import Analysers, Layer
+from likely.models.mixtures.em import GaussianPaths, Mixture
 
 BLOCK = 1 << 20  # numbers at a time
 
@@ -96,6 +96,9 @@ class MixtureOfFactorAnalysers(Mixture):
 
     def _analysers(self) -> Analysers:
         return self.layer.analysers(self._prior())
+
+    def gaussians(self) -> GaussianPaths:
+        return self._analysers().marginal()
 
     @property
     def _block(self) -> int:
