@@ -29,6 +29,8 @@ from likely.inverse.diffusion import Columns, Denoiser, Step, denoiser_of, steps
 from likely.inverse.linear import Linearised, Map, Measurement
 from likely.inverse.problem import Draws, Problem, method
 
+FAR = 10.0  # of what a start has in noise, where no draw ends
+
 Covariance = Literal["moments", "pigdm", "dps", "dps-normalised", "cla"]
 
 
@@ -70,27 +72,27 @@ def guided(
     Raises
     ------
     LikelyError
-        If the draws leave all numbers, as with "dps" and too few steps.
+        If draws end nowhere near the prior, as with "dps" and too few steps.
     """
     denoiser = denoiser_of(problem.model)
     assert denoiser is not None
     measured = Measurement(problem, denoiser.view)
     levels, parts = denoiser.levels(steps), []
     for at in chunks(problem.model.domain, n):
-        z = denoiser.start(at.stop - at.start, levels[0])
+        z = start = denoiser.start(at.stop - at.start, levels[0])
         for step in steps_of(levels):
             if covariance == "dps-normalised":
                 z = normalised_step(denoiser, measured, z, step, size)
             else:
                 mean = guided_mean(denoiser, measured, z, step.sigma, covariance, iterations)
                 z = step.mean(z, mean) + step.noise(z)
+        if not ((z - start).abs() < FAR * denoiser.largest).all():
+            raise LikelyError(
+                f"posterior by 'guided': draws diverge with covariance={covariance!r} in {steps} steps: take "
+                "more steps, or covariance='moments'"
+            )
         parts.append(z)
     z = torch.cat(parts)
-    if not z.isfinite().all():
-        raise LikelyError(
-            f"posterior by 'guided': the draws diverge with covariance={covariance!r} in {steps} steps: "
-            "take more steps, or covariance='moments'"
-        )
     right = covariance == "moments" and denoiser.gaussian and measured.gaussian
     return Draws(denoiser.view.inverse(z), kind="asymptotic" if right else None)
 
