@@ -13,7 +13,7 @@ from likely.core.domain import Domain
 from likely.sampling import HMC, SMC, ParallelTempering
 from likely.sampling.sampler import Density
 
-LEAST = 64  # states of each chain that are kept, for its diagnostics
+LEAST = 32  # states of each chain that are kept, for its diagnostics
 SWAPS = 0.1  # probability of a swap below which temperatures are too far apart
 FAMILIES = 20  # of particles, below which they say little
 

@@ -20,10 +20,10 @@ def hmc(
     problem: Problem,
     n: int,
     *,
-    chains: int = 16,
-    burn_in: NonNegativeInt = 300,
+    chains: int = 32,
+    burn_in: NonNegativeInt = 200,
     thin: int = 2,
-    leapfrogs: int = 5,
+    leapfrogs: int = 10,
     temperatures: int = 4,
 ) -> Draws:
     """Chains that start at draws of the prior.

@@ -4,7 +4,7 @@ p(x) = Π_i p(x_{o(i)} | x_{o(1)}, …, x_{o(i−1)})   for an ordering o of the
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -20,6 +20,8 @@ from likely.nets.heads import ColumnHeads, choose
 from likely.sampling.annealing import systematic
 
 Draw = Callable[[int, Tensor], Tensor]  # an entry and its outputs, to a draw of it
+# Log-likelihoods of values, shape (n,), of an entry that has been measured with noise.
+Evidence = Mapping[int, Callable[[Tensor], Tensor]]
 
 
 class Walk(Protocol):
@@ -171,7 +173,7 @@ class Autoregressive(GenerativeModel):
             rows = (of_row == k).nonzero()[:, 0]
             part = None if context is None else context[rows]
             unknown = torch.zeros_like(x[rows], dtype=torch.bool)
-            x[rows] = self._fill(k, x[rows], unknown, part, draw, 1)[0]
+            x[rows] = self._fill(k, x[rows], unknown, part, draw, 1, {})[0]
         x = x.reshape(n, *self.domain.shape)
         if not self.symmetric:
             return x
@@ -231,11 +233,18 @@ class Autoregressive(GenerativeModel):
         context: Tensor | None = None,
         seed: int | None = None,
         particles: int = 64,
+        evidence: Evidence | None = None,
         **sampling: Any,
     ) -> tuple[Rows, Float[Tensor, " n"]]:
         """What `complete` gives, and from how many candidates each row was effectively chosen.
 
-        Parameters and errors are those of `complete`.
+        The other parameters and the errors are those of `complete`.
+
+        Parameters
+        ----------
+        evidence : mapping of int to callable (n,) -> (n,), optional
+            What measurements say of open entries, counted in row-major order: the log-likelihood of their
+            values, which weighs candidates, too.
 
         Returns
         -------
@@ -254,19 +263,26 @@ class Autoregressive(GenerativeModel):
         ess = torch.full((len(x),), math.inf, dtype=self.parameter_dtype, device=x.device)
         ordered = flat[:, self.orderings]
         scattered = (ordered[..., 1:] & ~ordered[..., :-1]).flatten(1).any(1)
+        scattered = scattered | bool(evidence)
         with torch.no_grad(), seeded(seed, self.device):
             for candidates, group in ((1, ~scattered), (particles, scattered)):
                 entries = self.domain.size * (1 if candidates == 1 else 4 * candidates)
                 for rows in group.nonzero()[:, 0].split(max(1, CHUNK // entries)):
                     part = None if features is None else features[rows]
-                    given = result[rows], flat[rows], part, candidates, draw
+                    given = result[rows], flat[rows], part, candidates, draw, evidence or {}
                     result[rows], found = self._filled(*given)
                     if candidates > 1:
                         ess[rows] = found
         return result.reshape(x.shape), ess
 
     def _filled(
-        self, x: Tensor, known: Tensor, context: Tensor | None, particles: int, draw: Draw
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        particles: int,
+        draw: Draw,
+        evidence: Evidence,
     ) -> tuple[Tensor, Tensor]:
         """Rows completed in each part of the mixture, and their effective sample sizes.
 
@@ -275,19 +291,31 @@ class Autoregressive(GenerativeModel):
         turns = (False, True) if self.symmetric else (False,)
         parts = [(k, turned) for k in range(len(self.orderings)) for turned in turns]
         filled = x.expand(len(parts), -1, -1).clone()
-        evidence = x.new_zeros(len(filled), len(x), dtype=self.parameter_dtype)
-        ess = torch.empty_like(evidence)
+        log_evidence = x.new_zeros(len(filled), len(x), dtype=self.parameter_dtype)
+        ess = torch.empty_like(log_evidence)
         for part, (k, turned) in enumerate(parts):
             y = self.domain.mirrored(x) if turned else x
-            y, evidence[part], ess[part] = self._fill(k, y, known, context, draw, particles)
+            given = k, y, known, context, draw, particles, evidence, turned
+            y, log_evidence[part], ess[part] = self._fill(*given)
             filled[part] = self.domain.mirrored(y) if turned else y
-        picked = choose(evidence.T), torch.arange(len(x), device=x.device)
+        picked = choose(log_evidence.T), torch.arange(len(x), device=x.device)
         return filled[picked], ess[picked]
 
     def _fill(
-        self, k: int, x: Tensor, known: Tensor, context: Tensor | None, draw: Draw, particles: int
+        self,
+        k: int,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        draw: Draw,
+        particles: int,
+        evidence: Evidence,
+        turned: bool = False,
     ) -> tuple[Shaped[Tensor, "n entries"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Rows with their open entries drawn in ordering k, estimates of log p_k(known), and ESS."""
+        """Rows with their open entries drawn in ordering k, estimates of log p_k(known), and ESS.
+
+        Evidence speaks of these rows, or of their mirror images where they are turned.
+        """
         n = len(x)
         if context is not None:
             context = context.repeat_interleave(particles, 0)
@@ -307,6 +335,10 @@ class Autoregressive(GenerativeModel):
             if some_known[i]:
                 term = self.heads.log_prob_entry(i, outputs, x[:, i])
                 log_weight += torch.where(known[:, i], term, 0.0).view(n, particles)
+            if i in evidence:
+                values = (self.domain.mirrored(x) if turned else x)[:, i]
+                log_weight += evidence[i](values).view(n, particles)
+            if some_known[i] or i in evidence:
                 rows, log_weight = _resample(log_weight)
                 if rows is not None:
                     x, ancestor = x[rows], ancestor.flatten()[rows].view(n, -1)
