@@ -78,7 +78,12 @@ def ranks(
                 drawn = model.sample(len(x), context=context).flatten(1)
             below += (drawn < rows).cpu()
             equal += (drawn == rows).cpu()
-        return (below + (equal + 1) * torch.rand(below.shape)) / (draws + 1)
+        return placed(below, equal, draws)
+
+
+def placed(below: Tensor, equal: Tensor, draws: int) -> Tensor:
+    """(r + u)/(L + 1) from the numbers r of `draws` L below a value and t equal to it, as in `ranks`."""
+    return (below + (equal + 1) * torch.rand(below.shape)) / (draws + 1)
 
 
 def pit(

@@ -1,5 +1,6 @@
 """Inverse problems: posteriors of y = A(x) + noise under a prior that a model has learned."""
 
+from likely.inverse.checks import Calibration, Misfit, misfit, simulate
 from likely.inverse.noise import (
     CorrelatedGaussian,
     DenseGaussian,
@@ -22,7 +23,7 @@ from likely.inverse.posterior import Posterior, posterior
 from likely.inverse.problem import methods
 
 __all__ = [
-    "Convolve", "CorrelatedGaussian", "DenseGaussian", "Downsample", "Function", "Gaussian", "Identity",
-    "Linear", "Mask", "Noise", "Operator", "Poisson", "PoissonGaussian", "Posterior", "Select", "methods",
-    "posterior",
+    "Calibration", "Convolve", "CorrelatedGaussian", "DenseGaussian", "Downsample", "Function",
+    "Gaussian", "Identity", "Linear", "Mask", "Misfit", "Noise", "Operator", "Poisson",
+    "PoissonGaussian", "Posterior", "Select", "methods", "misfit", "posterior", "simulate",
 ]  # fmt: skip

@@ -41,10 +41,13 @@ class Noise:
         """Of each entry of y."""
         raise NotImplementedError
 
+    def pulls(self, y: Outputs, mean: Outputs) -> Outputs:
+        """y less its mean, over its deviation: of mean 0 and variance 1, and independent, if it is right."""
+        return (y - self.expected(mean)) / self.variance(mean).sqrt()
+
     def chi2(self, y: Outputs, mean: Outputs) -> Float[Tensor, " n"]:
         """χ² of each row, over all entries: its mean is their number where the mean is right."""
-        apart = y - self.expected(mean)
-        return (apart.square() / self.variance(mean)).flatten(1).sum(1)
+        return self.pulls(y, mean).flatten(1).square().sum(1)
 
     def check(self, y: Outputs) -> None:
         """Raise a `DataError` for a y that this noise cannot make."""
@@ -84,8 +87,8 @@ class GaussianNoise(Noise):
         constant = self.log_det(y.shape[1:]) + math.prod(y.shape[1:]) * LOG_TWO_PI
         return -(self.chi2(y, mean) + constant.to(mean)) / 2
 
-    def chi2(self, y: Outputs, mean: Outputs) -> Float[Tensor, " n"]:
-        return self.whiten(y - mean).flatten(1).square().sum(1)
+    def pulls(self, y: Outputs, mean: Outputs) -> Outputs:
+        return self.whiten(y - mean)
 
     def _sample(self, mean: Outputs) -> Outputs:
         return mean + self.colour(torch.randn_like(mean))

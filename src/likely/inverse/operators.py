@@ -325,7 +325,7 @@ class Function(Operator):
             raise DataError(
                 f"the operator fails on rows of shape {(*x.shape,)}: {error}"
             ) from error
-        if not isinstance(y, Tensor) or len(y) != len(x):
+        if not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1]:
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise DataError(f"the operator made {got} of {len(x)} rows: one row for each is needed")
         if self.linear:

@@ -112,8 +112,11 @@ class Posterior:
         return self.y - self.predictions.mean(self._axis)
 
     @cached_property
-    def chi2(self) -> Float[Tensor, "*m"]:
-        """χ² of y per observed entry, as a mean over draws: 1 where prior, noise and draws are right.
+    def pulls(self) -> Float[Tensor, "*m n *out_shape"]:
+        """y less A(x) of each draw, whitened by the noise; NaN where y was not observed.
+
+        Where prior, noise and draws are right, those of one draw are as independent numbers of mean 0 and
+        variance 1: what is left in a picture of them, the model does not explain.
 
         Raises
         ------
@@ -121,13 +124,17 @@ class Posterior:
             If there is no noise.
         """
         if self.noise is None:
-            raise LikelyError("chi2: a measurement without noise has none")
+            raise LikelyError("a measurement without noise has no pulls, and no χ²")
         y = self.y[None] if self.single else self.y
         x = self._real[None] if self.single else self._real
-        values = [
-            _chi2(row, draws, self.operator, self.noise) for row, draws in zip(y, x, strict=True)
-        ]
-        return values[0] if self.single else torch.stack(values)
+        pulls = [_pulls(a, b, self.operator, self.noise) for a, b in zip(y, x, strict=True)]
+        return pulls[0] if self.single else torch.stack(pulls)
+
+    @cached_property
+    def chi2(self) -> Float[Tensor, "*m"]:
+        """χ² of y per observed entry, as a mean over draws: 1 where prior, noise and draws are right."""
+        entries = tuple(range(self._axis, self.pulls.ndim))
+        return self.pulls.square().nanmean(entries)
 
     @property
     def _real(self) -> Tensor:
@@ -328,15 +335,17 @@ def _seed(seed: int, y: Tensor) -> int:
     return int.from_bytes(digest.digest()[:7], "little")
 
 
-def _chi2(
+@torch.no_grad()
+def _pulls(
     y: Float[Tensor, "*out_shape"], x: Rows, operator: Operator, noise: Noise
-) -> Float[Tensor, ""]:
-    """χ² per observed entry of one measurement, as a mean over draws."""
-    observed = y.isfinite()
-    mean = operator(x)
-    if not observed.all():
-        y, mean, noise = y[observed], mean[:, observed], noise.at(observed)
-    return noise.on(y.shape).chi2(y[None], mean).mean() / y.numel()
+) -> Float[Tensor, "n *out_shape"]:
+    """Those of one measurement and its draws."""
+    observed, mean = y.isfinite(), operator(x)
+    if observed.all():
+        return noise.pulls(y[None], mean)
+    pulls = torch.full_like(mean, math.nan)
+    pulls[:, observed] = noise.at(observed).pulls(y[None, observed], mean[:, observed])
+    return pulls
 
 
 def _misfits(found: Posterior) -> list[str]:
