@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 import likely as lk
+from likely.core.likelihood import Figure
 from likely.data.galaxies import gaussian_psf
-from likely.inverse import Convolve, Downsample, Mask, Operator, Posterior
+from likely.inverse import Calibration, Convolve, Downsample, Mask, Operator, Posterior
 from likely.models.mixtures.gmm import GaussianMixture
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "inverse"))
@@ -147,7 +148,7 @@ def patches_table(path: str, images: int = 1) -> None:
 
 
 def images_table(run: str, data: str, images: int = 100, draws: int = 16, steps: int = 200) -> None:
-    """Coverage of intervals over pixels that vary, with errors over images; χ² of y; PSNR of the mean."""
+    """Coverage of intervals with errors over images, χ² of y, and PSNR of the mean."""
     model = lk.load(Path(run) / "model.safetensors" if Path(run).is_dir() else run)
     truth = lk.load_data(data).test.x[:images].to(model.parameter_dtype)
     width = (truth.max() - truth.min()).item()
@@ -166,25 +167,15 @@ def images_table(run: str, data: str, images: int = 100, draws: int = 16, steps:
         y = a(truth)
         y = y + noise * torch.randn_like(y)
         found, seconds = timed(model, y, a, noise, n=draws, steps=steps)
-        x = truth.flatten(1)
-        rank = (found.samples.flatten(2) < x[:, None]).sum(1)
-        varies = found.std.flatten(1) > 1e-3 * width
-        cells = [covered(rank, varies, draws, part) for part in (0.5, 0.9)]
-        error = (found.mean.flatten(1) - x).square().mean()
+        calibration = Calibration(found, truth)
+        cells = [shown_percent(calibration.coverage(level)) for level in (0.5, 0.9)]
+        error = (found.mean - truth).square().mean()
         psnr = 10 * torch.log10(width**2 / error)
         row(name, *cells, f"{found.chi2.mean():.3f}", f"{psnr:.1f}", f"{seconds / len(y):.1f}")
 
 
-def covered(rank: Tensor, counts: Tensor, draws: int, part: float) -> str:
-    """How often the truth's rank among draws lies in the middle `part` of all ranks; ends count in part.
-
-    Exact for any number of draws: a rank is uniform on 0 … draws where the posterior is right.
-    """
-    low, high = (draws + 1) * (1 - part) / 2, (draws + 1) * (1 + part) / 2
-    inside = (torch.minimum(rank + 1.0, torch.tensor(high)) - rank.clamp_min(low)).clamp(0, 1)
-    each = (inside * counts).sum(1) / counts.sum(1)
-    each = each[each.isfinite()]
-    return f"{100 * each.mean():.1f} ± {100 * each.std() / math.sqrt(len(each)):.1f}"
+def shown_percent(figure: Figure) -> str:
+    return f"{100 * figure.value:.1f} ± {100 * (figure.stderr or 0):.1f}"
 
 
 TABLES = {
