@@ -9,8 +9,19 @@ from scipy import stats
 from torch.distributions import MultivariateNormal
 
 import likely as lk
+from likely.contract.registry import entries
+from likely.contract.training import Batch
 from likely.core.errors import LikelyError
-from likely.inverse import Convolve, CorrelatedGaussian, Downsample, Gaussian, Linear, Mask
+from likely.inverse import (
+    Convolve,
+    CorrelatedGaussian,
+    Downsample,
+    Gaussian,
+    Linear,
+    Mask,
+    methods,
+)
+from likely.inverse.posterior import _Measurements
 
 PSF = torch.tensor([[0.0, 0.1, 0.1], [0.1, 0.4, 0.1], [0.0, 0.1, 0.1]])
 LAG = torch.tensor([[0.0, 0.05, 0.0], [0.05, 0.25, 0.05], [0.0, 0.05, 0.0]])
@@ -177,3 +188,51 @@ def test_methods_say_what_they_lack(prior):
         lk.posterior(model, torch.zeros(2, 2), None, 1.0, method="magic")
     with pytest.raises(LikelyError, match="has no option 'particles'"):
         lk.posterior(model, torch.zeros(2, 2), None, 1.0, particles=3)
+
+
+QUICK = {
+    "hmc": {"chains": 4, "burn_in": 5, "thin": 1, "leapfrogs": 2, "temperatures": 2},
+    "smc": {"particles": 16, "moves": 1},
+    "latent": {"particles": 16, "moves": 1},
+    "particles": {"particles": 8},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", entries())
+def test_every_method_answers_each_row_alone_for_every_prior_that_it_takes(name):
+    entry = entries()[name]
+    domain = next((d for d in (lk.reals(4), lk.binary(4)) if entry.takes(d)), None)
+    if domain is None:
+        pytest.skip("takes neither reals nor bits")
+    model = lk.make(name, domain, seed=0).eval()
+    rows = torch.randn(64, 4) if domain == lk.reals(4) else torch.randint(2, (64, 4))
+    model.prepare(Batch(rows))
+    y = torch.randn(2, 4)
+    problem = next(iter(_Measurements(model, y, None, 0.5, "error")))
+    for method in methods().values():
+        if method.obstacle(problem) is not None:
+            continue
+        options = {"n": 8, "method": method.name, **QUICK.get(method.name, {})}
+        together = lk.posterior(model, y, None, 0.5, **options)
+        assert together.samples.shape == (2, 8, 4)
+        assert together.samples.isfinite().all(), method.name
+        alone = lk.posterior(model, y[1], None, 0.5, **options)
+        assert torch.equal(together.samples[1], alone.samples), method.name
+
+
+@pytest.mark.parametrize("name", ["realnvp", "nsf", "gan"])
+def test_what_generates_makes_the_samples_of_its_noise(name):
+    model = lk.make(name, lk.reals(3), seed=0)
+    model.prepare(Batch(torch.randn(64, 3) * 3 + 1))
+    torch.manual_seed(5)
+    made = model.generate(torch.randn(10, model.normals))
+    assert torch.allclose(made.detach(), model.sample(10, seed=5), atol=1e-5)
+
+
+def test_models_without_a_smooth_map_of_noise_say_so():
+    assert lk.make("realnvp", lk.integers(4, 3)).normals is None
+    assert lk.make("nsf", lk.table(lk.Periodic(0, 1), lk.Real())).normals is None
+    assert lk.make("ffjord", lk.reals(2)).normals is None
+    assert lk.make("infogan", lk.reals(2)).normals is None
+    assert lk.make("gan", lk.integers(4, 3)).normals is None

@@ -210,7 +210,7 @@ def posterior(
     Examples
     --------
     >>> import likely as lk
-    >>> data = lk.load_data("two-moons", seed=0)
+    >>> data = lk.load_data("moons", seed=0)
     >>> model = lk.make("gmm", data.domain, components=4, seed=0)
     >>> history = lk.fit(model, data, epochs=5, seed=0)
     >>> first = lk.inverse.Linear([[1.0, 0.0]])  # only x0 is measured
