@@ -105,10 +105,10 @@ def restore(
     if truth is not None:
         pixels = fitted_to(read_pixels(truth, model.domain), model.domain.shape, truth)
         known = torch.as_tensor(pixels).to(model.parameter_dtype)
+    options: dict[str, Any] = {"missing": missing, **hyperparameters(settings)}
     found = lk.posterior(
         model, fitted_to(y, out_shape, image), operator, sigma, n=n, method=method, seed=seed,
-        missing=missing,  # type: ignore[arg-type] – checked there
-        progress=sys.stderr.isatty(), **hyperparameters(settings),
+        progress=sys.stderr.isatty(), **options,
     )  # fmt: skip
     shown = {"image": image, "psf": psf, "scale": scale, "mask": mask, "noise": noise, "seed": seed}
     text = page(found, title=f"likely restore: {Path(image).name}", truth=known, settings=shown)
