@@ -158,8 +158,9 @@ def images_table(run: str, data: str, images: int = 100, draws: int = 16, steps:
         "left half": Mask(torch.arange(side) < side // 2),
         "×2": Downsample(2),
         "×4": Downsample(4),
-        "blur of 1.5 pixels": Convolve(psf),
     }
+    if side >= len(psf):
+        operators["blur of 1.5 pixels"] = Convolve(psf)
     print(f"{len(truth)} images, {draws} draws, noise {noise:.3g}\n")
     head("operator", "50 %", "90 %", "χ²/pixel", "PSNR", "seconds/image")
     for name, a in operators.items():

@@ -1,6 +1,7 @@
 """Guided reverse diffusion, against posteriors in closed form and known biases."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +145,23 @@ def test_rows_do_not_depend_on_their_neighbours():
     assert torch.equal(both.samples[1], one.samples)
 
 
+def test_slopes_that_are_no_covariance_do_no_harm():
+    """A network's error in ∂m/∂z, times a large σ², once made draws diverge: ΠGDM's V stands in."""
+    prior = GaussianMixture.of([1], [[0.0]], [[[1.0]]])
+    right = denoiser_of(prior)
+    wrong = replace(right, mean=lambda z, sigma: right.mean(z, sigma) + 0.01 * (5 * z).sin())
+    y = torch.ones(1, dtype=torch.float64)
+    problem = Problem(prior, Identity().on((1,), y), lk.inverse.Gaussian(0.5), y)
+    measured = Measurement(problem, right.view)
+    z = torch.linspace(-3, 3, 20, dtype=torch.float64)[:, None]
+    slope = 1 / 401 + 0.05 * (5 * z).cos()  # of m, at σ = 20
+    moments, pigdm = (
+        guided_mean(wrong, measured, z, 20.0, covariance, 20) for covariance in ("moments", "pigdm")
+    )
+    assert torch.allclose(moments[slope < 0], pigdm[slope < 0])
+    assert not torch.isclose(moments[slope > 0], pigdm[slope > 0]).any()
+
+
 def test_normalised_steps_do_not_know_the_noise():
     """What the DPS paper runs gives the same draws whatever the noise is."""
     prior = GaussianMixture.of([1], [[0.0, 0.0]], torch.eye(2)[None])
@@ -175,12 +193,16 @@ def test_products_with_the_slope_and_its_transpose_are_adjoint():
 
 
 def test_conjugate_gradients_solve_and_stop():
-    """Rows are solved exactly in as many steps as columns; one without a positive direction stops."""
+    """Rows are solved exactly in as many steps as columns; one that is not at least 1 is told."""
     a = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     s, b = a @ a.mT + torch.eye(5).to(a), a[:3]
-    x = conjugate_gradients(lambda v: v @ s, b, tolerance=1e-10)
+    x, sound = conjugate_gradients(lambda v: v @ s, b, tolerance=1e-10)
     assert torch.allclose(x @ s, b)
-    assert not conjugate_gradients(lambda v: -v, b).any()
+    assert sound.all()
+    x, sound = conjugate_gradients(lambda v: v * torch.tensor([[1.0], [-1], [0.5]]), b)
+    assert torch.equal(x[0], b[0])
+    assert not x[1:].any()
+    assert sound.tolist() == [[True], [False], [False]]
 
 
 def test_refusals_say_what_is_needed():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from likely.contract import RealView
@@ -26,29 +26,32 @@ from likely.inverse.problem import Problem
 Rows = Float[Tensor, "n columns"]
 Map = Callable[[Rows], Rows]
 
+ROUNDING = 1e-3  # by which 1 may be missed
+
 
 def conjugate_gradients(
     apply: Map, b: Rows, *, tolerance: float = 1e-4, iterations: int = 100
-) -> Rows:
-    """x of S x = b in each row, with a symmetric positive S that `apply` multiplies rows by.
+) -> tuple[Rows, Bool[Tensor, "n 1"]]:
+    """x of S x = b in each row, where S, by which `apply` multiplies rows, is 1 and more in any direction.
 
-    A row stops when its residual is a part `tolerance` of b, or where it meets a direction in which S is
-    not positive, as that of a network may not be.
+    A row stops when its residual is a part `tolerance` of b. The second answer is false where a direction
+    has shown that S is not as it should be, as with the slope of a network, or where the residual grew.
     """
     x, r, p = torch.zeros_like(b), b, b
-    square = (r * r).sum(1, keepdim=True)
-    goal = tolerance**2 * square
+    square = first = (r * r).sum(1, keepdim=True)
+    goal, sound = tolerance**2 * square, torch.ones_like(square, dtype=torch.bool)
     for _ in range(iterations):
-        if not (square > goal).any():
+        moves = sound & (square > goal)
+        if not moves.any():
             break
         product = apply(p)
         curvature = (p * product).sum(1, keepdim=True)
-        goal = torch.where(curvature > 0, goal, torch.inf)
-        step = torch.where(square > goal, square / curvature, 0.0)
+        sound = sound & ~(moves & (curvature < (1 - ROUNDING) * (p * p).sum(1, keepdim=True)))
+        step = torch.where(moves & sound, square / curvature, 0.0)
         x, r = x + step * p, r - step * product
         before, square = square, (r * r).sum(1, keepdim=True)
         p = r + torch.where(step != 0, square / before, 0.0) * p
-    return x
+    return x, sound & (square <= first)
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,8 @@ class Linearised:
         """Jᵀ w of each row."""
         return -_derivative(self._value, self._z, w)
 
-    def solved(self, spread: Map | None, iterations: int = 100) -> Rows:
-        """(1 + J V Jᵀ)⁻¹ Σ^(−½) (y − h); `spread` multiplies rows by V, and none is V = 0."""
-        if spread is None:
-            return self.value
+    def solved(self, spread: Map, iterations: int = 100) -> tuple[Rows, Bool[Tensor, "n 1"]]:
+        """(1 + J V Jᵀ)⁻¹ Σ^(−½) (y − h), where `spread` multiplies rows by V; and where V is sound."""
         return conjugate_gradients(
             lambda w: w + self.push(spread(self.pull(w))), self.value, iterations=iterations
         )

@@ -14,6 +14,9 @@ The methods differ in V alone:
     cla       V = σ², m = z      the convolved likelihood: no Jacobian of the denoiser
                                  (Adam et al. 2022, arXiv:2211.03812)
 
+The slope of a network may have errors that σ² makes large, so that V is no covariance. Rows in which that
+shows take that of ΠGDM instead.
+
 `dps-normalised` is what the DPS paper runs: from each step is taken ζ ∇_x ‖y − h(m)‖ with x = z/√(1 + σ²),
 which does not depend on Σ at all. The norm is that of a row.
 """
@@ -108,16 +111,19 @@ def guided_mean(
     """m_y of rows z with noise σ."""
     if covariance == "cla":
         near = Linearised(measured.whitened, z)
-        pulled = near.pull(near.solved(lambda v: sigma**2 * v))
+        pulled = near.pull(near.solved(lambda v: sigma**2 * v)[0])
         return denoiser.mean(z, sigma) + sigma**2 * pulled
     m, back = denoised(denoiser, z, sigma)
     near = Linearised(measured.whitened, m)
-    spread = {
-        "moments": lambda v: sigma**2 * back(v),
-        "pigdm": lambda v: sigma**2 / (1 + sigma**2) * v,
-        "dps": None,
-    }[covariance]
-    return m + sigma**2 * back(near.pull(near.solved(spread, iterations)))
+    if covariance == "dps":
+        return m + sigma**2 * back(near.pull(near.value))
+    solved, sound = near.value, near.value.new_zeros(len(z), 1, dtype=torch.bool)
+    if covariance == "moments":
+        solved, sound = near.solved(lambda v: sigma**2 * back(v), iterations)
+    if not sound.all():
+        round_one, _ = near.solved(lambda v: sigma**2 / (1 + sigma**2) * v)
+        solved = torch.where(sound, solved, round_one)
+    return m + sigma**2 * back(near.pull(solved))
 
 
 def denoised(denoiser: Denoiser, z: Columns, sigma: float) -> tuple[Columns, Map]:

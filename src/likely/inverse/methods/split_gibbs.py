@@ -73,7 +73,7 @@ def coupled(measured: Measurement, z: Columns, rho: float) -> Columns:
     z = z + rho * torch.randn_like(z)
     near = Linearised(measured.whitened, z)
     near.value = near.value + torch.randn_like(near.value)
-    return z + rho**2 * near.pull(near.solved(lambda v: rho**2 * v))
+    return z + rho**2 * near.pull(near.solved(lambda v: rho**2 * v)[0])
 
 
 def largest_eigenvalue(near: Linearised) -> float:

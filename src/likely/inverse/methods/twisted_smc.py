@@ -101,6 +101,6 @@ def twisted(
     m, back = denoised(denoiser, z, sigma)
     near = Linearised(measured.whitened, m)
     spread = denoiser.width**2 * sigma**2 / (denoiser.width**2 + sigma**2)
-    solved = near.solved(lambda v: spread * v)
+    solved, _ = near.solved(lambda v: spread * v)
     log_twist = -(near.value * solved).double().sum(1) / 2
     return m, sigma**2 * back(near.pull(solved)), log_twist
