@@ -16,6 +16,7 @@ from likely.inverse import (
     Convolve,
     CorrelatedGaussian,
     Downsample,
+    Function,
     Gaussian,
     Linear,
     Mask,
@@ -75,14 +76,21 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", ["mask", "blur", "boxes"])
 @pytest.mark.parametrize(
-    ("name", "method", "shape", "n", "options"),
-    CASES,
-    ids=lambda x: x if isinstance(x, str) else "",
+    ("name", "method", "shape", "n", "options", "case"),
+    [
+        pytest.param(
+            *fixed,
+            case,
+            id=f"{fixed[0]}-{fixed[1]}-{case}",
+            marks=[pytest.mark.slow] if fixed[1] == "hmc" and case != "blur" else [],
+        )
+        for fixed in CASES
+        for case in ("mask", "blur", "boxes")
+    ],
 )
 def test_draws_have_the_closed_forms_mean_and_covariance(
-    prior, case, name, method, shape, n, options
+    prior, name, method, shape, n, options, case
 ):
     model, mean, covariance = prior(name, shape)
     operator, noise = operators(shape)[case]
@@ -176,6 +184,17 @@ def test_particles_take_known_entries_without_noise(binary):
         model, [1, 0, 0, 0, 0], Mask(known.flip(0) & False | (torch.arange(5) < 2))
     )
     assert first.kind == "exact"
+
+
+def test_callables_whose_tensors_are_in_the_models_type_serve_exact_methods():
+    model = lk.make("gaussian", lk.reals(3), seed=0)
+    weights = torch.randn(3, 2)
+    y = torch.randn(2)
+    given = lk.posterior(model, y, Function(lambda x: x @ weights, linear=True), 0.3, n=20)
+    known = lk.posterior(model, y, Linear(weights.mT), 0.3, n=20)
+    assert given.kind == "exact"
+    assert torch.allclose(given.mean, known.mean, atol=1e-4)
+    assert torch.allclose(given.std, known.std, atol=1e-4)
 
 
 def test_methods_say_what_they_lack(prior):

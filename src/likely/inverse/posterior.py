@@ -177,7 +177,7 @@ def posterior(
         One measurement, or several.
     operator : Operator, or callable (n, *domain.shape) -> (n, *out_shape), optional
         A, in the units of the data: of `likely.inverse`, any callable that torch can differentiate, or a
-        physics of deepinv; None is the identity.
+        physics of deepinv, which takes images with channels; None is the identity.
     noise : Noise, float or array, optional
         Of `likely.inverse`, or the standard deviation of independent Gaussian noise, of all entries or of
         each; None: there is none, which few methods take.
@@ -226,6 +226,7 @@ def posterior(
             f"posterior: {type(model).__name__} has a context, which no prior of x may"
         )
     measured = _Measurements(model, y, operator, noise, missing)
+    model.eval()  # a layer that normalises batches would mix draws
     chosen = choose(method, next(iter(measured)))
     options.check(f"posterior by {chosen.name!r}", chosen.solve, method_options)
     answers = []
