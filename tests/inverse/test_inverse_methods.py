@@ -214,6 +214,9 @@ QUICK = {
     "smc": {"particles": 16, "moves": 1},
     "latent": {"particles": 16, "moves": 1},
     "particles": {"particles": 8},
+    "guided": {"steps": 5},
+    "split-gibbs": {"sweeps": 4, "steps": 3},
+    "twisted-smc": {"particles": 16, "steps": 5},
 }
 
 

@@ -235,10 +235,11 @@ class RealView(nn.Module):
         low, high = ((self.cell_ends.to(shift) - shift) / self.scale).to(y.dtype)
         return torch.where(self.affine, low + (high - low) * y.sigmoid(), y)
 
-    def inverse(self, z: Float[Tensor, "n dim"]) -> Rows:
+    def inverse(self, z: Float[Tensor, "n dim"], *, rounded: bool = True) -> Rows:
         """The sample whose view is `z`; dequantised columns go to the level of their cell.
 
-        Computed in float64, and returned in the type of the model where that resolves the columns.
+        Computed in float64, and returned in the type of the model where that resolves the columns. What
+        is not `rounded` is differentiable everywhere: levels are real numbers, and nothing is cut off.
         """
         dtype = self.shift.dtype
         shift, scale = self.shift.double() + self.shift_rest, self.scale.double()
@@ -249,13 +250,18 @@ class RealView(nn.Module):
         y = torch.empty_like(z)
         for column, index in self.groups:
             part = self._from_reals(column, z[:, index])
-            y[:, index] = column.quantise(part, torch.finfo(dtype), self._centre(column))
+            centre = self._centre(column)
+            if rounded:
+                part = column.quantise(part, torch.finfo(dtype), centre)
+            elif column.discrete:
+                part = part + column.step * (centre - 0.5)
+            y[:, index] = part
         if self.dim < self.domain.size:
             full = self.domain.anchor.flatten().to(y).repeat(len(y), 1)
             full[:, self.kept] = y
             y = full
         y = y.reshape(len(y), *self.domain.shape)
-        return y.to(torch.int64 if self.domain.discrete else dtype)
+        return y.to(torch.int64 if rounded and self.domain.discrete else dtype)
 
 
 def check_variable(columns: Sized) -> None:

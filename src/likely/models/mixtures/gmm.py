@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
 
 from likely.contract import LOG_TWO_PI, Batch, register
-from likely.core.domain import Domain
+from likely.core.domain import Domain, reals
 from likely.models.mixtures.em import GaussianPaths, Mixture, posterior
 from likely.models.mixtures.k_means import k_means
 
@@ -90,6 +91,43 @@ class GaussianMixture(Mixture):
         self.means = nn.Parameter(torch.zeros(components, d))
         w = (rows == columns).to(self.means).repeat(1 if covariance == "tied" else components, 1)
         self.factor = nn.Parameter(w)  # the entries of W at (rows, columns)
+
+    @classmethod
+    def of(cls, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> "GaussianMixture":
+        """The mixture with these parameters on real columns, in their own units and in float64.
+
+        Parameters
+        ----------
+        weights : array, shape (components,)
+            Positive; they are divided by their sum.
+        means : array, shape (components, *shape)
+        covariances : array, shape (components, d, d)
+            With d the number of entries of a row.
+
+        Raises
+        ------
+        LinAlgError
+            If a covariance is not positive definite.
+
+        Examples
+        --------
+        >>> model = GaussianMixture.of([1], [[0.0, 1.0]], [[[1.0, 0.0], [0.0, 1.0]]])
+        >>> round(model.log_prob(torch.tensor([[0.0, 1.0]])).item(), 4)
+        -1.8379
+        """
+        weights, means, covariances = (
+            torch.as_tensor(values, dtype=torch.float64) for values in (weights, means, covariances)
+        )
+        model = cls(reals(*means.shape[1:]), components=len(means)).double()
+        d = model.view.dim
+        one = torch.eye(d, dtype=torch.float64)
+        whitening = solve_triangular(cholesky(covariances), one, upper=False)
+        with torch.no_grad():
+            model.logits.copy_((weights / weights.sum()).log())
+            model.means.copy_(means.reshape(-1, d))
+            model.factor.copy_(whitening[:, model.rows, model.columns])
+            model.prepared.fill_(True)
+        return model
 
     # Density and samples.
 
