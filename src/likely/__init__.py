@@ -13,6 +13,7 @@ from likely._version import __version__
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
     from likely.contract.model import GenerativeModel
+    from likely.contract.networks import register_module
     from likely.contract.registry import make, models, register
     from likely.contract.store import load, save
     from likely.contract.training import Batch, Objective
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "comparison": "Comparison compare",
     "contract.model": "GenerativeModel",
+    "contract.networks": "register_module",
     "contract.registry": "make register",
     "contract.store": "load save",
     "contract.training": "Batch Objective",

@@ -1,12 +1,15 @@
 """Models as files: `save` and `load`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from likely._version import __version__
 from likely.contract.model import GenerativeModel
+from likely.contract.networks import find_module, recorded
 from likely.contract.registry import make, name_of
 from likely.core.domain import Domain
 from likely.core.errors import ArtifactError, LikelyError
@@ -20,22 +23,61 @@ def configuration(model: GenerativeModel) -> dict[str, Any]:
         "name": name_of(model),
         "domain": model.domain.to_json(),
         "context": None if model.context is None else model.context.to_json(),
-        "hyperparameters": {
-            name: {"model": configuration(value)} if isinstance(value, GenerativeModel) else value
-            for name, value in model.hyperparameters.items()
-        },
+        "hyperparameters": _described(model.hyperparameters),
     }
 
 
-def build(config: dict[str, Any]) -> GenerativeModel:
-    """The (untrained) model that a configuration describes."""
+def _described(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a model or a network, JSON-able."""
 
-    def option(value: Any) -> Any:
-        if isinstance(value, dict):
+    def one(value: Any) -> Any:
+        if isinstance(value, GenerativeModel):
+            return {"model": configuration(value)}
+        if isinstance(value, nn.Module):
+            name, arguments = recorded(value)
+            own = type(value).__name__
+            if name is None:
+                return {"module": own, "arguments": None}
+            arguments = _described(arguments)
+            try:
+                json.dumps(arguments)
+            except TypeError as error:
+                raise LikelyError(
+                    f"the arguments of the network {own} cannot be saved ({error}): give numbers and names"
+                ) from error
+            return {"module": name, "arguments": arguments}
+        return value
+
+    return {name: one(value) for name, value in options.items()}
+
+
+def build(config: dict[str, Any], networks: dict[str, nn.Module] | None = None) -> GenerativeModel:
+    """The (untrained) model that a configuration describes.
+
+    Raises
+    ------
+    ArtifactError
+        If it has a network that is neither registered nor among the given ones.
+    """
+
+    def built(name: str, value: Any) -> Any:
+        if isinstance(value, dict) and "model" in value:
             return build(value["model"])
+        if isinstance(value, dict):
+            cls, arguments = value["module"], value["arguments"]
+            if arguments is None:
+                raise ArtifactError(
+                    f"its {name} is a {cls}, a network that is not registered: pass it again, "
+                    f"lk.load(…, {name}={cls}(…)), or register its class with lk.register_module and save "
+                    "the model again"
+                )
+            return find_module(cls)(**{key: built(key, part) for key, part in arguments.items()})
         return tuple(value) if isinstance(value, list) else value
 
-    given = {name: option(value) for name, value in config["hyperparameters"].items()}
+    given: dict[str, Any] = dict(networks or {})
+    for name, value in config["hyperparameters"].items():
+        if name not in given:
+            given[name] = built(name, value)
     context = None if config["context"] is None else Domain.from_json(config["context"])
     return make(config["name"], Domain.from_json(config["domain"]), context=context, **given)
 
@@ -59,7 +101,9 @@ def save(model: GenerativeModel, path: str | Path) -> None:
     write_tensors(path, model.state_dict(), description)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
+def load(
+    path: str | Path, device: str | torch.device = "cpu", **networks: nn.Module
+) -> GenerativeModel:
     """Load a model that `save` wrote, in evaluation mode.
 
     Parameters
@@ -68,6 +112,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> GenerativeMode
         The file, or a run folder that holds `model.safetensors`.
     device : str or torch.device
         "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA where there is one, and otherwise the CPU.
+    **networks
+        Networks that were options of the model and whose classes are not registered, by the names of the
+        options: `context_encoder=MyNetwork(…)`. They take the weights of the file.
 
     Raises
     ------
@@ -87,12 +134,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> GenerativeMode
         )
     tensors, description = read_tensors(path)
     try:
-        model = build(description["model"])
+        model = build(description["model"], networks)
         model.to(getattr(torch, description["dtype"]))
         model.load_state_dict(tensors)
     except (LikelyError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         what = str(error) if isinstance(error, LikelyError) else f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"{path}: {' '.join(what.split())}; {_remedy(description)}") from error
+        remedy = "" if isinstance(error, ArtifactError) else f"; {_remedy(description)}"
+        raise ArtifactError(f"{path}: {' '.join(what.split())}{remedy}") from error
     return model.to(place).eval()
 
 

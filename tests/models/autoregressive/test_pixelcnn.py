@@ -143,9 +143,7 @@ def test_sampling_takes_no_pass_of_the_whole_network(monkeypatch):
     assert model.sample(0).shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize(
-    "hidden", [(0, 1, 2), (6, 7, 8), (0, 4, 8)], ids=str
-)
+@pytest.mark.parametrize("hidden", [(0, 1, 2), (6, 7, 8), (0, 4, 8)], ids=str)
 def test_completions_fit_the_conditional(hidden):
     model = pixelcnn(spread=0.5)
     known = torch.ones(9, dtype=torch.bool)
