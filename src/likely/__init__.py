@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         EstimateWarning,
         LikelyError,
         RunError,
+        Stop,
     )
     from likely.core.inference import infer_domain
     from likely.core.likelihood import Figure, Kind, Likelihood
@@ -65,7 +66,7 @@ _PUBLIC = {
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (
         "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError "
-        "RunError"
+        "RunError Stop"
     ),
     "core.inference": "infer_domain",
     "core.likelihood": "Figure Kind Likelihood",
