@@ -23,6 +23,7 @@ from likely.comparison import run as comparing
 from likely.comparison.columns import measured
 from likely.comparison.page import draw_rows
 from likely.comparison.seeds import LEVEL, Pooled, over_seeds
+from likely.core.files import read_json
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
 from likely.evaluation import Evaluation
@@ -304,7 +305,7 @@ def test_files(compared: Comparison, tmp_path: Path) -> None:
         assert row.model in page
         assert row.constraint in page
     written = compared.to_json(tmp_path / "comparison.json")
-    assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(written))
+    assert read_json(tmp_path / "comparison.json") == json.loads(json.dumps(written))
     assert [row["model"] for row in written["rows"]] == [row.model for row in compared.rows]
     assert len(written["runs"]) == 6
     compared.to_csv(tmp_path / "comparison.csv")
