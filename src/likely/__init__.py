@@ -12,6 +12,7 @@ from likely._version import __version__
 
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
+    from likely.contract.hub import push
     from likely.contract.model import GenerativeModel
     from likely.contract.networks import register_module
     from likely.contract.registry import make, models, register
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "comparison": "Comparison compare",
+    "contract.hub": "push",
     "contract.model": "GenerativeModel",
     "contract.networks": "register_module",
     "contract.registry": "make register",

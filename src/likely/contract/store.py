@@ -14,6 +14,7 @@ from likely.contract.registry import make, name_of
 from likely.core.domain import Domain
 from likely.core.errors import ArtifactError, LikelyError
 from likely.core.files import read_tensors, write_tensors
+from likely.core.hub import HUB, fetch
 from likely.core.runtime import find_device
 
 
@@ -109,7 +110,8 @@ def load(
     Parameters
     ----------
     path : str or Path
-        The file, or a run folder that holds `model.safetensors`.
+        The file, a run folder that holds `model.safetensors`, or the address of a model on the Hugging Face
+        Hub, "hf://user/name" or "hf://user/name@revision", where the extra `hub` is installed.
     device : str or torch.device
         "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA where there is one, and otherwise the CPU.
     **networks
@@ -120,11 +122,12 @@ def load(
     ------
     ArtifactError
         If the file is missing, damaged, or not a model that this version knows; or the run has not
-        been completed. Nothing in it is ever executed.
+        been completed, or the Hub not be reached. Nothing in it is ever executed.
     LikelyError
         If there is no such device.
     """
-    path, place = Path(path), find_device(device)
+    place = find_device(device)
+    path = fetch(path) if isinstance(path, str) and path.startswith(HUB) else Path(path)
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.exists() and (path.parent / "config.json").exists():
