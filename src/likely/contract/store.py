@@ -24,11 +24,11 @@ def configuration(model: GenerativeModel) -> dict[str, Any]:
         "name": name_of(model),
         "domain": model.domain.to_json(),
         "context": None if model.context is None else model.context.to_json(),
-        "hyperparameters": _described(model.hyperparameters),
+        "hyperparameters": described(model.hyperparameters),
     }
 
 
-def _described(options: dict[str, Any]) -> dict[str, Any]:
+def described(options: dict[str, Any]) -> dict[str, Any]:
     """Options of a model or a network, JSON-able."""
 
     def one(value: Any) -> Any:
@@ -39,7 +39,7 @@ def _described(options: dict[str, Any]) -> dict[str, Any]:
             own = type(value).__name__
             if name is None:
                 return {"module": own, "arguments": None}
-            arguments = _described(arguments)
+            arguments = described(arguments)
             try:
                 json.dumps(arguments)
             except TypeError as error:
