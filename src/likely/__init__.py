@@ -12,7 +12,9 @@ from likely._version import __version__
 
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
+    from likely.contract.hub import push
     from likely.contract.model import GenerativeModel
+    from likely.contract.networks import register_module
     from likely.contract.registry import make, models, register
     from likely.contract.store import load, save
     from likely.contract.training import Batch, Objective
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         EstimateWarning,
         LikelyError,
         RunError,
+        Stop,
     )
     from likely.core.inference import infer_domain
     from likely.core.likelihood import Figure, Kind, Likelihood
@@ -54,7 +57,9 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "comparison": "Comparison compare",
+    "contract.hub": "push",
     "contract.model": "GenerativeModel",
+    "contract.networks": "register_module",
     "contract.registry": "make register",
     "contract.store": "load save",
     "contract.training": "Batch Objective",
@@ -64,7 +69,7 @@ _PUBLIC = {
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (
         "ArtifactError DataError DensityError DivergenceError DomainError EstimateWarning LikelyError "
-        "RunError"
+        "RunError Stop"
     ),
     "core.inference": "infer_domain",
     "core.likelihood": "Figure Kind Likelihood",

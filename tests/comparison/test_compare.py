@@ -23,6 +23,7 @@ from likely.comparison import run as comparing
 from likely.comparison.columns import measured
 from likely.comparison.page import draw_rows
 from likely.comparison.seeds import LEVEL, Pooled, over_seeds
+from likely.core.files import read_json
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
 from likely.evaluation import Evaluation
@@ -304,7 +305,7 @@ def test_files(compared: Comparison, tmp_path: Path) -> None:
         assert row.model in page
         assert row.constraint in page
     written = compared.to_json(tmp_path / "comparison.json")
-    assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(written))
+    assert read_json(tmp_path / "comparison.json") == json.loads(json.dumps(written))
     assert [row["model"] for row in written["rows"]] == [row.model for row in compared.rows]
     assert len(written["runs"]) == 6
     compared.to_csv(tmp_path / "comparison.csv")
@@ -538,3 +539,15 @@ def test_rows_limits_what_is_scored_of_all_models_alike(data: lk.Data) -> None:
     assert [len(values) for values in held] == [21, 21]
     with pytest.raises(lk.LikelyError, match="rows"):
         lk.compare(["gaussian"], data, steps=2, rows=0)
+
+
+def test_networks_of_ones_own_are_named(tmp_path):
+    data = lk.load_data(torch.randn(100, 1), context=torch.randn(100, 4, 4))
+    options = {"context_encoder": lk.nets.CNN((1, 4, 4), hidden=(4,))}
+    compared = lk.compare(
+        ["independent"], data, steps=5, seeds=1, hyperparameters={"independent": options}
+    )
+    compared.to_json(tmp_path / "comparison.json")
+    (run,) = read_json(tmp_path / "comparison.json")["runs"]
+    named = {"module": "cnn", "arguments": {"shape": [1, 4, 4], "outputs": 16, "hidden": [4]}}
+    assert run["hyperparameters"]["context_encoder"] == named

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,6 +164,39 @@ def test_formats_are_numbered(saved, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(lk.ArtifactError, match=r"model\.safetensors: of format 2.*update likely"):
         lk.load(path)
+
+
+def test_json_is_numbered_too(tmp_path, monkeypatch):
+    data = lk.load_data(torch.randn(100, 2))
+    run = tmp_path / "run"
+
+    def fit():
+        return lk.fit(lk.make("gmm", data.domain, components=1, seed=0), data, run=run)
+
+    monkeypatch.setattr(files, "FORMAT", 2)
+    fit()
+    monkeypatch.undo()
+    with pytest.raises(lk.ArtifactError, match=r"config\.json: of format 2.*update likely"):
+        fit()
+
+
+X = [
+    [-1.1258398294448853, 0.7389242053031921, 1.5129494667053223],
+    [-1.152360200881958, 1.0049309730529785, 0.4247395992279053],
+    [-0.2505785822868347, 1.206749439239502, 2.5525712966918945],
+    [-0.4338788092136383, 1.0391888618469238, 0.40327882766723633],
+]
+KEPT = {  # what 0.1.0 gave for these rows, given labels 1, 1, 0, 1
+    "nsf": [-3.323881149291992, -3.027129650115967, -2.722001314163208, -2.597184419631958],
+    "made": [-3.687868118286133, -3.6230826377868652, -2.7052624225616455, -3.064390182495117],
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_file_of_an_earlier_version_gives_the_same_likelihoods(name):
+    model = lk.load(Path(__file__).parent / f"files/{name}-0.1.0.safetensors")
+    found = model.log_prob(torch.tensor(X), torch.tensor([[1], [1], [0], [1]]))
+    torch.testing.assert_close(found, torch.tensor(KEPT[name]), atol=1e-5, rtol=0)
 
 
 def test_a_run_without_a_model_is_told_by_name(tmp_path):

@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import likely as lk
@@ -406,13 +405,6 @@ def test_a_run_with_minutes_resumes_with_the_same_bits(tmp_path, monkeypatch):
     lk.fit(again, data, minutes=0.2, run=tmp_path / "c")
     after = json.loads((tmp_path / "c/config.json").read_text())["decisions"]
     assert after[: len(decisions)] == decisions
-
-
-def test_tensorboard_shows_the_history(tmp_path):
-    history = lk.fit(small(), data_of(), steps=100, run=tmp_path)
-    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("valid")
-    assert [event.step for event in shown] == [row["step"] for row in history.rows]
-    assert shown[-1].value == pytest.approx(history.rows[-1]["valid"])
 
 
 def test_a_mixture_can_be_fitted_again():

@@ -12,6 +12,7 @@ import pytest
 
 import likely as lk
 from likely.cli import main
+from likely.core.files import read_json
 from likely.quantum import MPS, POVMS, load
 
 pytestmark = pytest.mark.xdist_group("quantum_command")  # which shares what its fixtures fit
@@ -118,7 +119,7 @@ def test_reconstruction_of_a_known_state(capsys: pytest.CaptureFixture[str]) -> 
     files = {path.name for path in Path("report").iterdir()}
     assert {"index.html", "reconstruction.json", "observables.npz"} <= files
     assert {"model.safetensors", "config.json", "history.csv", "shots-100"} <= files
-    assert json.loads(Path("report/reconstruction.json").read_text()) == report
+    assert read_json("report/reconstruction.json") == report
     assert lk.load("report").sample(3).shape == (3, 4)
     # The same command only measures again, and says so.
     assert run(command) == 0

@@ -11,6 +11,7 @@ import torch
 import likely as lk
 from likely.contract.model import GenerativeModel
 from likely.core.errors import DataError, DomainError, LikelyError
+from likely.core.files import read_json
 from likely.core.likelihood import Kind, Likelihood
 from likely.quantum import (
     MPS,
@@ -209,7 +210,7 @@ def test_fresh_shots_are_not_those_of_the_fit() -> None:
 
 def test_files(result: Reconstruction, tmp_path) -> None:
     result.save(tmp_path)
-    written = json.loads((tmp_path / "reconstruction.json").read_text())
+    written = read_json(tmp_path / "reconstruction.json")
     assert written == json.loads(json.dumps(result.to_json()))
     with np.load(tmp_path / "observables.npz") as arrays:
         np.testing.assert_array_equal(

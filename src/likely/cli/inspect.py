@@ -139,6 +139,7 @@ def _run(path: Path, as_json: bool) -> None:
         best = report["best"]
         score = "none" if best is None else f"validation log-likelihood {best:.6g} nats"
         rows["best score"] = score
+        rows["stopped"] = report["stopped"]
     rows["versions"] = report.get("versions") or f"likely {report.get('version')}"
     rows["machine"] = report.get("machine")
     state = "complete" if report["complete"] else "interrupted, or not ended yet: no model"

@@ -16,6 +16,7 @@ from likely.comparison import page, words
 from likely.comparison.columns import filled
 from likely.comparison.findings import Findings
 from likely.comparison.results import Results
+from likely.contract.store import described
 from likely.core.files import write_json, write_text
 
 
@@ -75,7 +76,7 @@ class Comparison(Results):
                 {
                     "model": run.name,
                     "seed": run.seed,
-                    "hyperparameters": run.model.hyperparameters if run.model else None,
+                    "hyperparameters": described(run.model.hyperparameters) if run.model else None,
                     "steps": run.history.steps if run.history else None,
                     "error": run.error,
                     "diverged": run.diverged,

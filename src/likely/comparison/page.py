@@ -17,6 +17,7 @@ from likely.comparison.results import Results, Row, Run
 from likely.comparison.sheet import calibration, diagram
 from likely.contract.abilities import Encodes, MixesStyles, Translates
 from likely.contract.model import GenerativeModel
+from likely.contract.store import described
 from likely.contract.training import Batch
 from likely.core.domain import Domain
 from likely.core.likelihood import Kind
@@ -298,7 +299,7 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, settings["seeds"]))),
         ("fits", fits),
         ("budget of a fit", budget or "until validation stops improving"),
-        *((name, html.listed(model.hyperparameters)) for name, model in first.items()),
+        *((name, html.listed(described(model.hyperparameters))) for name, model in first.items()),
         ("time", f"{settings['seconds']:,.0f} s for all fits and measurements"),
         *provenance(device).items(),
     ]

@@ -82,6 +82,8 @@ def context_features(model: GenerativeModel, context: Tensor | None, n: int) -> 
         return None
     if context is None:
         raise DataError(f"{type(model).__name__} is conditional: give a context, {(n, *shape)}")
+    if tuple(context.shape) == shape:  # an encoder sees it once
+        return model.context_features(context[None]).expand(n, -1)
     return model.context_features(of_each(context, shape, n, "the context has"))
 
 

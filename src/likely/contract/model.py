@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from likely.contract import options
 from likely.contract.abilities import VERBS
 from likely.contract.inputs import accept, context_features, draw_chunks, map_chunks
+from likely.contract.networks import Encoded
 from likely.contract.training import Batch, Objective, Recipe, Stage
 from likely.contract.views import Features, Rows
 from likely.core.columns import COLUMNS, Column
@@ -37,11 +38,16 @@ class GenerativeModel(nn.Module):
         Where a sample lives.
     context : Domain, optional
         Where the variables live that the distribution is conditional on.
+    context_encoder : Module or str, optional
+        Network that makes features of contexts that are arrays, and is trained with the model: "cnn" of
+        images, "gru" of series, "deepsets" of sets, or one of your own, of which a copy is taken. It sees
+        standardised arrays of shape (n, *context.shape), and gives (n, features); see `lk.register_module`.
 
     Raises
     ------
     DomainError
-        If this family does not take the domain's columns, or takes no context.
+        If this family does not take the domain's columns, or takes no context, or the encoder does not
+        suit it.
     LikelyError
         If an option has a value that it does not take.
     """
@@ -71,7 +77,13 @@ class GenerativeModel(nn.Module):
             model.__dict__["hyperparameters"] = options.record(cls, arguments, keywords)
         return model
 
-    def __init__(self, domain: Domain, *, context: Domain | None = None) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        *,
+        context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
+    ) -> None:
         super().__init__()
         keep_freed_memory()
         for given in (domain, context):
@@ -91,7 +103,13 @@ class GenerativeModel(nn.Module):
                 "data from lk.load_data(…, predict=COLUMN) (--predict COLUMN)"
             )
         self.domain, self.context = domain, context
-        self.context_features = Features(context) if context is not None else None
+        if context is None and context_encoder is not None:
+            raise DomainError("context_encoder: there is no context: give one, or leave it out")
+        self.context_features: Features | Encoded | None = None
+        if context is not None:
+            self.context_features = (
+                Features(context) if context_encoder is None else Encoded(context, context_encoder)
+            )
         self.prepared = nn.Buffer(torch.tensor(False))
 
     def __getattr__(self, name: str) -> Any:

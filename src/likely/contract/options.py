@@ -68,7 +68,8 @@ def signature(cls: type) -> Signature:
     """The signature of a constructor, with the options that it passes on to the classes above."""
     merged = ChainMap(*(dict(inspect.signature(init).parameters) for init in _constructors(cls)))
     kinds = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-    kept = [p for name, p in merged.items() if name != "self" and p.kind not in kinds]
+    unwanted = {"self"} if getattr(cls, "takes_context", True) else {"self", "context_encoder"}
+    kept = [p for name, p in merged.items() if name not in unwanted and p.kind not in kinds]
     return Signature(sorted(kept, key=lambda p: p.kind))
 
 

@@ -8,19 +8,16 @@ from torch import Tensor
 
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
-from likely.contract.views import Chart, RealView
+from likely.contract.views import RealView
 from likely.core.domain import Domain
 from likely.core.likelihood import Estimator, Kind, importance_bound
 
 
 class ViewedModel(GenerativeModel):
-    """A model of the columns of a `RealView` with some chart; a subclass writes `_sample_real`."""
+    """A model of the columns of a `RealView`, `view`; a subclass makes it, and writes `_sample_real`."""
 
     accepts = RealView.accepts
-
-    def __init__(self, domain: Domain, context: Domain | None, chart: Chart) -> None:
-        super().__init__(domain, context=context)
-        self.view = RealView(domain, chart)
+    view: RealView
 
     def prepare(self, batch: Batch) -> None:
         self.view.prepare(batch.x, batch.weight)
@@ -58,10 +55,11 @@ class RealModel(ViewedModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         view: Literal["bijections", "affine"] = "bijections",
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context, view)
+        super().__init__(domain, **options)
+        self.view = RealView(domain, view)
 
     @property
     def density(self) -> Kind:

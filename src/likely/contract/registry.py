@@ -179,7 +179,7 @@ def make(
             f"{cls.__name__} does not take {obstacle}; these models do: {able}; or leave the columns out, or "
             "use them as the context"
         )
-    given = {} if context is None else {"context": context}
+    given: dict[str, Any] = {} if context is None else {"context": context}
     if given and "context" not in options.signature(cls).parameters:
         raise DomainError(f"{cls.__name__} takes no context: leave it out")
     try:

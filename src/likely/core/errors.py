@@ -37,5 +37,9 @@ class SpaceError(ArtifactError, RunError):
     """The disk is full."""
 
 
+class Stop(Exception):
+    """Raised by `on_validation` of a fit to end it as if its budget were spent; the message says why."""
+
+
 class EstimateWarning(UserWarning):
     """The standard error of an estimate is too small."""

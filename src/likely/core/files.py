@@ -78,23 +78,33 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def write_json(path: str | Path, data: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+def write_json(path: str | Path, data: dict[str, Any]) -> None:
+    """Write an object as a JSON file, whole or not at all, with the number of the format."""
+    write_text(path, json.dumps({"format": FORMAT, **data}, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a JSON file, without the number of its format.
 
     Raises
     ------
     ArtifactError
-        If it cannot be read.
+        If it cannot be read, or is of a newer format.
     """
     try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        found = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        _check_format(path, found.pop("format", 1))
+        return found
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); restore it or fit again") from error
+
+
+def _check_format(path: str | Path, number: Any) -> None:
+    if int(number) > FORMAT:
+        raise ArtifactError(
+            f"{path}: of format {number}, and likely {__version__} reads formats up to {FORMAT}: "
+            "update likely"
+        )
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
@@ -142,11 +152,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             if "likely" not in metadata or "sha256" not in metadata:
                 raise ArtifactError(f"{path}: a safetensors file, but not written by likely")
-            if (number := int(metadata.get("format", "1"))) > FORMAT:
-                raise ArtifactError(
-                    f"{path}: of format {number}, and likely {__version__} reads formats up to {FORMAT}: "
-                    "update likely"
-                )
+            _check_format(path, metadata.get("format", "1"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             description = json.loads(metadata["likely"])
     except (SafetensorError, OSError, ValueError) as error:

@@ -4,6 +4,7 @@ What is trained by gradients hands out `Objective`s; what isn't (EM, Hebbian sto
 Both get the same budget, validation, history, checkpoints and progress.
 """
 
+import importlib.util
 import warnings
 from dataclasses import asdict
 from functools import partial
@@ -28,11 +29,12 @@ from likely.fitting.energy import EnergySource, check_target
 from likely.fitting.folder import RunFolder
 from likely.fitting.gradients import Gradients
 from likely.fitting.history import History
-from likely.fitting.loop import Watch
+from likely.fitting.loop import OnValidation, Watch
 from likely.fitting.passes import Passes
 from likely.fitting.plan import Plan
 from likely.fitting.progress import Progress
 from likely.fitting.sources import DataSource, Source
+from likely.integrations import TensorBoard
 
 
 def fit(
@@ -57,6 +59,7 @@ def fit(
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
     compile: bool = False,
     watch: Watch | None = None,
+    on_validation: OnValidation | None = None,
     gradient: Literal["path", "reparametrised", "reinforce"] | None = None,
     annealing: float | None = None,
     energy_cut: float | None = None,
@@ -118,6 +121,12 @@ def fit(
         Weights are those of a plain run up to rounding.
     watch : callable (model) -> dict of str to float, optional
         Figures of the averaged model that go into the history at each validation.
+    on_validation : callable (step, row, model), optional
+        Called after each validation with the new row of the history and the averaged model, in the first
+        of several processes, with random numbers of its own; a resumed run calls it with no row twice. It
+        may raise `lk.Stop("why")`: training ends as if its budget were spent, and `History.stopped` says
+        why. `likely.integrations` has some for other tools. TensorBoard is told if it is installed and
+        `run` is given.
     gradient : {"path", "reparametrised", "reinforce"}, optional
         Of the free energy: along the draws without or with the part whose mean is zero, or by the
         score of q. By default the first that the family has; discrete ones have the last only.
@@ -227,7 +236,10 @@ def fit(
         processes.share_weights(fabric, model)
         model.eval()
         return history
-    arguments = training, plan, folder, progress, watch
+    told = [] if on_validation is None else [on_validation]
+    if run is not None and importlib.util.find_spec("tensorboard") is not None:
+        told.insert(0, TensorBoard(Path(run) / "tensorboard"))
+    arguments = training, plan, folder, progress, watch, told
     if devices == fabric.world_size:
         return _train(fabric, model, *arguments)
     history = processes.launch(
@@ -276,6 +288,7 @@ def _train(
     folder: RunFolder | None,
     progress: bool,
     watch: Watch | None,
+    told: list[OnValidation],
 ) -> History:
     """The fit, in each of its processes."""
     loop = Passes if isinstance(model, FitsByEpochs) else Gradients
@@ -284,4 +297,4 @@ def _train(
     memory.reset_peak()
     bar = Progress(type(model).__name__, progress and fabric.is_global_zero)
     with seeded(plan.seed + 1_000_003 * fabric.global_rank, fabric.device), bar:
-        return loop(model, source, plan, fabric, watch).run(folder, bar)
+        return loop(model, source, plan, fabric, watch, told).run(folder, bar)

@@ -1,7 +1,6 @@
 """The run folder: `config.json`, `history.csv`, `checkpoint/` and at the end `model.safetensors`."""
 
 import contextlib
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -41,12 +40,14 @@ class RunFolder:
         self.history_file = self.path / "history.csv"
         self.model = self.path / MODEL
         self.checkpoint = self.path / CHECKPOINT
+        self.told = self.checkpoint.with_name(
+            "told"
+        )  # the last step that `on_validation` was called with
         self.config = json.loads(json.dumps(config))
         self.decisions: list[tuple[int, int]] = []  # of `Minutes`
         self.writes = True  # of several processes, one
         self.complete = self.model.exists()
         self._cost = 0.0
-        self._events: Path | None = None  # a file for TensorBoard
         self._written = -float("inf")
         if self.config_file.exists():
             self._compare()
@@ -94,29 +95,17 @@ class RunFolder:
         """The last checkpoint, if there is one."""
         return files.read_tree(self.checkpoint) if self.checkpoint.exists() else None
 
-    def show(self, row: dict[str, Any]) -> None:
-        """Send a row of the history to TensorBoard, where it is installed."""
-        if not self.writes or importlib.util.find_spec("tensorboard") is None:
-            return
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
+    def first_told(self, step: int) -> bool:
+        """Whether the validation after this step is news to `on_validation`: noted, and True only once.
 
-        stamp = {"wall_time": time.time(), "step": row["step"]}
-        shown = {name: v for name, v in row.items() if name != "step" and v is not None}
-        values = [Summary.Value(tag=name, simple_value=v) for name, v in shown.items()]
-        events = [Event(**stamp, summary=Summary(value=values))]
-        # Without a thread, as torch's writer has; of a disk that is full the checkpoint tells.
-        with contextlib.suppress(OSError):
-            if self._events is None:
-                self._events = self.path / f"tensorboard/events.out.tfevents.{time.time_ns()}"
-                self._events.parent.mkdir(exist_ok=True)
-                # What a killed run showed beyond its last checkpoint is shown again.
-                start = Event(**stamp, session_log=SessionLog(status=SessionLog.START))
-                events = [Event(**stamp, file_version="brain.Event:2"), start, *events]
-            with self._events.open("ab") as file:
-                for event in events:
-                    RecordWriter(file).write(event.SerializeToString())
+        A session that was killed may have told more than its last checkpoint knows.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            if step <= int(self.told.read_text()):
+                return False
+        with contextlib.suppress(OSError):  # of a disk that is full the checkpoint tells
+            self.told.write_text(str(step))
+        return True
 
     def finish(self, model: GenerativeModel) -> None:
         """Write the model, with which the run is complete."""
@@ -171,7 +160,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     if "fit" in report and (folder / CHECKPOINT).exists():
         history = files.read_tree(folder / CHECKPOINT)["state"]["history"]
         report |= {
-            key: history[key] for key in ("steps", "seconds", "best", "skipped", "rows_seen")
+            key: history.get(key)
+            for key in ("steps", "seconds", "best", "skipped", "rows_seen", "stopped")
         }
     return report
 

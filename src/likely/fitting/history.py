@@ -31,6 +31,8 @@ class History:
         Best validation log-likelihood in nats per sample.
     rows_seen : int
         Training rows processed.
+    stopped : str or None
+        Why `on_validation` ended the training, if it did.
     peak_memory : int
         Largest resident memory of the process, the first of several, during the fit, in bytes; 0 where
         it is not known (Windows).
@@ -42,11 +44,13 @@ class History:
     skipped: int = 0
     best: float | None = None
     rows_seen: int = 0
+    stopped: str | None = None
     peak_memory: int = 0
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f", best validation log-likelihood {self.best:.6g} nats"
-        return f"History({self.steps:,} steps in {self.seconds:,.1f} s{best})"
+        stopped = "" if self.stopped is None else f", stopped: {self.stopped}"
+        return f"History({self.steps:,} steps in {self.seconds:,.1f} s{best}{stopped})"
 
     @property
     def frame(self) -> "pd.DataFrame":

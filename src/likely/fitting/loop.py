@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from likely.contract.abilities import Calibrates
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
+from likely.core.errors import Stop
 from likely.core.random import seeded
 from likely.fitting import memory, processes
 from likely.fitting.folder import RunFolder
@@ -27,6 +28,7 @@ MAX_STEPS = 200_000  # without a budget
 LOST_CAUSE = 0.3  # part of a budget without a better score after which training stops
 
 Watch = Callable[[GenerativeModel], dict[str, float]]
+OnValidation = Callable[[int, dict[str, Any], GenerativeModel], None]
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Loop:
     plan: Plan
     fabric: Fabric
     watch: Watch | None = None
+    on_validation: Sequence[OnValidation] = ()
     validate_every = 1  # advances
 
     def __post_init__(self) -> None:
@@ -176,11 +179,10 @@ class Loop:
             self._settle_minutes(folder)
             if state.advances % self.validate_every == 0 or state.advances == state.total:
                 self._validate()
+                self._tell(folder)
                 (seconds,) = processes.agree(self.fabric, time.perf_counter() - started)
                 state.last_validation = seconds - state.history.seconds
                 state.validating += state.last_validation
-                if folder is not None:
-                    folder.show(state.history.rows[-1])
             if folder is not None and due:
                 folder.save(self._checkpoint(), state.history)
             rows = state.history.rows
@@ -278,6 +280,27 @@ class Loop:
             return {}
         with seeded(VALID_SEED, self.fabric.device):
             return self.watch(model)
+
+    def _tell(self, folder: RunFolder | None) -> None:
+        """Call `on_validation` with a new row, once also over several sessions."""
+        row, scored = self.state.history.rows[-1], self.scored
+
+        def tell() -> str | None:
+            if folder is not None and not folder.first_told(row["step"]):
+                return None
+            with seeded(VALID_SEED, self.fabric.device):
+                for call in self.on_validation:
+                    try:
+                        call(row["step"], dict(row), scored)
+                    except Stop as stop:
+                        return str(stop) or "by on_validation"
+            return None
+
+        if self.on_validation:
+            scored.eval()
+            self.state.history.stopped = processes.first(self.fabric, tell)
+            self.state.stopped |= self.state.history.stopped is not None
+            scored.train()
 
     # Checkpoints.
 

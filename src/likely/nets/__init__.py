@@ -1,1 +1,5 @@
-"""Networks that families share."""
+"""Networks that families share, and encoders of contexts."""
+
+from likely.nets.encoders import CNN, GRU, DeepSets
+
+__all__ = ["CNN", "GRU", "DeepSets"]

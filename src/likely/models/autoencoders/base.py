@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -57,14 +57,14 @@ class LatentModel(GenerativeModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         latent: int = 16,
         hidden: Sequence[int] | None = None,
         network: Network = "auto",
         integers: Integers = "auto",
         scale: Annotated[float, Range(NARROWEST, open="low")] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, **options)
         self.latent = latent
         self.features = Features(domain)
         head_of = partial(simple_head, integers=integers)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.contract import Batch, NonNegative, NonNegativeInt, Range, Recipe, register
+from likely.contract.networks import Encoded
 from likely.core.columns import Binary, Categorical
 from likely.core.domain import Domain
 from likely.core.errors import LikelyError
@@ -84,6 +85,11 @@ class HSICVAE(VAE):
             independent = "context" if self.context is not None else [[k] for k in range(latent)]
         if independent == "context" and self.context is None:
             raise LikelyError('HSICVAE: independent="context": there is none; give one, or groups')
+        if independent == "context" and isinstance(self.context_features, Encoded):
+            raise LikelyError(
+                'HSICVAE: independent="context" compares columns, which an encoder does not give: '
+                "give groups, or leave context_encoder out"
+            )
         self.groups = None if independent == "context" else self._checked(independent)
 
     def _checked(self, groups: Any) -> list[list[int]]:

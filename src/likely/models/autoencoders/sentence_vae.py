@@ -106,6 +106,7 @@ class SentenceVAE(VAE):
         domain: Domain,
         *,
         context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
         latent: int = 16,
         hidden: int = 256,
         embedding: int = 128,
@@ -118,7 +119,13 @@ class SentenceVAE(VAE):
         self.width = embedding  # which `_build` needs
         weights: dict[str, Any] = {"beta": beta, "warm_up": warm_up, "free_bits": free_bits}
         super().__init__(
-            domain, context=context, latent=latent, hidden=(hidden,), network="mlp", **weights
+            domain,
+            context=context,
+            context_encoder=context_encoder,
+            latent=latent,
+            hidden=(hidden,),
+            network="mlp",
+            **weights,
         )
         self.word_dropout, self.anneal = word_dropout, anneal
 

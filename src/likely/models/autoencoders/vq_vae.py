@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.contract import (
     Batch,
@@ -40,6 +40,7 @@ from likely.core.likelihood import Estimator, Kind
 from likely.models.autoencoders.base import Codes, LatentModel
 from likely.nets.codebook import Codebook
 from likely.nets.convolutional import Shape, halved
+from likely.nets.critic import frozen
 
 EDGE = 8  # of the largest grid that an image gets by default
 Grids = Int[Tensor, "n *grid"]
@@ -219,8 +220,8 @@ class VQVAE(LatentModel):
 
     def objectives(self) -> list[Objective]:
         """The autoencoder's; the prior has a stage of its own."""
-        nets = (self.encoder, self.decoder, self.heads)
-        trained = [p for net in nets for p in net.parameters() if p.requires_grad]
+        with frozen(self.prior or nn.Module()):
+            trained = [p for p in self.parameters() if p.requires_grad]
         return [Objective("loss", trained, self.loss, after=self._move_codebook)]
 
     def stages(self) -> list[Stage]:

@@ -122,8 +122,8 @@ class WAEGAN(WAE):
 
     def objectives(self) -> list[Objective]:
         critic = list(self.critic.parameters())
-        judged = [p for net in (self.encoder, self.decoder, self.heads) for p in net.parameters()]
-        trained = [p for p in judged if p.requires_grad]
+        with frozen(self.critic):
+            trained = [p for p in self.parameters() if p.requires_grad]
         return [
             Objective("critic", critic, self._critic_loss, betas=(0.5, 0.999)),
             Objective("loss", trained, self.loss),

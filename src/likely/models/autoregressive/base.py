@@ -71,12 +71,12 @@ class Autoregressive(GenerativeModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         order: Annotated[Sequence[int], Range(0)] | None = None,
         orders: int = 1,
         symmetric: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, **options)
         if symmetric:
             domain.mirrored(domain.anchor[None])
         self.symmetric = symmetric

@@ -4,6 +4,7 @@ The baseline that says how much of a likelihood is owed to dependence.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,13 +52,13 @@ class Independent(GenerativeModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         components: int = 10,
         hidden: Sequence[int] = (64, 64),
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, **options)
         self.heads = ColumnHeads(domain, components)
-        self.net = MLP(self.context_size, sum(self.heads.sizes), hidden if context else ())
+        self.net = MLP(self.context_size, sum(self.heads.sizes), hidden if self.context else ())
 
     def prepare(self, batch: Batch) -> None:
         """Start at the marginals of the training split."""

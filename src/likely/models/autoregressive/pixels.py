@@ -61,11 +61,14 @@ class PixelModel(Autoregressive):
         domain: Domain,
         *,
         context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
         components: int = 10,
         colours: Literal["masked", "mixture"] = "masked",
         symmetric: bool = False,
     ) -> None:
-        super().__init__(domain, context=context, symmetric=symmetric)
+        super().__init__(
+            domain, context=context, context_encoder=context_encoder, symmetric=symmetric
+        )
         self.channels = 1 if len(domain.shape) < 3 else domain.shape[0]
         self.places = domain.size // self.channels
         self.orderings[0] = torch.arange(domain.size).view(self.channels, -1).T.flatten()

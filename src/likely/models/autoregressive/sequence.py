@@ -39,10 +39,17 @@ class SequenceModel(Autoregressive):
         domain: Domain,
         *,
         context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
         order: Annotated[Sequence[int], Range(0)] | None = None,
         symmetric: bool = False,
     ) -> None:
-        super().__init__(domain, context=context, order=order, symmetric=symmetric)
+        super().__init__(
+            domain,
+            context=context,
+            context_encoder=context_encoder,
+            order=order,
+            symmetric=symmetric,
+        )
         self.heads = ColumnHeads(domain, head_of=lambda column: Softmax)
         self.levels = self.heads.sizes[0]
         # Where each entry stands in the ordering.

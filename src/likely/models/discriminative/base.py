@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from likely.contract import GenerativeModel, Recipe
 from likely.contract.inputs import as_rows, chunks
+from likely.contract.networks import Encoded
 from likely.contract.views import Columns, RealView
 from likely.core.columns import Periodic
 from likely.nets.convolutional import ImageEncoder, Network, image_shape_for
@@ -20,11 +21,12 @@ class Discriminative(GenerativeModel):
     recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.1, ema=0.995)
 
     def _build(self, outputs: int, hidden: Sequence[int] | None, network: Network) -> None:
-        """Make `net`, the network of the context."""
+        """Make `net`, the network of the context, or of what an encoder makes of it."""
         context = self.context
         assert context is not None
         pixels = len(context.groups) == 1 and context.kinds <= RealView.accepts - {Periodic}
-        shape = image_shape_for(context, network, alike=pixels)
+        encoded = isinstance(self.context_features, Encoded)
+        shape = None if encoded else image_shape_for(context, network, alike=pixels)
         self.net: nn.Module
         if shape is None:
             self.net = MLP(self.context_size, outputs, (128, 128) if hidden is None else hidden)

@@ -86,8 +86,9 @@ class Classifier(Discriminative):
         hidden: Annotated[Sequence[int], Range(1)] | None = None,
         network: Network = "auto",
         calibrated: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, context=context, **options)
         self.heads = ColumnHeads(domain, head_of=lambda _: Softmax)
         self.calibrated = calibrated
         self.temperature = nn.Buffer(torch.ones(()))

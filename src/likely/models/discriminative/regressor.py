@@ -103,8 +103,9 @@ class Regressor(Discriminative, RealModel):
         covariance: Literal["diagonal", "full"] = "diagonal",
         beta: Annotated[float, Range(0, 1)] = 0.0,
         floor: Positive = 1e-3,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, context=context, **options)
         if beta and covariance == "full":
             raise LikelyError(f"beta={beta}: the β-NLL is for a diagonal covariance; take beta=0")
         self.beta, self.floor, d = beta, floor, self.view.dim

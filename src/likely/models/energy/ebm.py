@@ -61,7 +61,8 @@ from likely.models.energy.networks import EnergyNetwork
 from likely.models.energy.partition import Unnormalised
 from likely.models.energy.rollback import Rollback
 from likely.nets.convolutional import Network, image_shape_for
-from likely.nets.normalisation import converge
+from likely.nets.normalisation import SpectralNorm, converge
+from likely.nets.own import OwnNetwork
 from likely.sampling import HMC, MALA, SMC, Annealed, IndependenceMetropolis, ais
 from likely.sampling.sampler import Energy
 from likely.sampling.tempering import replica_pairs, swap
@@ -105,8 +106,10 @@ class EBM(Unnormalised):
     hidden : sequence of int, optional
         Widths of the hidden layers; if they are convolutional, channels at half the resolution, at a
         quarter … None takes (128, 128, 128), or (32, 64) channels.
-    network : {"auto", "mlp", "convolutional"}
-        Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on.
+    network : {"auto", "mlp", "convolutional"} or Module
+        Convolutions are for images with entries of one kind; "auto" takes them from 16 × 16 pixels on. Or a
+        module of one's own, of which a copy is taken: it sees standardised rows of shape (n, *domain.shape),
+        and nothing periodic, and gives one number for each, as `lk.nets.CNN(shape, outputs=1)` does.
     frequencies : sequence of int, optional
         The network sees sin w z and cos w z of each column z for each w of these, next to z itself: edges
         and narrow modes are learned ten times faster. None takes (1, 2, 4, 8) for up to 16 columns, and
@@ -172,7 +175,7 @@ class EBM(Unnormalised):
         domain: Domain,
         *,
         hidden: Widths | None = None,
-        network: Network = "auto",
+        network: Network | nn.Module = "auto",
         frequencies: Sequence[int] | None = None,
         training: Training = "likelihood",
         k: int = 5,
@@ -203,10 +206,27 @@ class EBM(Unnormalised):
             self.density = Kind.NONE
         self.view = RealView(domain, "pixels" if pooled else "bijections")
         self.base = GaussianBase(self.view.periodic)
-        image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        self.network = EnergyNetwork(
-            self.view.periodic, hidden, frequencies, image, spectral_norm, quadratic, self.outputs
-        )
+        if isinstance(network, nn.Module):
+            if self.view.periodic.any():
+                raise LikelyError(
+                    "network: there are periodic columns, which take one of EBM's own"
+                )
+            if quadratic:
+                raise LikelyError("quadratic belongs to EBM's own networks: leave it out")
+            self.network: nn.Module = OwnNetwork(network, domain, self.view.dim, self.outputs)
+            if spectral_norm:
+                SpectralNorm.layers_of(self.network)
+        else:
+            image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
+            self.network = EnergyNetwork(
+                self.view.periodic,
+                hidden,
+                frequencies,
+                image,
+                spectral_norm,
+                quadratic,
+                self.outputs,
+            )
         if training == "likelihood":
             # The more columns, the more a step changes f, and the chains must keep up.
             rate = self.recipe.rate * min(1, FULL_RATE / self.view.dim)

@@ -138,6 +138,10 @@ class JEM(EBM):
         buffer: Annotated[int, Range(1)] = 10_000,
         **options: Any,
     ) -> None:
+        if options.get("context_encoder") is not None:
+            raise LikelyError(
+                "context_encoder: the context of JEM is the class itself: leave it out"
+            )
         super().__init__(domain, context=context, **options)
         if context is None and not generative:
             raise LikelyError("generative=0 leaves nothing to learn without a class as the context")

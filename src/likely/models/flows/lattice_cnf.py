@@ -109,13 +109,14 @@ class LatticeCNF(AffineFlow):
         domain: Domain,
         *,
         context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
         frequencies: int = 12,
         features: int = 13,
         times: int = 6,
         kernels: int = 6,
         steps: int = 12,
     ) -> None:
-        super().__init__(domain, context=context)
+        super().__init__(domain, context=context, context_encoder=context_encoder)
         self.steps = steps
         self.field = Field(domain.shape, frequencies, features, times, kernels, self.context_size)
 

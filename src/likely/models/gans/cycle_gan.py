@@ -133,7 +133,8 @@ class CycleGAN(ViewedModel):
     ) -> None:
         images = _images(context or domain, domain, network)
         chart: Chart = "plain" if images is None else "pixels"
-        super().__init__(domain, context, chart)
+        super().__init__(domain, context=context)
+        self.view = RealView(domain, chart)
         self.cycle, self.identity, self.pool = cycle, identity, pool
         if context is not None:
             if obstacle := self.obstacle(context):

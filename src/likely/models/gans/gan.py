@@ -16,13 +16,14 @@ the noise-induced regulariser of Roth et al. 2017, arXiv:1705.09367, is its kin)
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.contract import Batch, Objective, Recipe, Rows, ViewedModel, register
+from likely.contract import Batch, Objective, RealView, Recipe, Rows, ViewedModel, register
 from likely.contract.inputs import accept_inside, context_features, map_chunks
 from likely.contract.options import NonNegative, Positive, Widths
 from likely.core.domain import Domain
@@ -107,7 +108,6 @@ class GAN(ViewedModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
         latent: int | None = None,
         hidden: Widths | None = None,
         network: Network = "auto",
@@ -116,9 +116,11 @@ class GAN(ViewedModel):
         penalty: NonNegative = 0.0,
         penalty_every: int = 1,
         augment: str = "",
+        **options: Any,
     ) -> None:
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
-        super().__init__(domain, context, "plain" if image is None else "pixels")
+        super().__init__(domain, **options)
+        self.view = RealView(domain, "plain" if image is None else "pixels")
         self.critic_steps, self.critic_rate = critic_steps, critic_rate
         self.penalty, self.penalty_every = penalty, penalty_every
         # A penalty that comes seldom comes with gradients as many times as large.
@@ -179,6 +181,8 @@ class GAN(ViewedModel):
 
     def objectives(self) -> list[Objective]:
         critic, generator = (list(net.parameters()) for net in (self.critic, self.generator))
+        if self.context_features is not None:  # what tells real rows from others, tells most
+            critic += self.context_features.parameters()
         return [
             Objective(
                 "critic",

@@ -46,6 +46,7 @@ class ImageGAN(GAN):
         domain: Domain,
         *,
         context: Domain | None = None,
+        context_encoder: nn.Module | str | None = None,
         latent: int = 64,
         hidden: Widths | None = None,
         minibatch_std: bool = False,
@@ -59,6 +60,7 @@ class ImageGAN(GAN):
         super().__init__(
             domain,
             context=context,
+            context_encoder=context_encoder,
             latent=latent,
             hidden=hidden,
             network="convolutional",

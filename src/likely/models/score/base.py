@@ -21,7 +21,7 @@ z_t/α_t and σ = s_t/α_t.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError, LikelyError
 from likely.nets.convolutional import image_shape, image_shape_for
 from likely.nets.noise import LOG_SIGMA, NoiseMLP
+from likely.nets.own import OwnNetwork
 from likely.nets.unet import UNet
 
 ScoreNetwork = Literal["auto", "mlp", "unet"]
@@ -56,9 +57,11 @@ class ScoreModel(ViewedModel):
         on one linear scale.
     context : Domain, optional
         What the distribution is conditional on.
-    network : {"auto", "mlp", "unet"}
+    network : {"auto", "mlp", "unet"} or Module
         A perceptron, or a U-Net where rows are images with entries of one kind; "auto" takes it on
-        images of at least 8 × 8.
+        images of at least 8 × 8. Or a module of one's own, of which a copy is taken: it sees rows of unit
+        variance of shape (n, *domain.shape), their noise levels (n,), mostly between 0 and 1, and the
+        features of the context or None; it gives what is in the shape of the rows.
     hidden : sequence of int, optional
         Widths of the perceptron's layers, or channels of the U-Net at each resolution; (128, 128, 128)
         and (32, 64) by default.
@@ -78,15 +81,21 @@ class ScoreModel(ViewedModel):
         self,
         domain: Domain,
         *,
-        context: Domain | None = None,
-        network: ScoreNetwork = "auto",
+        network: ScoreNetwork | nn.Module = "auto",
         hidden: Widths | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(domain, context, "pooled" if image_shape(domain) else "bijections")
+        super().__init__(domain, **options)
+        self.view = RealView(domain, "pooled" if image_shape(domain) else "bijections")
         self.dim = self.view.dim
+        self.net: nn.Module
+        if isinstance(network, nn.Module):
+            context = torch.zeros(2, self.context_size) if self.context_size else None
+            self.net = OwnNetwork(network, domain, self.dim, self.dim, torch.zeros(2), context)
+            return
         image = image_shape_for(domain, network, len(domain.columns) == 1, least=MIN_IMAGE)
         if image is None:
-            self.net: nn.Module = self._perceptron(hidden or (128, 128, 128))
+            self.net = self._perceptron(hidden or (128, 128, 128))
         else:
             self.net = UNet(image, hidden or (32, 64), self.context_size)
 
