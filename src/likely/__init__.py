@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Count,
         Integer,
         Interval,
+        Maybe,
         Periodic,
         Positive,
         Real,
@@ -58,7 +59,7 @@ _PUBLIC = {
     "contract.store": "load save",
     "contract.training": "Batch Objective",
     "core.columns": (
-        "Binary Categorical Constant Count Integer Interval Periodic Positive Real Spin"
+        "Binary Categorical Constant Count Integer Interval Maybe Periodic Positive Real Spin"
     ),
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (

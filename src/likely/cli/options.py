@@ -25,6 +25,7 @@ class Missing(StrEnum):
 
     ERROR = "error"
     DROP = "drop"
+    MODEL = "model"
 
 
 class Long(StrEnum):
@@ -79,7 +80,8 @@ Kinds = Annotated[
         rich_help_panel=DATA,
         help="Declare a column by name or position, as [bold]phi=periodic(-pi,pi)[/bold]; kinds: real, "
         "positive, interval(a,b), periodic(a,b), integer(levels), count, binary, spin, "
-        "categorical(a,b,…). May be repeated; what is not declared is inferred.",
+        "categorical(a,b,…), maybe(kind) where entries are missing. May be repeated; what is not declared "
+        "is inferred.",
     ),
 ]
 Columns = Annotated[
@@ -97,7 +99,11 @@ Weight = Annotated[
 ]
 OnMissing = Annotated[
     Missing,
-    typer.Option("--missing", rich_help_panel=DATA, help="What to do about missing entries."),
+    typer.Option(
+        "--missing",
+        rich_help_panel=DATA,
+        help="What to do about missing entries: drop their rows, or model them as values of their own.",
+    ),
 ]
 Window = Annotated[
     int | None,

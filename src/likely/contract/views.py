@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from likely.core.columns import COLUMNS, Categorical, Column, Integer
+from likely.core.columns import Categorical, Column, Integer, Maybe
 from likely.core.domain import Domain
 from likely.core.errors import DataError, DomainError
+from likely.core.kinds import KINDS
 
 LOG_TWO_PI = math.log(2 * math.pi)
 RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
@@ -35,10 +36,15 @@ def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tenso
 
 
 def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column in float64; 1 stands for a deviation of zero."""
+    """Mean and standard deviation of each column in float64; 1 stands for a deviation of zero.
+
+    NaN stands for a missing entry, which does not count.
+    """
     z = z.to(torch.float64)
     w = torch.ones(len(z), dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
-    w = (w / w.sum())[:, None]
+    missing = z.isnan()
+    w = torch.where(missing, 0.0, w[:, None])
+    w, z = w / torch.where(missing.all(0), 1.0, w.sum(0)), torch.where(missing, 0.0, z)
     mean = (w * z).sum(0)
     std = (w * (z - mean).square()).sum(0).sqrt()
     floor = 1e-14 * z.abs().amax(0)  # rounding of the mean
@@ -100,7 +106,7 @@ class RealView(nn.Module):
         Which of them are angles.
     """
 
-    accepts = frozenset(COLUMNS.values()) - {Categorical}
+    accepts = frozenset(KINDS) - {Categorical}
 
     def __init__(self, domain: Domain, chart: Chart = "bijections") -> None:
         super().__init__()
@@ -315,7 +321,8 @@ class Features(nn.Module):
     Continuous columns, counts and wide integers become one standardised number (positive ones and
     counts after a logarithm), periodic columns (cos, sin), so that nothing jumps at the seam,
     integers of at most 64 levels the functions of `cosine_basis`, categories a one-hot vector,
-    binary columns and spins ±1, constants nothing.
+    binary columns and spins ±1, constants nothing. Columns that may be missing have an indicator of that as
+    well, and zeros in place of what is missing.
 
     Parameters
     ----------
@@ -334,9 +341,9 @@ class Features(nn.Module):
         self.shift = nn.Buffer(torch.zeros(domain.size))
         self.scale = nn.Buffer(torch.ones(domain.size))
         for column in domain.columns:
-            if _seen_by_level(column):
-                basis = cosine_basis(column.levels or 0)
-                self.register_buffer(f"basis{column.levels}", basis, persistent=False)
+            if _seen_by_level(kind := column.present):
+                basis = cosine_basis(kind.levels or 0)
+                self.register_buffer(f"basis{kind.levels}", basis, persistent=False)
         self.sizes = [0] * domain.size
         one = domain.anchor.reshape(1, -1)
         for column, index in domain.groups:
@@ -358,7 +365,7 @@ class Features(nn.Module):
         flat = x.flatten(1)
         for column, index in self.domain.groups:
             y = floating(flat[:, index], torch.get_default_dtype(), column)
-            mean, std = weighted_moments(column.natural_scale(y), weight)
+            mean, std = weighted_moments(column.present.natural_scale(y), weight)
             check_range(self.domain, index, mean, std, self.shift.dtype)
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
@@ -384,6 +391,11 @@ class Features(nn.Module):
 
     def _encode(self, x: Tensor, column: Column, shift: Tensor, scale: Tensor) -> Tensor:
         """Features of columns of one kind, shape (n, columns, features of one)."""
+        if isinstance(column, Maybe):
+            missing = x.isnan()
+            part = self._encode(x.masked_fill(missing, column.anchor), column.of, shift, scale)
+            part = part.masked_fill(missing[..., None], 0.0)
+            return torch.cat([part, missing[..., None].to(part)], -1)
         if _seen_by_level(column):
             return getattr(self, f"basis{column.levels}")[column.code(x).long()]
         return column.features(floating(x, torch.get_default_dtype(), column), shift, scale)

@@ -36,6 +36,19 @@ class Column:
     def kind(self) -> str:
         return type(self).__name__.lower()
 
+    def __str__(self) -> str:
+        return self.kind
+
+    @property
+    def kinds(self) -> set[type["Column"]]:
+        """What a family must take to take this column."""
+        return {type(self)}
+
+    @property
+    def present(self) -> "Column":
+        """The kind of the values that are not missing."""
+        return self
+
     @property
     def ends(self) -> tuple[float, float]:
         """The least and the greatest value; infinite where there is none."""
@@ -58,6 +71,16 @@ class Column:
     def describe(self) -> str:
         """The support in words, for error messages."""
         return "a finite real number"
+
+    def number(self, value: Any) -> float:
+        """The number that stands for a value as a user writes it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is none.
+        """
+        return float(value)
 
     def dequantise(
         self, x: Tensor, at: Tensor | float | None = None, centre: float = 0.0
@@ -349,6 +372,9 @@ class Categorical(Discrete):
         if labels and len(set(labels)) < len(labels):
             raise DomainError("categorical: two categories have the same label")
 
+    def number(self, value: Any) -> float:
+        return float(value if self.labels is None else self.labels.index(str(value)))
+
     def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         if self.levels == 2:
             return super().features(x, shift, scale)
@@ -360,66 +386,44 @@ class Categorical(Discrete):
         return {"kind": self.kind, "categories": categories}
 
 
-EXAMPLES = {
-    "interval": "interval(0, 1)",
-    "periodic": "periodic(-pi, pi)",
-    "constant": "constant(1)",
-    "integer": "integer(17), for 0 to 16",
-    "categorical": "categorical(e, mu)",
-}
-KINDS = (Real, Positive, Interval, Periodic, Constant, Integer, Count, Categorical, Binary, Spin)
-COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column in KINDS}
+@dataclass(frozen=True)
+class Maybe(Column):
+    """Values of the kind `of`, some of which are missing: NaN.
 
-
-def column_from_json(data: dict[str, Any]) -> Column:
-    """The column that `to_json` wrote.
-
-    Raises
-    ------
-    DomainError
-        If the kind is unknown.
+    The base measure counts on the missing value, and is that of `of` beside it: a likelihood is a probability
+    of what is missing times a density of what is not.
     """
-    if data["kind"] not in COLUMNS:
-        raise DomainError(
-            f"unknown column kind {data['kind']!r}; the known ones are {', '.join(COLUMNS)}"
-        )
-    arguments = {key: value for key, value in data.items() if key != "kind"}
-    return COLUMNS[data["kind"]](**arguments)
 
+    of: Column
 
-def parse_column(text: Column | str) -> Column:
-    """A column kind as it is, or from text: `real`, `interval(0, 1)`, `categorical(e, mu)`.
+    def __str__(self) -> str:
+        return f"maybe {self.of}"
 
-    Raises
-    ------
-    DomainError
-        If the text is none of these.
-    """
-    if isinstance(text, Column):
-        return text
-    if not isinstance(text, str):
-        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
-    kind, _, rest = text.strip().partition("(")
-    kind = kind.strip().lower()
-    cls = COLUMNS.get(kind)
-    if cls is None or (rest and not rest.endswith(")")):
-        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
-    parts = [part.strip() for part in rest[:-1].split(",")] if rest else []
-    try:
-        if cls is Categorical and not parts:
-            raise TypeError
-        if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
-            return Categorical(parts)
-        number = int if cls in (Integer, Categorical) else _number
-        return cls(*map(number, parts))
-    except (TypeError, ValueError):
-        raise DomainError(
-            f"column kind {text!r}: wrong arguments; write {EXAMPLES.get(kind, kind)}"
-        ) from None
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, Column) or isinstance(self.of, Maybe):
+            raise DomainError(f"maybe({self.of}): give the kind of what is present, as lk.Real()")
 
+    @property
+    def kinds(self) -> set[type[Column]]:
+        return {Maybe, *self.of.kinds}
 
-def _number(text: str) -> float:
-    factor = text.removesuffix("pi")
-    if factor == text:
-        return float(text)
-    return math.pi * ({"": 1.0, "-": -1.0}.get(factor) or float(factor.removesuffix("*")))
+    @property
+    def present(self) -> Column:
+        return self.of
+
+    @property
+    def anchor(self) -> float:
+        return self.of.anchor
+
+    def contains(self, x: Tensor) -> Tensor:
+        return x.isnan() | self.of.contains(x)
+
+    def describe(self) -> str:
+        return f"missing or {self.of.describe()}"
+
+    def number(self, value: Any) -> float:
+        missing = str(value).lower() in ("", "nan", "none", "<na>", "nat")
+        return math.nan if missing else self.of.number(value)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "of": self.of.to_json()}

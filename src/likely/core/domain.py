@@ -22,12 +22,12 @@ from likely.core.columns import (
     Constant,
     Integer,
     Logarithmic,
+    Maybe,
     Real,
     Spin,
-    column_from_json,
-    parse_column,
 )
 from likely.core.errors import DataError, DomainError
+from likely.core.kinds import column_from_json, parse_column
 from likely.core.numbers import whole
 from likely.core.words import UNKNOWN, join_words, split_words
 
@@ -116,7 +116,17 @@ class Domain:
     @property
     def kinds(self) -> set[type[Column]]:
         """The classes of the columns."""
-        return {type(column) for column in self.columns}
+        return {kind for column in self.columns for kind in column.kinds}
+
+    @cached_property
+    def holes(self) -> list[int]:
+        """The entries that may be missing."""
+        return [i for i in range(self.size) if isinstance(self.column(i), Maybe)]
+
+    @property
+    def present(self) -> "Domain":
+        """Where a row lives of which nothing is missing."""
+        return replace(self, columns=tuple(column.present for column in self.columns))
 
     @property
     def discrete(self) -> bool:
@@ -129,8 +139,13 @@ class Domain:
     @property
     def widened(self) -> "Domain":
         """This domain with all columns but categorical ones real, to read rows outside it too."""
-        kinds = tuple(c if isinstance(c, Categorical) else Real() for c in self.columns)
-        return replace(self, columns=kinds)
+
+        def wide(column: Column) -> Column:
+            if isinstance(column, Maybe):
+                return Maybe(wide(column.of))
+            return column if isinstance(column, Categorical) else Real()
+
+        return replace(self, columns=tuple(map(wide, self.columns)))
 
     def inside(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, "n size"]:
         """Whether each entry lies in its column's support."""
@@ -162,7 +177,7 @@ class Domain:
             low, high = column.ends
             if isinstance(column, Constant):
                 low = high = column.value
-            if isinstance(column, Categorical | Logarithmic):
+            if isinstance(column, Categorical | Logarithmic | Maybe):
                 raise DomainError(
                     f"column {self.name(index[0])}: {column.kind} values have no mirror image"
                 )
@@ -216,10 +231,10 @@ class Domain:
             raise DataError(f"give a value of each of {', '.join(names)}, not {len(values)}")
         codes = []
         for index, value in enumerate(values):
-            labels = getattr(self.column(index), "labels", None)
             try:
-                codes.append(float(labels.index(str(value)) if labels else value))
+                codes.append(self.column(index).number(value))
             except (TypeError, ValueError):
+                labels = getattr(self.column(index).present, "labels", None)
                 known = f"one of {', '.join(labels)}" if labels else "a number"
                 raise DataError(f"column {self.name(index)} takes {known}, not {value!r}") from None
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
@@ -372,9 +387,9 @@ class Domain:
 
     def __str__(self) -> str:
         if self.names is not None and self.size <= 8:
-            return ", ".join(f"{name} ({self.column(i).kind})" for i, name in enumerate(self.names))
+            return ", ".join(f"{name} ({self.column(i)})" for i, name in enumerate(self.names))
         kinds = ", ".join(
-            column.kind + (f" × {len(index)}" if len(self.groups) > 1 else "")
+            str(column) + (f" × {len(index)}" if len(self.groups) > 1 else "")
             for column, index in self.groups[:6]
         )
         more = ", …" if len(self.groups) > 6 else ""

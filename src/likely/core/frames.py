@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from likely.core.columns import Column, Constant
+from likely.core.columns import Column, Constant, Maybe
 from likely.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ def _column(values: Any, kind: Column, dtype: Any) -> pd.Series:
     import numpy as np
     import pandas as pd
 
+    if isinstance(kind, Maybe):
+        missing = np.isnan(values)
+        column = _column(np.where(missing, kind.anchor, values), kind.of, dtype)
+        whole = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub"
+        return (column.convert_dtypes() if whole else column).mask(missing)
     labels = getattr(kind, "labels", None)
     if labels is not None:
         texts = np.array(labels, dtype=object)[values.astype(int)]
@@ -80,9 +85,10 @@ def to_rows(domain: Domain, frame: Any) -> Tensor:
         raise DataError(f"the table has no column {missing[0]!r}; it needs {', '.join(names)}")
     columns = []
     for i, name in enumerate(names):
-        values, labels = frame[found[name]], getattr(domain.column(i), "labels", None)
+        values, labels = frame[found[name]], getattr(domain.column(i).present, "labels", None)
         if labels is not None and not pd.api.types.is_integer_dtype(values.dtype):
             codes = pd.Index(labels).get_indexer(pd.Index(values.astype(str).astype(object)))
+            codes[values.isna()] = -1
             numbers = pd.Series(codes, dtype=float).where(codes >= 0).to_numpy()
         else:
             numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)

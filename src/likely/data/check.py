@@ -7,7 +7,15 @@ import re
 import numpy as np
 import torch
 
-from likely.core.columns import Categorical, Constant, Count, Discrete, Integer, Real
+from likely.core.columns import (
+    Categorical,
+    Constant,
+    Count,
+    Discrete,
+    Integer,
+    Maybe,
+    Real,
+)
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.data.dataset import Rows
@@ -37,8 +45,8 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
     Raises
     ------
     DataError
-        At the first entry outside the domain; and, where `missing` is "error", at the first one
-        that is missing or infinite.
+        At the first entry outside the domain; and, unless `missing` is "drop", at the first one that is
+        infinite, or missing from a column that has to be complete.
     """
     unusable = [np.empty(0, np.int64)]
     if isinstance(
@@ -50,13 +58,15 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
         flat, number = chunk.reshape(len(chunk), -1), np.arange(start, start + len(chunk))
         if not _surely_finite(flat):
             finite = np.isfinite(flat)
-            if missing == "error" and not finite.all():
+            finite[:, domain.holes] |= np.isnan(flat[:, domain.holes])
+            if missing != "drop" and not finite.all():
                 row, entry = np.argwhere(~finite)[0].tolist()
                 place, at = table.where(start + row)
                 kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
                 raise DataError(
                     f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
-                    f"drop such rows with missing='drop' (--missing drop), {LEAVE_OUT}"
+                    "drop such rows with missing='drop' (--missing drop), model what is missing with "
+                    f"missing='model' (--missing model), {LEAVE_OUT}"
                 )
             usable = finite.all(1)
             unusable.append(number[~usable])
@@ -84,11 +94,11 @@ def scan_weight(rows: Rows, domain: Domain, table: Table, missing: str) -> np.nd
     Raises
     ------
     DataError
-        At the first weight that is missing or infinite, where `missing` is "error".
+        At the first weight that is missing or infinite, unless `missing` is "drop".
     """
     weight = rows.raw(slice(None))[:, 0].astype(np.float64)
     unusable = ~np.isfinite(weight)
-    wrong = np.flatnonzero(unusable if missing == "error" else [])
+    wrong = np.flatnonzero(unusable if missing != "drop" else [])
     if len(wrong):
         place, row = table.where(int(wrong[0]))
         raise DataError(
@@ -107,6 +117,22 @@ def sample(rows: Rows, seed: int) -> np.ndarray:
         index = np.sort(rng.choice(len(rows), limit, replace=False, shuffle=False))
     some = rows.raw(index)
     return some.reshape(len(some), -1).astype(np.float64)
+
+
+def declare_missing(rows: Rows, domain: Domain) -> Domain:
+    """The domain with the columns that have missing entries declared so; pixels keep one kind for all."""
+    holes = np.zeros(domain.size, bool)
+    for _, chunk in rows.chunks():
+        flat = chunk.reshape(len(chunk), -1)
+        if not _surely_finite(flat):
+            holes |= np.isnan(flat).any(0)
+    if domain.layout != "vector":
+        holes[:] = holes.any()
+    kinds = [
+        Maybe(kind.present) if hole else kind
+        for hole, kind in zip(holes, map(domain.column, range(domain.size)), strict=True)
+    ]
+    return dataclasses.replace(domain, columns=tuple(kinds)) if holes.any() else domain
 
 
 def declare_constants(rows: Rows, some: np.ndarray, domain: Domain) -> tuple[Domain, list[str]]:
@@ -141,8 +167,10 @@ def anomalies(some: np.ndarray, domain: Domain) -> list[str]:
     atoms, whole = [], []
     if domain.discrete and domain.layout != "vector":
         return notes
-    for i, column in enumerate(np.sort(some, axis=0).T):
-        kind = domain.column(i)
+    for i, ordered in enumerate(np.sort(some, axis=0).T):
+        kind, column = domain.column(i).present, ordered[~np.isnan(ordered)]
+        if not len(column):
+            continue
         if isinstance(kind, Constant) or (kind.discrete and not isinstance(kind, Integer | Count)):
             continue
         far = far_values(column) if domain.layout == "vector" else column[:0]
@@ -188,10 +216,10 @@ def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
     """Warnings about columns of a table that look like names of the rows."""
     notes = []
     for i in range(domain.size if domain.dtypes else 0):
-        column = np.sort(some[:, i])
+        column = np.sort(some[~np.isnan(some[:, i]), i])
         what = names_of_rows(domain.label(i), column)
         # Larger ones were told as they were read, and names in text too.
-        if what and column[-1] <= EXACT and not isinstance(domain.column(i), Categorical):
+        if what and column[-1] <= EXACT and not isinstance(domain.column(i).present, Categorical):
             notes.append(
                 f"column {domain.name(i)} looks like {what}, in which there is nothing to learn: leave it "
                 "out with columns= (--columns)"
@@ -265,13 +293,21 @@ def tensor_type(rows: Rows, domain: Domain, large: bool) -> np.dtype:
     wide = rows.raw(slice(None)).reshape(len(rows), -1)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float32)
-    discrete = [i for i in range(domain.size) if isinstance(domain.column(i), Discrete)]
+    discrete = [i for i in range(domain.size) if isinstance(domain.column(i).present, Discrete)]
     few = slice(None, None, max(1, len(wide) // 10_000))
-    error = np.median(np.abs(narrow[few] - wide[few]), 0)
-    spread = np.median(np.abs(wide[few] - np.median(wide[few], 0)), 0)
+    error = _median(np.abs(narrow[few] - wide[few]))
+    spread = _median(np.abs(wide[few] - _median(wide[few])))
+    changed = (narrow != wide) & ~np.isnan(wide)
     lossy = (
-        (narrow[:, discrete] != wide[:, discrete]).any()
+        changed[:, discrete].any()
         or not domain.contains(torch.from_numpy(narrow.reshape(rows.shape))).all()
         or ((error > ROUNDING * spread) & (spread > 0)).any()
     )
     return np.dtype(np.float64 if lossy else np.float32)
+
+
+def _median(columns: np.ndarray) -> np.ndarray:
+    """The median of what is not missing of each column."""
+    if not np.isnan(columns).any():
+        return np.median(columns, 0)
+    return np.ma.filled(np.ma.median(np.ma.masked_invalid(columns), 0), 0.0)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from likely.core.columns import Categorical, Column, parse_column
+from likely.core.columns import Categorical, Column
 from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
 from likely.core.inference import infer_domain
+from likely.core.kinds import parse_column
 from likely.core.words import UNKNOWN
 from likely.data.dataset import Rows
 from likely.data.numerals import Ambiguous, are_dates, read_numbers

@@ -46,7 +46,7 @@ def load_data(
     length: int | None = None,
     long: Long = "error",
     size: int | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Literal["error", "drop", "model"] = "error",
     seed: int = 0,
 ) -> Data:
     """Read data, look through them, and split them into rows to train, validate and test.
@@ -110,8 +110,9 @@ def load_data(
     size : int, optional
         Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
         zeros; without it, they must have one size.
-    missing : {"error", "drop"}
-        What to do about rows with missing (NaN, None) or infinite entries.
+    missing : {"error", "drop", "model"}
+        What to do about rows with missing (NaN, None) or infinite entries. With "model" a column with missing
+        entries becomes `Maybe` of its kind, and its rows stay; so do they where that is declared.
     seed : int
         Of the split, and of the draws where the source is drawn.
 
@@ -327,8 +328,8 @@ def _find(
             f"{table.name}: windows of a running text have no context and no weight; with window=0 "
             "(--window 0) each line is a row that may have them"
         )
-    if missing not in ("error", "drop"):
-        raise DataError(f"missing={missing!r}: take 'error' or 'drop'")
+    if missing not in ("error", "drop", "model"):
+        raise DataError(f"missing={missing!r}: take 'error', 'drop' or 'model'")
     if context is None and isinstance(context_domain, Domain):
         context = context_domain.names
     given = None if context is None else select(table, context, "the context")
@@ -373,4 +374,6 @@ def _encoded(
 ) -> tuple[_Part, np.ndarray]:
     """Numbers in their domain, every one of them checked, and which rows cannot be used."""
     rows, domain, dropped = encode(selection, declared, texts)
+    if missing == "model" and not isinstance(declared, Domain):
+        domain = check.declare_missing(rows, domain)
     return _Part(rows, domain, dropped), scan(rows, domain, selection.table, missing)
