@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Categorical,
         Constant,
         Count,
+        Date,
         Integer,
         Interval,
         Maybe,
@@ -59,7 +60,7 @@ _PUBLIC = {
     "contract.store": "load save",
     "contract.training": "Batch Objective",
     "core.columns": (
-        "Binary Categorical Constant Count Integer Interval Maybe Periodic Positive Real Spin"
+        "Binary Categorical Constant Count Date Integer Interval Maybe Periodic Positive Real Spin"
     ),
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (

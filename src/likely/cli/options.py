@@ -80,8 +80,8 @@ Kinds = Annotated[
         rich_help_panel=DATA,
         help="Declare a column by name or position, as [bold]phi=periodic(-pi,pi)[/bold]; kinds: real, "
         "positive, interval(a,b), periodic(a,b), integer(levels), count, binary, spin, "
-        "categorical(a,b,…), maybe(kind) where entries are missing. May be repeated; what is not declared "
-        "is inferred.",
+        "categorical(a,b,…), date(days), date(seconds), maybe(kind) where entries are missing. May be "
+        "repeated; what is not declared is inferred.",
     ),
 ]
 Columns = Annotated[

@@ -16,6 +16,8 @@ from likely.core.numbers import finite, plain, whole
 FAR = 30.0  # standard deviations up to which networks see a number as it is
 EDGE = 2.0**-24  # the bounds of an interval count as this part of its width inside
 MAX_COUNT = 2.0**62  # the largest count that is drawn; int64 holds it
+UNITS = {"days": 86_400, "seconds": 1}  # of dates
+FAR_TIME = 2.0**56  # seconds, within which calendars reach
 FEW_LEVELS = 64  # largest number of levels that networks see one by one
 
 
@@ -82,6 +84,10 @@ class Column:
         """
         return float(value)
 
+    def text(self, value: float) -> str:
+        """How a message shows a number."""
+        return f"{value:g}"
+
     def dequantise(
         self, x: Tensor, at: Tensor | float | None = None, centre: float = 0.0
     ) -> Tensor:
@@ -142,6 +148,48 @@ class Column:
 @dataclass(frozen=True)
 class Real(Column):
     """The real line."""
+
+
+@dataclass(frozen=True)
+class Date(Real):
+    """Dates: the number of days or seconds since 1970-01-01 in UTC, on the real line.
+
+    They are read from dates or ISO texts such as 2024-05-01 or 2024-05-01T12:30, and come back as dates, to a
+    whole `unit`; a density is one for each unit.
+    """
+
+    unit: str = "days"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise DomainError(f"date({self.unit}): the unit is one of {', '.join(UNITS)}")
+
+    def __str__(self) -> str:
+        return f"date({self.unit})"
+
+    @property
+    def kinds(self) -> set[type[Column]]:
+        return {Real}
+
+    @property
+    def seconds(self) -> int:
+        """Length of the unit."""
+        return UNITS[self.unit]
+
+    def describe(self) -> str:
+        return f"a date such as {self.text(0)}"
+
+    def number(self, value: Any) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        since = np.datetime64(str(value)) - np.datetime64(0, "s")
+        return float(since / np.timedelta64(self.seconds, "s"))
+
+    def text(self, value: float) -> str:
+        if not abs(seconds := value * self.seconds) < FAR_TIME:
+            return super().text(value)
+        time = np.datetime64(round(seconds), "s")
+        return str(time.astype("M8[D]") if self.unit == "days" else time)
 
 
 class Logarithmic(Column):
@@ -427,3 +475,12 @@ class Maybe(Column):
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "of": self.of.to_json()}
+
+
+def wanted(column: Column) -> str:
+    """What a user may write for a value, in words."""
+    kind = column.present
+    labels = getattr(kind, "labels", None)
+    if isinstance(kind, Date):
+        return kind.describe()
+    return f"one of {', '.join(labels)}" if labels else "a number"

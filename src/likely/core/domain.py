@@ -20,11 +20,13 @@ from likely.core.columns import (
     Categorical,
     Column,
     Constant,
+    Date,
     Integer,
     Logarithmic,
     Maybe,
     Real,
     Spin,
+    wanted,
 )
 from likely.core.errors import DataError, DomainError
 from likely.core.kinds import column_from_json, parse_column
@@ -138,12 +140,12 @@ class Domain:
 
     @property
     def widened(self) -> "Domain":
-        """This domain with all columns but categorical ones real, to read rows outside it too."""
+        """This domain with all columns but categories and dates real, to read rows outside it too."""
 
         def wide(column: Column) -> Column:
             if isinstance(column, Maybe):
                 return Maybe(wide(column.of))
-            return column if isinstance(column, Categorical) else Real()
+            return column if isinstance(column, Categorical | Date) else Real()
 
         return replace(self, columns=tuple(map(wide, self.columns)))
 
@@ -208,10 +210,10 @@ class Domain:
         if inside.all():
             return
         row, entry = inside.logical_not().nonzero()[0].tolist()
-        value = x.flatten(1)[row, entry].item()
+        column, value = self.column(entry), x.flatten(1)[row, entry].item()
         raise DataError(
-            f"{where}: row {first_row + row}, column {self.name(entry)}: {value:g} is not "
-            f"{self.column(entry).describe()}; correct the value, drop the row, or declare another domain"
+            f"{where}: row {first_row + row}, column {self.name(entry)}: {column.text(value)} is not "
+            f"{column.describe()}; correct the value, drop the row, or declare another domain"
         )
 
     def row(self, values: Sequence[Any] | Mapping[str, Any]) -> Shaped[Tensor, "*shape"]:
@@ -234,8 +236,7 @@ class Domain:
             try:
                 codes.append(self.column(index).number(value))
             except (TypeError, ValueError):
-                labels = getattr(self.column(index).present, "labels", None)
-                known = f"one of {', '.join(labels)}" if labels else "a number"
+                known = wanted(self.column(index))
                 raise DataError(f"column {self.name(index)} takes {known}, not {value!r}") from None
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
         return torch.tensor(codes, dtype=dtype).reshape(self.shape)

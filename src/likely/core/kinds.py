@@ -9,6 +9,7 @@ from likely.core.columns import (
     Column,
     Constant,
     Count,
+    Date,
     Integer,
     Interval,
     Maybe,
@@ -25,10 +26,13 @@ EXAMPLES = {
     "constant": "constant(1)",
     "integer": "integer(17), for 0 to 16",
     "categorical": "categorical(e, mu)",
+    "date": "date(days)",
     "maybe": "maybe(positive)",
 }
 KINDS = (Real, Positive, Interval, Periodic, Constant, Integer, Count, Categorical, Binary, Spin)
-COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column in (*KINDS, Maybe)}
+COLUMNS: dict[str, type[Column]] = {
+    column.__name__.lower(): column for column in (*KINDS, Date, Maybe)
+}
 
 
 def column_from_json(data: dict[str, Any]) -> Column:
@@ -74,7 +78,7 @@ def parse_column(text: Column | str) -> Column:
             raise TypeError
         if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
             return Categorical(parts)
-        number = int if cls in (Integer, Categorical) else _number
+        number = int if cls in (Integer, Categorical) else str if cls is Date else _number
         return cls(*map(number, parts))
     except (TypeError, ValueError):
         raise DomainError(

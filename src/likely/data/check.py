@@ -9,8 +9,10 @@ import torch
 
 from likely.core.columns import (
     Categorical,
+    Column,
     Constant,
     Count,
+    Date,
     Discrete,
     Integer,
     Maybe,
@@ -22,6 +24,7 @@ from likely.data.dataset import Rows
 from likely.data.encode import EXACT, LEAVE_OUT
 from likely.data.table import Table
 
+MODEL_IT = "model it with missing='model' (--missing model)"
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
 ATOM_SHARE = 0.01  # a continuous column has an atom where one value has a larger share of rows …
 ATOM_ROWS = 5  # … and at least as many rows
@@ -62,11 +65,11 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
             if missing != "drop" and not finite.all():
                 row, entry = np.argwhere(~finite)[0].tolist()
                 place, at = table.where(start + row)
-                kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
+                hole = np.isnan(flat[row, entry])
+                kind, model = ("missing", f"{MODEL_IT}, ") if hole else ("infinite", "")
                 raise DataError(
                     f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
-                    "drop such rows with missing='drop' (--missing drop), model what is missing with "
-                    f"missing='model' (--missing model), {LEAVE_OUT}"
+                    f"drop such rows with missing='drop' (--missing drop), {model}{LEAVE_OUT}"
                 )
             usable = finite.all(1)
             unusable.append(number[~usable])
@@ -176,21 +179,22 @@ def anomalies(some: np.ndarray, domain: Domain) -> list[str]:
         far = far_values(column) if domain.layout == "vector" else column[:0]
         values, counts = np.unique(far, return_counts=True)
         notes += [
-            f"column {domain.name(i)} is {value:g} in {count / len(column):.2%} of the rows, far "
+            f"column {domain.name(i)} is {kind.text(value)} in {count / len(column):.2%} of the rows, far "
             "from the rest: if that stands for missing entries, make them NaN"
             for value, count in zip(values, counts, strict=True)
             if count > 1
         ]
         if len(single := values[counts == 1]):
             notes.append(
-                f"column {domain.name(i)} is {', '.join(f'{value:g}' for value in single[:3])} in "
+                f"column {domain.name(i)} is {', '.join(map(kind.text, single[:3]))} in "
                 f"{len(single)} of the rows, very far from the rest: models see little else; correct such "
                 "rows, make the entries NaN, or leave the rows out"
             )
         rest = column[~np.isin(column, far)]
         if not kind.discrete and has_atom(rest, len(column)):
             atoms.append(i)
-            whole += [i] if (rest == np.floor(rest)).all() else []
+            dates = isinstance(kind, Date)
+            whole += [i] if (rest == np.floor(rest)).all() and not dates else []
     if atoms:
         note = (
             f"{_columns(domain, atoms)} has more than {ATOM_SHARE:.0%} of the rows on one value: "
@@ -217,9 +221,10 @@ def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
     notes = []
     for i in range(domain.size if domain.dtypes else 0):
         column = np.sort(some[~np.isnan(some[:, i]), i])
-        what = names_of_rows(domain.label(i), column)
+        kind = domain.column(i).present
+        what = names_of_rows(domain.label(i), column, kind)
         # Larger ones were told as they were read, and names in text too.
-        if what and column[-1] <= EXACT and not isinstance(domain.column(i).present, Categorical):
+        if what and column[-1] <= EXACT and not isinstance(kind, Categorical):
             notes.append(
                 f"column {domain.name(i)} looks like {what}, in which there is nothing to learn: leave it "
                 "out with columns= (--columns)"
@@ -227,8 +232,9 @@ def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
     return notes
 
 
-def names_of_rows(name: str, column: np.ndarray) -> str | None:
+def names_of_rows(name: str, column: np.ndarray, kind: Column) -> str | None:
     """What a sorted column of numbers is in words, if it looks like names of the rows."""
+    column = column - column[0] if isinstance(kind, Date) and len(column) else column
     new = column[1:] > column[:-1]
     whole = (column == np.floor(column)).all()
     if len(column) < ATOM_ROWS or not whole or new.mean() < DISTINCT:

@@ -239,7 +239,9 @@ def read_table(
 
 def _is_categorical(kind: Column | str) -> bool:
     return (
-        kind.startswith("categorical") if isinstance(kind, str) else isinstance(kind, Categorical)
+        kind.startswith(("categorical", "maybe(categorical"))
+        if isinstance(kind, str)
+        else isinstance(kind.present, Categorical)
     )
 
 
