@@ -110,6 +110,7 @@ class RealView(nn.Module):
 
     def __init__(self, domain: Domain, chart: Chart = "bijections") -> None:
         super().__init__()
+        domain = domain.present  # NaN passes through
         self.domain, self.chart = domain, chart
         self.kept = [i for i in range(domain.size) if domain.column(i).coordinates]
         check_variable(self.kept)
@@ -204,7 +205,7 @@ class RealView(nn.Module):
         Everything is computed in the type of x, so that large offsets lose nothing before they are
         taken off, and returned in the type of the model.
         """
-        z, log_slope = self._standardised(x, at)
+        z, log_slope = self.standardised(x, at)
         return z.to(self.shift.dtype), log_slope.sum(1).to(self.shift.dtype)
 
     def cells(self, x: Rows) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
@@ -214,8 +215,8 @@ class RealView(nn.Module):
         continuous one, and the log-determinant of the continuous columns. The outermost cells reach
         to infinity. In the type in which they were computed: cells of large counts are narrow.
         """
-        low, high = (self._standardised(x, at)[0] for at in (0.0, 1.0))
-        middle, log_slope = self._standardised(x, 0.5)
+        low, high = (self.standardised(x, at)[0] for at in (0.0, 1.0))
+        middle, log_slope = self.standardised(x, 0.5)
         value = x.flatten(1)[:, self.kept]
         low = torch.where(value <= self.ends[0], -math.inf, low)
         high = torch.where(value >= self.ends[1], math.inf, high)
@@ -227,8 +228,8 @@ class RealView(nn.Module):
         """Which columns are dequantised."""
         return self.ends[0].isfinite()
 
-    def _standardised(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
-        """Kept columns after standardisation, and log |slope| of each; `at` as in `_unscaled`."""
+    def standardised(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
+        """Kept columns after standardisation, and log |slope| of each; `at` as in `forward`."""
         z, log_slope = self._unscaled(x, at)
         z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)
         return z, log_slope - self.scale.to(z).log()

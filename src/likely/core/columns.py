@@ -439,7 +439,9 @@ class Maybe(Column):
     """Values of the kind `of`, some of which are missing: NaN.
 
     The base measure counts on the missing value, and is that of `of` beside it: a likelihood is a probability
-    of what is missing times a density of what is not.
+    of what is missing times a density of what is not. MADE, `independent` and VAEs model which entries are
+    missing, given the others. Gaussian mixtures take each to be missing by a probability of its own, and
+    integrate it out: their `log_prob_present` is the density of what is present alone.
     """
 
     of: Column
