@@ -12,6 +12,7 @@ from likely._version import __version__
 
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
+    from likely.contract.imputation import impute
     from likely.contract.model import GenerativeModel
     from likely.contract.registry import make, models, register
     from likely.contract.store import load, save
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "comparison": "Comparison compare",
+    "contract.imputation": "impute",
     "contract.model": "GenerativeModel",
     "contract.registry": "make register",
     "contract.store": "load save",

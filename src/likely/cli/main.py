@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import likely as lk
-from likely.cli import compare, complete, fit, inspect, judge, models, sample, translate  # noqa: F401 – they register their commands
+from likely.cli import compare, complete, fit, impute, inspect, judge, models, sample, translate  # noqa: F401 – they register their commands
 from likely.cli.app import app
 from likely.cli.lattice import lattice
 from likely.cli.output import print_text

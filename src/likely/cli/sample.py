@@ -229,7 +229,7 @@ def _likelihood(
         warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
     likelihood, weight = held_out(model, rows)
     value = likelihood.value.numpy(force=True)
-    _write_rows(out, "log_likelihood", value)
+    write_rows(out, "log_likelihood", value)
     inside = np.isfinite(value)
     outside = int((value == -np.inf).sum())
     mean = likelihood.mean(weight)
@@ -269,7 +269,7 @@ def _anomaly(
         chunks = batches(model, rows, torch.arange(len(rows)))
         parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in chunks]
     value = torch.cat(parts).numpy()
-    _write_rows(out, "anomaly_score", value)
+    write_rows(out, "anomaly_score", value)
     outside, first = int(np.isinf(value).sum()), int(value.argmax())
     text = f"the most unusual is row {first} ({value[first]:.6g})"
     if outside:
@@ -286,7 +286,7 @@ def write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
 
     suffix = ".txt" if out is None else out.suffix.lower()
     if out is not None and suffix in TABLES:
-        _write_rows(out, "x", x.numpy(force=True), domain.frame(x))
+        write_rows(out, "x", x.numpy(force=True), domain.frame(x))
         return
     if suffix == ".png":
         from likely.report import draw_samples, to_png
@@ -301,9 +301,7 @@ def write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
         file.write(content)
 
 
-def _write_rows(
-    path: Path, name: str, array: np.ndarray, frame: pd.DataFrame | None = None
-) -> None:
+def write_rows(path: Path, name: str, array: np.ndarray, frame: pd.DataFrame | None = None) -> None:
     """Write rows in the format of the file's name: as an array, or as the columns of a table."""
     import numpy as np
     import pandas as pd
