@@ -13,6 +13,7 @@ from likely._version import __version__
 if TYPE_CHECKING:
     from likely.comparison import Comparison, compare
     from likely.contract.hub import push
+    from likely.contract.imputation import impute
     from likely.contract.model import GenerativeModel
     from likely.contract.networks import register_module
     from likely.contract.registry import make, models, register
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
         Categorical,
         Constant,
         Count,
+        Date,
         Integer,
         Interval,
+        Maybe,
         Periodic,
         Positive,
         Real,
@@ -58,13 +61,14 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "comparison": "Comparison compare",
     "contract.hub": "push",
+    "contract.imputation": "impute",
     "contract.model": "GenerativeModel",
     "contract.networks": "register_module",
     "contract.registry": "make register",
     "contract.store": "load save",
     "contract.training": "Batch Objective",
     "core.columns": (
-        "Binary Categorical Constant Count Integer Interval Periodic Positive Real Spin"
+        "Binary Categorical Constant Count Date Integer Interval Maybe Periodic Positive Real Spin"
     ),
     "core.domain": "Domain binary categories integers reals spins table text",
     "core.errors": (

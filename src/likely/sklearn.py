@@ -25,6 +25,7 @@ from likely.core.errors import DataError, DensityError, LikelyError
 from likely.core.frames import to_frame
 from likely.core.likelihood import Kind
 from likely.data import Split, load_rows
+from likely.data.check import MODEL_IT
 from likely.data.load import MIN_ROWS, read_table, split_table
 from likely.fitting import History, fit
 
@@ -326,7 +327,8 @@ def _numeric(rows: np.ndarray | pd.DataFrame) -> list[Any]:
 
 def _for_frames(message: object) -> str:
     """A message with the ways of pandas in place of options that the estimator lacks."""
-    text = str(message).replace("columns= (--columns)", "X.drop(columns=…)")
+    text = str(message).replace(f" {MODEL_IT},", "")
+    text = text.replace("columns= (--columns)", "X.drop(columns=…)")
     return text.replace("missing='drop' (--missing drop)", "X.dropna()")
 
 

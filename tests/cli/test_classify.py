@@ -79,4 +79,4 @@ def test_a_table_names_what_is_predicted(tmp_path, capsys):
     assert "all that is not predicted is the context" in capsys.readouterr().err
     run = str(tmp_path / "regressor")
     assert main(["classify", run, str(path), "--out", str(tmp_path / "no.csv")]) == 2
-    assert "cannot classify rows; classifiers can" in capsys.readouterr().err
+    assert "cannot classify rows; classifiers and jem can" in capsys.readouterr().err

@@ -29,6 +29,7 @@ def awkward() -> pd.DataFrame:
         {
             "id": np.arange(100),
             "day": pd.date_range("2024-01-01", periods=100).astype(str),
+            "date": (["2024-01-02", "2024-01-03"] * 50),
             "E (GeV)": rng.exponential(size=100),
             "pt,raw": rng.normal(size=100),
             " a=b": rng.normal(size=100),
@@ -48,8 +49,8 @@ def test_the_line_works_when_it_is_pasted(capsys: pytest.CaptureFixture[str]) ->
     assert line.startswith("likely fit 'my data.csv' --model made --columns ")
     for part in (
         "left out: a running number",
-        "left out: holds date",
         "[bold]",
+        "date(days)",
         "taken as positive",
     ):
         assert part in shown

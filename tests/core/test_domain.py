@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import likely as lk
-from likely.core.columns import parse_column
+from likely.core.kinds import parse_column
 
 EVERYTHING = lk.table(
     a=lk.Real(),

@@ -159,8 +159,8 @@ def test_ragged_or_binary_csv():
     for content in (np.random.default_rng(0).bytes(5000), bytes(100), b"x,y\n" + b"1,\xff\n" * 20):
         assert message(written("a.csv", content)).startswith("a.csv: ")
     assert "two columns are named 'x'" in message(written("a.csv", "x,x\n" + "1,2\n" * 20))
-    dates = "x,day\n" + "1.5,2020-01-01\n" * 20
-    assert "column 'day' holds date values; convert" in message(written("a.csv", dates))
+    times = "x,at\n" + "1.5,12:30:00\n" * 20
+    assert "column 'at' holds time values; convert" in message(written("a.csv", times))
     assert "column 'y' is empty; leave it out" in message(written("a.csv", "x,y\n" + "1,\n" * 20))
 
 

@@ -71,10 +71,7 @@ def test_texts_that_are_no_numbers(texts):
 @pytest.mark.parametrize(
     ("text", "date"),
     [
-        *(
-            (text, True)
-            for text in ("2020-01-31", "31.1.2020", "1/31/20", "2020-01-31T12:30:00Z", "12:30")
-        ),
+        *((text, True) for text in ("2020.01.31", "31.1.2020", "1/31/20", "01/02/2020", "12:30")),
         *((text, True) for text in ("31-Jan-2020", "4 March 2021", "2020/1/5 10:00")),
         *((text, False) for text in ("2020", "1.5", "10.0.1", "3:2", "A-12-34")),
     ],

@@ -98,5 +98,5 @@ def test_mistakes(table):
         lk.DataError, match=r"test \(rows .*\): row 1 has no label, which only training"
     ):
         lk.load_data(source, context="y", missing="unlabelled")
-    with pytest.raises(lk.DataError, match="take one of 'error', 'drop', 'unlabelled'"):
+    with pytest.raises(lk.DataError, match="take one of 'error', 'drop', 'model', 'unlabelled'"):
         lk.load_data(table, missing="keep")

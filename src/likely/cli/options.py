@@ -25,6 +25,7 @@ class Missing(StrEnum):
 
     ERROR = "error"
     DROP = "drop"
+    MODEL = "model"
     UNLABELLED = "unlabelled"
 
 
@@ -80,7 +81,8 @@ Kinds = Annotated[
         rich_help_panel=DATA,
         help="Declare a column by name or position, as [bold]phi=periodic(-pi,pi)[/bold]; kinds: real, "
         "positive, interval(a,b), periodic(a,b), integer(levels), count, binary, spin, "
-        "categorical(a,b,…). May be repeated; what is not declared is inferred.",
+        "categorical(a,b,…), date(days), date(seconds), maybe(kind) where entries are missing. May be "
+        "repeated; what is not declared is inferred.",
     ),
 ]
 Columns = Annotated[
@@ -110,8 +112,9 @@ OnMissing = Annotated[
     typer.Option(
         "--missing",
         rich_help_panel=DATA,
-        help="What to do about missing entries; unlabelled: keep rows apart whose class, the "
-        "[bold]--context[/bold], is missing, for semi-supervised models.",
+        help="What to do about missing entries: drop their rows, or model them as values of their own; "
+        "unlabelled: keep rows apart whose class, the [bold]--context[/bold], is missing, for "
+        "semi-supervised models.",
     ),
 ]
 Window = Annotated[

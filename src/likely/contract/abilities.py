@@ -9,7 +9,7 @@ from likely.contract.training import Batch
 
 # Verbs that users look for in any model, and who has them.
 VERBS = {
-    "complete": "autoregressive models and mixtures of factor analysers",
+    "complete": "autoregressive models and Gaussian mixtures",
     "encode": "autoencoders and infogan",
     "decode": "autoencoders",
     "interpolate": "autoencoders",

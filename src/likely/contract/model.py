@@ -13,9 +13,10 @@ from likely.contract.inputs import accept, context_features, draw_chunks, map_ch
 from likely.contract.networks import Encoded
 from likely.contract.training import Batch, Objective, Recipe, Stage
 from likely.contract.views import Features, Rows
-from likely.core.columns import COLUMNS, Column
+from likely.core.columns import Column
 from likely.core.domain import Domain
 from likely.core.errors import AbilityError, DensityError, DomainError
+from likely.core.kinds import KINDS
 from likely.core.likelihood import Estimator, Kind, Likelihood
 from likely.core.numbers import whole
 from likely.core.runtime import keep_freed_memory
@@ -52,7 +53,7 @@ class GenerativeModel(nn.Module):
         If an option has a value that it does not take.
     """
 
-    accepts: ClassVar[frozenset[type[Column]]] = frozenset(COLUMNS.values())
+    accepts: ClassVar[frozenset[type[Column]]] = frozenset(KINDS)
     of_one_kind: ClassVar[bool] = False  # whether all columns must be alike
     takes_context: ClassVar[bool] = True
     needs_context: ClassVar[bool] = False  # whether there is nothing without one
@@ -126,7 +127,7 @@ class GenerativeModel(nn.Module):
     def obstacle(cls, domain: Domain) -> str | None:
         """Which of a domain's columns this family does not take, in words; None if it takes them."""
         if unknown := sorted(kind.__name__.lower() for kind in domain.kinds - cls.accepts):
-            entries = [i for i in range(domain.size) if type(domain.column(i)) not in cls.accepts]
+            entries = [i for i in range(domain.size) if domain.column(i).kinds - cls.accepts]
             which = f" ({', '.join(map(domain.name, entries[:5]))})" if domain.names else ""
             return f"{', '.join(unknown)} columns{which}"
         if cls.of_one_kind and len(domain.groups) > 1:

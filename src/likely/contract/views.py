@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from likely.core.columns import COLUMNS, Categorical, Column, Integer
+from likely.core.columns import Categorical, Column, Integer, Maybe
 from likely.core.domain import Domain
 from likely.core.errors import DataError, DomainError
+from likely.core.kinds import KINDS
 
 LOG_TWO_PI = math.log(2 * math.pi)
 RESOLVED_LEVELS = 1 << 16  # up to which float32 resolves the cells of integers
@@ -35,10 +36,15 @@ def log_mass(low: Float[Tensor, "*n"], high: Float[Tensor, "*n"]) -> Float[Tenso
 
 
 def weighted_moments(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column in float64; 1 stands for a deviation of zero."""
+    """Mean and standard deviation of each column in float64; 1 stands for a deviation of zero.
+
+    NaN stands for a missing entry, which does not count.
+    """
     z = z.to(torch.float64)
     w = torch.ones(len(z), dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
-    w = (w / w.sum())[:, None]
+    missing = z.isnan()
+    w = torch.where(missing, 0.0, w[:, None])
+    w, z = w / torch.where(missing.all(0), 1.0, w.sum(0)), torch.where(missing, 0.0, z)
     mean = (w * z).sum(0)
     std = (w * (z - mean).square()).sum(0).sqrt()
     floor = 1e-14 * z.abs().amax(0)  # rounding of the mean
@@ -100,10 +106,11 @@ class RealView(nn.Module):
         Which of them are angles.
     """
 
-    accepts = frozenset(COLUMNS.values()) - {Categorical}
+    accepts = frozenset(KINDS) - {Categorical}
 
     def __init__(self, domain: Domain, chart: Chart = "bijections") -> None:
         super().__init__()
+        domain = domain.present  # NaN passes through
         self.domain, self.chart = domain, chart
         self.kept = [i for i in range(domain.size) if domain.column(i).coordinates]
         check_variable(self.kept)
@@ -198,7 +205,7 @@ class RealView(nn.Module):
         Everything is computed in the type of x, so that large offsets lose nothing before they are
         taken off, and returned in the type of the model.
         """
-        z, log_slope = self._standardised(x, at)
+        z, log_slope = self.standardised(x, at)
         return z.to(self.shift.dtype), log_slope.sum(1).to(self.shift.dtype)
 
     def cells(self, x: Rows) -> tuple[Float[Tensor, "3 n dim"], Float[Tensor, " n"]]:
@@ -208,8 +215,8 @@ class RealView(nn.Module):
         continuous one, and the log-determinant of the continuous columns. The outermost cells reach
         to infinity. In the type in which they were computed: cells of large counts are narrow.
         """
-        low, high = (self._standardised(x, at)[0] for at in (0.0, 1.0))
-        middle, log_slope = self._standardised(x, 0.5)
+        low, high = (self.standardised(x, at)[0] for at in (0.0, 1.0))
+        middle, log_slope = self.standardised(x, 0.5)
         value = x.flatten(1)[:, self.kept]
         low = torch.where(value <= self.ends[0], -math.inf, low)
         high = torch.where(value >= self.ends[1], math.inf, high)
@@ -221,8 +228,8 @@ class RealView(nn.Module):
         """Which columns are dequantised."""
         return self.ends[0].isfinite()
 
-    def _standardised(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
-        """Kept columns after standardisation, and log |slope| of each; `at` as in `_unscaled`."""
+    def standardised(self, x: Tensor, at: Place = None) -> tuple[Tensor, Tensor]:
+        """Kept columns after standardisation, and log |slope| of each; `at` as in `forward`."""
         z, log_slope = self._unscaled(x, at)
         z = (z - self.shift.to(z) - self.shift_rest.to(z)) / self.scale.to(z)
         return z, log_slope - self.scale.to(z).log()
@@ -321,7 +328,8 @@ class Features(nn.Module):
     Continuous columns, counts and wide integers become one standardised number (positive ones and
     counts after a logarithm), periodic columns (cos, sin), so that nothing jumps at the seam,
     integers of at most 64 levels the functions of `cosine_basis`, categories a one-hot vector,
-    binary columns and spins ±1, constants nothing.
+    binary columns and spins ±1, constants nothing. Columns that may be missing have an indicator of that as
+    well, and zeros in place of what is missing.
 
     Parameters
     ----------
@@ -340,9 +348,9 @@ class Features(nn.Module):
         self.shift = nn.Buffer(torch.zeros(domain.size))
         self.scale = nn.Buffer(torch.ones(domain.size))
         for column in domain.columns:
-            if _seen_by_level(column):
-                basis = cosine_basis(column.levels or 0)
-                self.register_buffer(f"basis{column.levels}", basis, persistent=False)
+            if _seen_by_level(kind := column.present):
+                basis = cosine_basis(kind.levels or 0)
+                self.register_buffer(f"basis{kind.levels}", basis, persistent=False)
         self.sizes = [0] * domain.size
         one = domain.anchor.reshape(1, -1)
         for column, index in domain.groups:
@@ -364,7 +372,7 @@ class Features(nn.Module):
         flat = x.flatten(1)
         for column, index in self.domain.groups:
             y = floating(flat[:, index], torch.get_default_dtype(), column)
-            mean, std = weighted_moments(column.natural_scale(y), weight)
+            mean, std = weighted_moments(column.present.natural_scale(y), weight)
             check_range(self.domain, index, mean, std, self.shift.dtype)
             self.shift[index] = mean.to(self.shift)
             self.scale[index] = std.to(self.scale)
@@ -390,6 +398,11 @@ class Features(nn.Module):
 
     def _encode(self, x: Tensor, column: Column, shift: Tensor, scale: Tensor) -> Tensor:
         """Features of columns of one kind, shape (n, columns, features of one)."""
+        if isinstance(column, Maybe):
+            missing = x.isnan()
+            part = self._encode(x.masked_fill(missing, column.anchor), column.of, shift, scale)
+            part = part.masked_fill(missing[..., None], 0.0)
+            return torch.cat([part, missing[..., None].to(part)], -1)
         if _seen_by_level(column):
             return getattr(self, f"basis{column.levels}")[column.code(x).long()]
         return column.features(floating(x, torch.get_default_dtype(), column), shift, scale)

@@ -16,6 +16,8 @@ from likely.core.numbers import finite, plain, whole
 FAR = 30.0  # standard deviations up to which networks see a number as it is
 EDGE = 2.0**-24  # the bounds of an interval count as this part of its width inside
 MAX_COUNT = 2.0**62  # the largest count that is drawn; int64 holds it
+UNITS = {"days": 86_400, "seconds": 1}  # of dates
+FAR_TIME = 2.0**56  # seconds, within which calendars reach
 FEW_LEVELS = 64  # largest number of levels that networks see one by one
 
 
@@ -35,6 +37,19 @@ class Column:
     @property
     def kind(self) -> str:
         return type(self).__name__.lower()
+
+    def __str__(self) -> str:
+        return self.kind
+
+    @property
+    def kinds(self) -> set[type["Column"]]:
+        """What a family must take to take this column."""
+        return {type(self)}
+
+    @property
+    def present(self) -> "Column":
+        """The kind of the values that are not missing."""
+        return self
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -58,6 +73,20 @@ class Column:
     def describe(self) -> str:
         """The support in words, for error messages."""
         return "a finite real number"
+
+    def number(self, value: Any) -> float:
+        """The number that stands for a value as a user writes it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is none.
+        """
+        return float(value)
+
+    def text(self, value: float) -> str:
+        """How a message shows a number."""
+        return f"{value:g}"
 
     def dequantise(
         self, x: Tensor, at: Tensor | float | None = None, centre: float = 0.0
@@ -119,6 +148,48 @@ class Column:
 @dataclass(frozen=True)
 class Real(Column):
     """The real line."""
+
+
+@dataclass(frozen=True)
+class Date(Real):
+    """Dates: the number of days or seconds since 1970-01-01 in UTC, on the real line.
+
+    They are read from dates or ISO texts such as 2024-05-01 or 2024-05-01T12:30, and come back as dates, to a
+    whole `unit`; a density is one for each unit.
+    """
+
+    unit: str = "days"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise DomainError(f"date({self.unit}): the unit is one of {', '.join(UNITS)}")
+
+    def __str__(self) -> str:
+        return f"date({self.unit})"
+
+    @property
+    def kinds(self) -> set[type[Column]]:
+        return {Real}
+
+    @property
+    def seconds(self) -> int:
+        """Length of the unit."""
+        return UNITS[self.unit]
+
+    def describe(self) -> str:
+        return f"a date such as {self.text(0)}"
+
+    def number(self, value: Any) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        since = np.datetime64(str(value)) - np.datetime64(0, "s")
+        return float(since / np.timedelta64(self.seconds, "s"))
+
+    def text(self, value: float) -> str:
+        if not abs(seconds := value * self.seconds) < FAR_TIME:
+            return super().text(value)
+        time = np.datetime64(round(seconds), "s")
+        return str(time.astype("M8[D]") if self.unit == "days" else time)
 
 
 class Logarithmic(Column):
@@ -349,6 +420,9 @@ class Categorical(Discrete):
         if labels and len(set(labels)) < len(labels):
             raise DomainError("categorical: two categories have the same label")
 
+    def number(self, value: Any) -> float:
+        return float(value if self.labels is None else self.labels.index(str(value)))
+
     def features(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         if self.levels == 2:
             return super().features(x, shift, scale)
@@ -360,66 +434,55 @@ class Categorical(Discrete):
         return {"kind": self.kind, "categories": categories}
 
 
-EXAMPLES = {
-    "interval": "interval(0, 1)",
-    "periodic": "periodic(-pi, pi)",
-    "constant": "constant(1)",
-    "integer": "integer(17), for 0 to 16",
-    "categorical": "categorical(e, mu)",
-}
-KINDS = (Real, Positive, Interval, Periodic, Constant, Integer, Count, Categorical, Binary, Spin)
-COLUMNS: dict[str, type[Column]] = {column.__name__.lower(): column for column in KINDS}
+@dataclass(frozen=True)
+class Maybe(Column):
+    """Values of the kind `of`, some of which are missing: NaN.
 
-
-def column_from_json(data: dict[str, Any]) -> Column:
-    """The column that `to_json` wrote.
-
-    Raises
-    ------
-    DomainError
-        If the kind is unknown.
+    The base measure counts on the missing value, and is that of `of` beside it: a likelihood is a probability
+    of what is missing times a density of what is not. MADE, `independent` and VAEs model which entries are
+    missing, given the others. Gaussian mixtures take each to be missing by a probability of its own, and
+    integrate it out: their `log_prob_present` is the density of what is present alone.
     """
-    if data["kind"] not in COLUMNS:
-        raise DomainError(
-            f"unknown column kind {data['kind']!r}; the known ones are {', '.join(COLUMNS)}"
-        )
-    arguments = {key: value for key, value in data.items() if key != "kind"}
-    return COLUMNS[data["kind"]](**arguments)
+
+    of: Column
+
+    def __str__(self) -> str:
+        return f"maybe {self.of}"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, Column) or isinstance(self.of, Maybe):
+            raise DomainError(f"maybe({self.of}): give the kind of what is present, as lk.Real()")
+
+    @property
+    def kinds(self) -> set[type[Column]]:
+        return {Maybe, *self.of.kinds}
+
+    @property
+    def present(self) -> Column:
+        return self.of
+
+    @property
+    def anchor(self) -> float:
+        return self.of.anchor
+
+    def contains(self, x: Tensor) -> Tensor:
+        return x.isnan() | self.of.contains(x)
+
+    def describe(self) -> str:
+        return f"missing or {self.of.describe()}"
+
+    def number(self, value: Any) -> float:
+        missing = str(value).lower() in ("", "nan", "none", "<na>", "nat")
+        return math.nan if missing else self.of.number(value)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "of": self.of.to_json()}
 
 
-def parse_column(text: Column | str) -> Column:
-    """A column kind as it is, or from text: `real`, `interval(0, 1)`, `categorical(e, mu)`.
-
-    Raises
-    ------
-    DomainError
-        If the text is none of these.
-    """
-    if isinstance(text, Column):
-        return text
-    if not isinstance(text, str):
-        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
-    kind, _, rest = text.strip().partition("(")
-    kind = kind.strip().lower()
-    cls = COLUMNS.get(kind)
-    if cls is None or (rest and not rest.endswith(")")):
-        raise DomainError(f"unknown column kind {text!r}: take one of {', '.join(COLUMNS)}")
-    parts = [part.strip() for part in rest[:-1].split(",")] if rest else []
-    try:
-        if cls is Categorical and not parts:
-            raise TypeError
-        if cls is Categorical and not (len(parts) == 1 and parts[0].isdigit()):
-            return Categorical(parts)
-        number = int if cls in (Integer, Categorical) else _number
-        return cls(*map(number, parts))
-    except (TypeError, ValueError):
-        raise DomainError(
-            f"column kind {text!r}: wrong arguments; write {EXAMPLES.get(kind, kind)}"
-        ) from None
-
-
-def _number(text: str) -> float:
-    factor = text.removesuffix("pi")
-    if factor == text:
-        return float(text)
-    return math.pi * ({"": 1.0, "-": -1.0}.get(factor) or float(factor.removesuffix("*")))
+def wanted(column: Column) -> str:
+    """What a user may write for a value, in words."""
+    kind = column.present
+    labels = getattr(kind, "labels", None)
+    if isinstance(kind, Date):
+        return kind.describe()
+    return f"one of {', '.join(labels)}" if labels else "a number"

@@ -20,14 +20,16 @@ from likely.core.columns import (
     Categorical,
     Column,
     Constant,
+    Date,
     Integer,
     Logarithmic,
+    Maybe,
     Real,
     Spin,
-    column_from_json,
-    parse_column,
+    wanted,
 )
 from likely.core.errors import DataError, DomainError
+from likely.core.kinds import column_from_json, parse_column
 from likely.core.numbers import whole
 from likely.core.words import UNKNOWN, join_words, split_words
 
@@ -116,7 +118,17 @@ class Domain:
     @property
     def kinds(self) -> set[type[Column]]:
         """The classes of the columns."""
-        return {type(column) for column in self.columns}
+        return {kind for column in self.columns for kind in column.kinds}
+
+    @cached_property
+    def holes(self) -> list[int]:
+        """The entries that may be missing."""
+        return [i for i in range(self.size) if isinstance(self.column(i), Maybe)]
+
+    @property
+    def present(self) -> "Domain":
+        """Where a row lives of which nothing is missing."""
+        return replace(self, columns=tuple(column.present for column in self.columns))
 
     @property
     def discrete(self) -> bool:
@@ -128,9 +140,14 @@ class Domain:
 
     @property
     def widened(self) -> "Domain":
-        """This domain with all columns but categorical ones real, to read rows outside it too."""
-        kinds = tuple(c if isinstance(c, Categorical) else Real() for c in self.columns)
-        return replace(self, columns=kinds)
+        """This domain with all columns but categories and dates real, to read rows outside it too."""
+
+        def wide(column: Column) -> Column:
+            if isinstance(column, Maybe):
+                return Maybe(wide(column.of))
+            return column if isinstance(column, Categorical | Date) else Real()
+
+        return replace(self, columns=tuple(map(wide, self.columns)))
 
     def inside(self, x: Shaped[Tensor, "n *shape"]) -> Bool[Tensor, "n size"]:
         """Whether each entry lies in its column's support."""
@@ -162,7 +179,7 @@ class Domain:
             low, high = column.ends
             if isinstance(column, Constant):
                 low = high = column.value
-            if isinstance(column, Categorical | Logarithmic):
+            if isinstance(column, Categorical | Logarithmic | Maybe):
                 raise DomainError(
                     f"column {self.name(index[0])}: {column.kind} values have no mirror image"
                 )
@@ -193,10 +210,10 @@ class Domain:
         if inside.all():
             return
         row, entry = inside.logical_not().nonzero()[0].tolist()
-        value = x.flatten(1)[row, entry].item()
+        column, value = self.column(entry), x.flatten(1)[row, entry].item()
         raise DataError(
-            f"{where}: row {first_row + row}, column {self.name(entry)}: {value:g} is not "
-            f"{self.column(entry).describe()}; correct the value, drop the row, or declare another domain"
+            f"{where}: row {first_row + row}, column {self.name(entry)}: {column.text(value)} is not "
+            f"{column.describe()}; correct the value, drop the row, or declare another domain"
         )
 
     def row(self, values: Sequence[Any] | Mapping[str, Any]) -> Shaped[Tensor, "*shape"]:
@@ -216,11 +233,10 @@ class Domain:
             raise DataError(f"give a value of each of {', '.join(names)}, not {len(values)}")
         codes = []
         for index, value in enumerate(values):
-            labels = getattr(self.column(index), "labels", None)
             try:
-                codes.append(float(labels.index(str(value)) if labels else value))
+                codes.append(self.column(index).number(value))
             except (TypeError, ValueError):
-                known = f"one of {', '.join(labels)}" if labels else "a number"
+                known = wanted(self.column(index))
                 raise DataError(f"column {self.name(index)} takes {known}, not {value!r}") from None
         dtype = torch.int64 if self.discrete else torch.get_default_dtype()
         return torch.tensor(codes, dtype=dtype).reshape(self.shape)
@@ -372,9 +388,9 @@ class Domain:
 
     def __str__(self) -> str:
         if self.names is not None and self.size <= 8:
-            return ", ".join(f"{name} ({self.column(i).kind})" for i, name in enumerate(self.names))
+            return ", ".join(f"{name} ({self.column(i)})" for i, name in enumerate(self.names))
         kinds = ", ".join(
-            column.kind + (f" × {len(index)}" if len(self.groups) > 1 else "")
+            str(column) + (f" × {len(index)}" if len(self.groups) > 1 else "")
             for column, index in self.groups[:6]
         )
         more = ", …" if len(self.groups) > 6 else ""

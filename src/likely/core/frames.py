@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from likely.core.columns import Column, Constant
+from likely.core.columns import Column, Constant, Date, Maybe, wanted
 from likely.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ def _column(values: Any, kind: Column, dtype: Any) -> pd.Series:
     import numpy as np
     import pandas as pd
 
+    if isinstance(kind, Maybe):
+        missing = np.isnan(values)
+        column = _column(np.where(missing, kind.anchor, values), kind.of, dtype)
+        whole = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub"
+        return (column.convert_dtypes() if whole else column).mask(missing)
+    if isinstance(kind, Date):
+        from likely.core.dates import to_times
+
+        return to_times(values, kind, dtype)
     labels = getattr(kind, "labels", None)
     if labels is not None:
         texts = np.array(labels, dtype=object)[values.astype(int)]
@@ -67,10 +76,12 @@ def to_rows(domain: Domain, frame: Any) -> Tensor:
     Raises
     ------
     DataError
-        If a column is missing, or an entry is neither a number nor one of the labels.
+        If a column is missing, or an entry is neither a number, a date nor one of the labels.
     """
     import numpy as np
     import pandas as pd
+
+    from likely.core.dates import to_numbers
 
     names = [domain.label(i) for i in range(domain.size)]
     found = {str(name): name for name in frame.columns}
@@ -80,17 +91,22 @@ def to_rows(domain: Domain, frame: Any) -> Tensor:
         raise DataError(f"the table has no column {missing[0]!r}; it needs {', '.join(names)}")
     columns = []
     for i, name in enumerate(names):
-        values, labels = frame[found[name]], getattr(domain.column(i), "labels", None)
-        if labels is not None and not pd.api.types.is_integer_dtype(values.dtype):
+        values, kind = frame[found[name]], domain.column(i).present
+        labels = getattr(kind, "labels", None)
+        if isinstance(kind, Date):
+            numbers = to_numbers(values, kind)
+        elif labels is not None and not pd.api.types.is_integer_dtype(values.dtype):
             codes = pd.Index(labels).get_indexer(pd.Index(values.astype(str).astype(object)))
+            codes[values.isna()] = -1
             numbers = pd.Series(codes, dtype=float).where(codes >= 0).to_numpy()
         else:
             numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
         wrong = np.isnan(numbers) & values.notna().to_numpy()
         if wrong.any():
             row = int(wrong.argmax())
-            known = f"one of {', '.join(labels)}" if labels else "a number"
-            raise DataError(f"row {row}, column {name!r} takes {known}, not {values.iloc[row]!r}")
+            raise DataError(
+                f"row {row}, column {name!r} takes {wanted(kind)}, not {values.iloc[row]!r}"
+            )
         columns.append(torch.tensor(numbers))
     rows = torch.stack(columns, 1).reshape(-1, *domain.shape)
     return rows.long() if domain.discrete and rows.isfinite().all() else rows

@@ -14,9 +14,9 @@ def infer_domain(data: Any) -> Domain:
     """The domain that an array or a DataFrame suggests.
 
     Booleans and arrays of 0 and 1 (of any type) are binary, of −1 and 1 spins, unsigned bytes and
-    small non-negative integers ordered levels, other non-negative integers counts, text and pandas
-    categories categorical; everything else is real. Bounds and periods are never guessed: declare
-    those.
+    small non-negative integers ordered levels, other non-negative integers counts, dates and ISO texts of
+    dates `Date`, other text and pandas categories categorical; everything else is real. Bounds and
+    periods are never guessed: declare those.
 
     Raises
     ------
@@ -68,8 +68,12 @@ def _takes_only(array: np.ndarray, low: float, high: float) -> bool:
 def _infer_series(series: Any, name: str) -> Column:
     import pandas as pd
 
+    from likely.core.dates import date_kind
+
     if isinstance(series.dtype, pd.CategoricalDtype):
         return Categorical([str(label) for label in series.cat.categories])
+    if (dates := date_kind(series.dropna())) is not None:
+        return dates
     if not (pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series)):
         labels = sorted({str(value) for value in series.dropna()})
         if not labels:

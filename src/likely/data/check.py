@@ -7,13 +7,24 @@ import re
 import numpy as np
 import torch
 
-from likely.core.columns import Categorical, Constant, Count, Discrete, Integer, Real
+from likely.core.columns import (
+    Categorical,
+    Column,
+    Constant,
+    Count,
+    Date,
+    Discrete,
+    Integer,
+    Maybe,
+    Real,
+)
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.data.dataset import Rows
 from likely.data.encode import EXACT, LEAVE_OUT
 from likely.data.table import Table
 
+MODEL_IT = "model it with missing='model' (--missing model)"
 SAMPLE_ENTRIES = 1 << 22  # atoms and sentinels are looked for in as many numbers at most
 ATOM_SHARE = 0.01  # a continuous column has an atom where one value has a larger share of rows …
 ATOM_ROWS = 5  # … and at least as many rows
@@ -37,8 +48,8 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
     Raises
     ------
     DataError
-        At the first entry outside the domain; and, where `missing` is "error", at the first one
-        that is missing or infinite.
+        At the first entry outside the domain; and, unless `missing` is "drop", at the first one that is
+        infinite, or missing from a column that has to be complete.
     """
     unusable = [np.empty(0, np.int64)]
     if isinstance(
@@ -50,13 +61,15 @@ def scan(rows: Rows, domain: Domain, table: Table, missing: str) -> np.ndarray:
         flat, number = chunk.reshape(len(chunk), -1), np.arange(start, start + len(chunk))
         if not _surely_finite(flat):
             finite = np.isfinite(flat)
-            if missing == "error" and not finite.all():
+            finite[:, domain.holes] |= np.isnan(flat[:, domain.holes])
+            if missing != "drop" and not finite.all():
                 row, entry = np.argwhere(~finite)[0].tolist()
                 place, at = table.where(start + row)
-                kind = "missing" if np.isnan(flat[row, entry]) else "infinite"
+                hole = np.isnan(flat[row, entry])
+                kind, model = ("missing", f"{MODEL_IT}, ") if hole else ("infinite", "")
                 raise DataError(
                     f"{place}: row {at}, column {domain.name(entry)}: the entry is {kind}; fill it in, "
-                    f"drop such rows with missing='drop' (--missing drop), {LEAVE_OUT}"
+                    f"drop such rows with missing='drop' (--missing drop), {model}{LEAVE_OUT}"
                 )
             usable = finite.all(1)
             unusable.append(number[~usable])
@@ -84,11 +97,11 @@ def scan_weight(rows: Rows, domain: Domain, table: Table, missing: str) -> np.nd
     Raises
     ------
     DataError
-        At the first weight that is missing or infinite, where `missing` is "error".
+        At the first weight that is missing or infinite, unless `missing` is "drop".
     """
     weight = rows.raw(slice(None))[:, 0].astype(np.float64)
     unusable = ~np.isfinite(weight)
-    wrong = np.flatnonzero(unusable if missing == "error" else [])
+    wrong = np.flatnonzero(unusable if missing != "drop" else [])
     if len(wrong):
         place, row = table.where(int(wrong[0]))
         raise DataError(
@@ -107,6 +120,22 @@ def sample(rows: Rows, seed: int) -> np.ndarray:
         index = np.sort(rng.choice(len(rows), limit, replace=False, shuffle=False))
     some = rows.raw(index)
     return some.reshape(len(some), -1).astype(np.float64)
+
+
+def declare_missing(rows: Rows, domain: Domain) -> Domain:
+    """The domain with the columns that have missing entries declared so; pixels keep one kind for all."""
+    holes = np.zeros(domain.size, bool)
+    for _, chunk in rows.chunks():
+        flat = chunk.reshape(len(chunk), -1)
+        if not _surely_finite(flat):
+            holes |= np.isnan(flat).any(0)
+    if domain.layout != "vector":
+        holes[:] = holes.any()
+    kinds = [
+        Maybe(kind.present) if hole else kind
+        for hole, kind in zip(holes, map(domain.column, range(domain.size)), strict=True)
+    ]
+    return dataclasses.replace(domain, columns=tuple(kinds)) if holes.any() else domain
 
 
 def declare_constants(rows: Rows, some: np.ndarray, domain: Domain) -> tuple[Domain, list[str]]:
@@ -141,28 +170,31 @@ def anomalies(some: np.ndarray, domain: Domain) -> list[str]:
     atoms, whole = [], []
     if domain.discrete and domain.layout != "vector":
         return notes
-    for i, column in enumerate(np.sort(some, axis=0).T):
-        kind = domain.column(i)
+    for i, ordered in enumerate(np.sort(some, axis=0).T):
+        kind, column = domain.column(i).present, ordered[~np.isnan(ordered)]
+        if not len(column):
+            continue
         if isinstance(kind, Constant) or (kind.discrete and not isinstance(kind, Integer | Count)):
             continue
         far = far_values(column) if domain.layout == "vector" else column[:0]
         values, counts = np.unique(far, return_counts=True)
         notes += [
-            f"column {domain.name(i)} is {value:g} in {count / len(column):.2%} of the rows, far "
+            f"column {domain.name(i)} is {kind.text(value)} in {count / len(column):.2%} of the rows, far "
             "from the rest: if that stands for missing entries, make them NaN"
             for value, count in zip(values, counts, strict=True)
             if count > 1
         ]
         if len(single := values[counts == 1]):
             notes.append(
-                f"column {domain.name(i)} is {', '.join(f'{value:g}' for value in single[:3])} in "
+                f"column {domain.name(i)} is {', '.join(map(kind.text, single[:3]))} in "
                 f"{len(single)} of the rows, very far from the rest: models see little else; correct such "
                 "rows, make the entries NaN, or leave the rows out"
             )
         rest = column[~np.isin(column, far)]
         if not kind.discrete and has_atom(rest, len(column)):
             atoms.append(i)
-            whole += [i] if (rest == np.floor(rest)).all() else []
+            dates = isinstance(kind, Date)
+            whole += [i] if (rest == np.floor(rest)).all() and not dates else []
     if atoms:
         note = (
             f"{_columns(domain, atoms)} has more than {ATOM_SHARE:.0%} of the rows on one value: "
@@ -188,10 +220,11 @@ def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
     """Warnings about columns of a table that look like names of the rows."""
     notes = []
     for i in range(domain.size if domain.dtypes else 0):
-        column = np.sort(some[:, i])
-        what = names_of_rows(domain.label(i), column)
+        column = np.sort(some[~np.isnan(some[:, i]), i])
+        kind = domain.column(i).present
+        what = names_of_rows(domain.label(i), column, kind)
         # Larger ones were told as they were read, and names in text too.
-        if what and column[-1] <= EXACT and not isinstance(domain.column(i), Categorical):
+        if what and column[-1] <= EXACT and not isinstance(kind, Categorical):
             notes.append(
                 f"column {domain.name(i)} looks like {what}, in which there is nothing to learn: leave it "
                 "out with columns= (--columns)"
@@ -199,8 +232,9 @@ def identifiers(some: np.ndarray, domain: Domain) -> list[str]:
     return notes
 
 
-def names_of_rows(name: str, column: np.ndarray) -> str | None:
+def names_of_rows(name: str, column: np.ndarray, kind: Column) -> str | None:
     """What a sorted column of numbers is in words, if it looks like names of the rows."""
+    column = column - column[0] if isinstance(kind, Date) and len(column) else column
     new = column[1:] > column[:-1]
     whole = (column == np.floor(column)).all()
     if len(column) < ATOM_ROWS or not whole or new.mean() < DISTINCT:
@@ -265,13 +299,21 @@ def tensor_type(rows: Rows, domain: Domain, large: bool) -> np.dtype:
     wide = rows.raw(slice(None)).reshape(len(rows), -1)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float32)
-    discrete = [i for i in range(domain.size) if isinstance(domain.column(i), Discrete)]
+    discrete = [i for i in range(domain.size) if isinstance(domain.column(i).present, Discrete)]
     few = slice(None, None, max(1, len(wide) // 10_000))
-    error = np.median(np.abs(narrow[few] - wide[few]), 0)
-    spread = np.median(np.abs(wide[few] - np.median(wide[few], 0)), 0)
+    error = _median(np.abs(narrow[few] - wide[few]))
+    spread = _median(np.abs(wide[few] - _median(wide[few])))
+    changed = (narrow != wide) & ~np.isnan(wide)
     lossy = (
-        (narrow[:, discrete] != wide[:, discrete]).any()
+        changed[:, discrete].any()
         or not domain.contains(torch.from_numpy(narrow.reshape(rows.shape))).all()
         or ((error > ROUNDING * spread) & (spread > 0)).any()
     )
     return np.dtype(np.float64 if lossy else np.float32)
+
+
+def _median(columns: np.ndarray) -> np.ndarray:
+    """The median of what is not missing of each column."""
+    if not np.isnan(columns).any():
+        return np.median(columns, 0)
+    return np.ma.filled(np.ma.median(np.ma.masked_invalid(columns), 0), 0.0)

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from likely.core.columns import Categorical, Column, parse_column
+from likely.core.columns import Categorical, Column, Date
+from likely.core.dates import date_kind, to_numbers
 from likely.core.domain import Domain, categories, text
 from likely.core.errors import DataError, DomainError
 from likely.core.inference import infer_domain
+from likely.core.kinds import parse_column
 from likely.core.words import UNKNOWN
 from likely.data.dataset import Rows
 from likely.data.numerals import Ambiguous, are_dates, read_numbers
@@ -116,7 +118,10 @@ def _encode_frame(selection: Selection, kinds: dict[str, Column]) -> tuple[Rows,
     encoded, wrong = [], {}
     for label in labels:
         try:
-            encoded.append(encode_column(table, table.labels.index(label), kinds.get(label)))
+            declared = kinds.get(label)
+            present = None if declared is None else declared.present
+            numbers, kind = encode_column(table, table.labels.index(label), present)
+            encoded.append((numbers, declared or kind))
         except DataError as error:
             wrong[label] = error
     if wrong:
@@ -143,7 +148,8 @@ def encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.
         )
     series = series[present]
     holds = pd.api.types.infer_dtype(series)
-    if holds in UNREADABLE:
+    dates = date_kind(series) if kind is None else kind if isinstance(kind, Date) else None
+    if holds in UNREADABLE and dates is None:
         raise DataError(
             f"{table.name}: column {label!r} holds {holds} values; convert them to numbers or text, "
             f"{LEAVE_OUT}"
@@ -161,7 +167,10 @@ def encode_column(table: Table, position: int, kind: Column | None) -> tuple[np.
     if isinstance(series.dtype, pd.CategoricalDtype):
         kind = kind or infer_domain(series.to_frame()).column(0)
         series = series.astype(str)
-    numbers = _as_numbers(table, series, label, kind)
+    if dates is not None:
+        kind, numbers = dates, pd.Series(to_numbers(series, dates))
+    else:
+        numbers = _as_numbers(table, series, label, kind)
     if kind is None:
         # Text in a column that mostly reads as numbers is a slip, not a category.
         numeric = numbers.notna().sum() > len(numbers) / 2
@@ -207,15 +216,15 @@ def _as_numbers(table: Table, series: pd.Series, label: str, kind: Column | None
         return numbers
     texts = series.astype(str)
     distinct = texts.drop_duplicates()  # of a category there are few, however many rows
+    if not isinstance(kind, Categorical) and are_dates(distinct):
+        raise DataError(
+            f"{table.name}: column {label!r} holds dates or times, such as {series.iloc[0]!r}; write dates "
+            f"as 2024-05-01 or 2024-05-01T12:30 and times as numbers, {LEAVE_OUT}"
+        )
     if distinct.str.match(r"0\d").any():  # codes such as 007
         return pd.Series(np.nan, series.index)
     if numbers.notna().all() or isinstance(kind, Categorical):
         return numbers
-    if are_dates(distinct):
-        raise DataError(
-            f"{table.name}: column {label!r} holds dates or times, such as {series.iloc[0]!r}; convert "
-            f"them to numbers, days since the first say, {LEAVE_OUT}"
-        )
     try:
         read = read_numbers(distinct)
     except Ambiguous as error:

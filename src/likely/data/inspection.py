@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from likely.contract.registry import taking
-from likely.core.columns import Categorical, Column, Integer, Real
+from likely.core.columns import Categorical, Column, Date, Integer, Real
 from likely.core.errors import LikelyError
 from likely.core.inference import INTEGER_LEVELS, infer_domain
 from likely.data import check
@@ -140,7 +140,7 @@ def inspect(source: Any, *, size: int | None = None) -> Inspection:
     Returns
     -------
     Inspection
-        Dates, names of rows, lists and what else no model takes are left out of its `options`.
+        Names of rows, lists, times of day and what else no model takes are left out of its `options`.
 
     Raises
     ------
@@ -150,11 +150,11 @@ def inspect(source: Any, *, size: int | None = None) -> Inspection:
     Examples
     --------
     >>> import likely as lk
-    >>> found = lk.data.inspect({"e": [1.5, 2.5] * 9, "day": ["2024-05-01", "2024-05-02"] * 9})
+    >>> found = lk.data.inspect({"run": range(18), "day": ["2024-05-01", "2024-05-02"] * 9})
     >>> found.options
-    {'columns': ['e']}
-    >>> found.columns[1].remark
-    "left out: holds dates or times, such as '2024-05-01'; convert them to numbers, days since the first say"
+    {'columns': ['day']}
+    >>> found.columns[0].remark, found.columns[1].remark
+    ('left out: a running number of the rows', 'days since 1970-01-01, from 2024-05-01 to 2024-05-02')
     """
     table = read_table(source, size=size)
     values = table.values
@@ -245,13 +245,15 @@ def _numbers(report: ColumnReport, ordered: np.ndarray, kind: Column, remarks: l
     """Ends of a column of numbers, and what they suggest."""
     low, high = report.low, report.high = float(ordered[0]), float(ordered[-1])
     whole = bool((ordered == np.floor(ordered)).all())
-    if what := check.names_of_rows(report.name, ordered):
+    if what := check.names_of_rows(report.name, ordered, kind):
         report.leave_out(what)
         return
     if low == high:
         report.leave_out("never changes")
         return
-    if isinstance(kind, Real):
+    if isinstance(kind, Date):
+        remarks.append(f"{kind.unit} since 1970-01-01, from {kind.text(low)} to {kind.text(high)}")
+    elif isinstance(kind, Real):
         if whole and low >= 0 and check.has_atom(ordered, len(ordered)):
             levels = int(high) + 1
             report.declared = f"integer({levels})" if levels <= INTEGER_LEVELS else "count"
@@ -282,7 +284,7 @@ def _distinct(series: pd.Series) -> int | None:
 def _in_words(kind: Column) -> str:
     if isinstance(kind, Categorical | Integer):
         return f"{kind.kind}({kind.levels})"
-    return kind.kind
+    return str(kind)
 
 
 def _short(said: object, table: Table, name: str | None = None) -> str:

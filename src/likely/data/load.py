@@ -31,7 +31,7 @@ from likely.data.unlabelled import check_labels, labels_of
 MIN_ROWS = 10
 AS_DEFAULT = TextOptions()
 
-Missing = Literal["error", "drop", "unlabelled"]
+Missing = Literal["error", "drop", "model", "unlabelled"]
 
 
 def load_data(
@@ -117,10 +117,11 @@ def load_data(
     size : int, optional
         Of FITS images, in pixels: they are cut around their middles to `size` × `size`, or filled with
         zeros; without it, they must have one size.
-    missing : {"error", "drop", "unlabelled"}
-        What to do about rows with missing (NaN, None) or infinite entries. "unlabelled": training rows
-        without a class, a context that is empty or −1, are kept apart, as `Data.unlabelled`; the splits
-        are those of "drop".
+    missing : {"error", "drop", "model", "unlabelled"}
+        What to do about rows with missing (NaN, None) or infinite entries. With "model" a column with missing
+        entries becomes `Maybe` of its kind, and its rows stay; so do they where that is declared.
+        "unlabelled": training rows without a class, a context that is empty or −1, are kept apart, as
+        `Data.unlabelled`; the splits are those of "drop".
     seed : int
         Of the split, and of the draws where the source is drawn.
 
@@ -275,7 +276,9 @@ def read_table(
 
 def _is_categorical(kind: Column | str) -> bool:
     return (
-        kind.startswith("categorical") if isinstance(kind, str) else isinstance(kind, Categorical)
+        kind.startswith(("categorical", "maybe(categorical"))
+        if isinstance(kind, str)
+        else isinstance(kind.present, Categorical)
     )
 
 
@@ -426,4 +429,6 @@ def _encoded(
 ) -> tuple[_Part, np.ndarray]:
     """Numbers in their domain, every one of them checked, and which rows cannot be used."""
     rows, domain, dropped = encode(selection, declared, texts)
+    if missing == "model" and not isinstance(declared, Domain):
+        domain = check.declare_missing(rows, domain)
     return _Part(rows, domain, dropped), scan(rows, domain, selection.table, missing)

@@ -56,6 +56,7 @@ def classifier_test(
     Parameters
     ----------
     x : array, shape (n, d)
+        NaN is missing; the default classifier takes that.
     y : array, shape (m, d)
     classifier : scikit-learn classifier with `predict_proba`, optional
         By default 50 small boosted trees (`HistGradientBoostingClassifier`), which need no scales. For
@@ -87,7 +88,7 @@ def classifier_test(
 
     if whole("folds", folds) < 1:
         raise LikelyError(f"folds={folds}: give a number from 1 on")
-    x, y, _, _ = (part.numpy() for part in two_samples(x, y, paired, None, None))
+    x, y, _, _ = (part.numpy() for part in two_samples(x, y, paired, None, None, holes=True))
     n, m, least = len(x), len(y), max(2 * folds, 2 * FOLDS)
     if min(n, m) < least:
         raise DataError(f"two samples of {n} and {m} rows: a classifier needs {least} of each")

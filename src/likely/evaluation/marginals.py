@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from likely.contract.views import weighted_moments
-from likely.core.columns import Binary, Categorical, Column, Periodic
+from likely.core.columns import Binary, Categorical, Column, Maybe, Periodic
 from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.evaluation.resampling import Statistic, each, jackknife, two_samples
@@ -40,6 +40,8 @@ def marginal_distances(
     - "Kolmogorov–Smirnov", of an ordered column: max |F − G|; "Kuiper", of a circle:
       max(F − G) + max(G − F), which does not depend on the place to start from.
     - "total variation", of a column without an order: ½ Σ |p − q|.
+    - "missing", of a column with missing entries: how far apart their shares are. The other distances are
+      those of the entries which are present.
 
     All lie above zero for samples of one distribution, too, of the order n^(−1/2). Constant columns
     are left out.
@@ -66,14 +68,32 @@ def marginal_distances(
     DataError
         If the arrays do not fit together or to the domain, or a sample is empty or without weight.
     """
-    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
+    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y, True)
     records = []
     for i in domain.moving:
-        measures, statistic = _of_column(domain.column(i), x[:, i], y[:, i], w)
+        column = domain.column(i)
+        distances = _of_maybe if isinstance(column, Maybe) else _of_column
+        measures, statistic = distances(column, x[:, i], y[:, i], w)  # type: ignore[arg-type]
         found = jackknife(statistic, w, v, paired, seed)
         for measure, value, stderr in zip(measures, *found, strict=True):
             records.append((domain.label(i), measure, value.item(), stderr.item()))
     return pd.DataFrame(records, columns=["column", "measure", "value", "stderr"])
+
+
+def _of_maybe(
+    column: Maybe, x: Float[Tensor, " n"], y: Float[Tensor, " m"], w: Float[Tensor, " n"]
+) -> tuple[list[str], Statistic]:
+    """As `_of_column`, of what is present, and the difference of the shares that are missing."""
+    here_x, here_y = ((~z.isnan()).to(w) for z in (x, y))
+    x, y = (z.nan_to_num(column.anchor) for z in (x, y))
+    measures, of_present = _of_column(column.of, x, y, w * here_x)
+
+    def statistic(w: Float[Tensor, "k n"], v: Float[Tensor, "k m"]) -> Float[Tensor, "k measures"]:
+        shares = [u @ here / u.sum(1) for u, here in ((w, here_x), (v, here_y))]
+        missing = (shares[0] - shares[1]).abs()[:, None]
+        return torch.cat([missing, of_present(w * here_x, v * here_y)], 1)
+
+    return ["missing", *measures], statistic
 
 
 def _of_column(
@@ -135,9 +155,9 @@ def pair_distances(
 
     - "total variation": ½ Σ |p − q| over the cells of the table of both columns. Ordered columns
       and circles are cut into 5 cells that hold equally many rows of x; of more than 32 categories
-      the rarest share one.
-    - "correlation", of two ordered columns: how much Spearman's rank correlation of y lies above
-      that of x. It is about zero for samples of one distribution, the total variation above.
+      the rarest share one. Missing entries have a cell of their own.
+    - "correlation", of two ordered columns without missing entries: how much Spearman's rank correlation
+      of y lies above that of x. It is about zero for samples of one distribution, the total variation above.
 
     Parameters
     ----------
@@ -154,7 +174,7 @@ def pair_distances(
     DataError
         As in `marginal_distances`.
     """
-    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y)
+    x, y, w, v = two_samples(*_rows(domain, x, y), paired, weight_x, weight_y, True)
     columns = [(i, domain.column(i)) for i in domain.moving]
     if len(columns) < 2:
         return pd.DataFrame(columns=["first", "second", "measure", "value", "stderr"])
@@ -171,7 +191,9 @@ def pair_distances(
 
     in_x, in_y = members([a for a, _ in cells]), members([b for _, b in cells])
     ordered = [
-        p for p, (_, c) in enumerate(columns) if not (_is_nominal(c) or isinstance(c, Periodic))
+        p
+        for p, (_, c) in enumerate(columns)
+        if not (_is_nominal(c) or isinstance(c, Periodic | Maybe))
     ]
     line_x, line_y = (_Ranks(z[:, [columns[p][0] for p in ordered]]) for z in (x, y))
     pairs = torch.triu_indices(len(columns), len(columns), 1)
@@ -216,6 +238,12 @@ def _cells(
     column: Column, x: Tensor, y: Tensor, w: Tensor
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
     """Number of the cell of each row in the tables of pairs."""
+    if isinstance(column, Maybe):
+        missing = x.isnan(), y.isnan()
+        x, y = (z.nan_to_num(column.anchor) for z in (x, y))
+        cells = _cells(column.of, x, y, w * ~missing[0])
+        own = int(torch.cat(cells).max()) + 1
+        return cells[0].masked_fill(missing[0], own), cells[1].masked_fill(missing[1], own)
     z = torch.cat([x, y])
     level, mass = z.unique(return_inverse=True)[1], x.new_zeros(len(z))
     mass.index_add_(0, level[: len(x)], w / w.sum())  # the weight of each value among real rows

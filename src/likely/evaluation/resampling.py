@@ -77,9 +77,16 @@ def thinned(weight: ArrayLike, seed: int = 0) -> Int64[Tensor, " kept"]:
 
 
 def two_samples(
-    x: ArrayLike, y: ArrayLike, paired: bool, weight_x: ArrayLike | None, weight_y: ArrayLike | None
+    x: ArrayLike,
+    y: ArrayLike,
+    paired: bool,
+    weight_x: ArrayLike | None,
+    weight_y: ArrayLike | None,
+    holes: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Two samples of vectors and the weights of their rows, in float64 on the CPU.
+
+    `holes` says whether numbers may be missing.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def two_samples(
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not (len(a) and len(b)):
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise DataError(f"two samples of shapes {shapes}: give (n, d) and (m, d), neither empty")
-    if not (a.isfinite().all() and b.isfinite().all()):
+    if not all((z.isfinite() | (z.isnan() & holes)).all() for z in (a, b)):
         raise DataError("two samples: a number is missing or infinite; leave such rows out")
     if paired and len(a) != len(b):
         raise DataError(f"paired samples of {len(a)} and {len(b)} rows: give equally many")

@@ -57,7 +57,8 @@ def draw_samples(
     """
     draw = {"images": image_grid, "sequences": _sequences, "density": _density_map}
     real = None if reference is None else as_array(reference)
-    return draw.get(form(domain), partial(_corner, color=color))(as_array(x), domain, real)
+    drawn = draw.get(form(domain), partial(_corner, color=color))
+    return drawn(as_array(x), domain.present, real)  # what is missing is in no bin
 
 
 def as_array(x: Tensor) -> np.ndarray:
@@ -323,7 +324,8 @@ def _ticks(axes: Axes, across: Column, up: Column, *, last: bool, first: bool) -
 
 def _note_outside(figure: Figure, x: np.ndarray, edges: Sequence[np.ndarray]) -> None:
     """Say how many samples the frame leaves out, so that it hides no tails."""
-    inside = np.all([(x[:, i] >= e[0]) & (x[:, i] <= e[-1]) for i, e in enumerate(edges)], axis=0)
+    outside = [(x[:, i] < e[0]) | (x[:, i] > e[-1]) for i, e in enumerate(edges)]
+    inside = ~np.any(outside, axis=0)  # what is missing is nowhere
     part = 1 - inside.mean() if len(x) else 0.0
     if part > 0.02:
         figure.supxlabel(f"{part:.0%} of the samples lie outside the frame", fontsize=8)

@@ -36,6 +36,7 @@ from likely.contract import (
 )
 from likely.contract.inputs import CHUNK, accept, accept_inside, context_features, map_chunks
 from likely.contract.registry import make
+from likely.core.columns import Maybe
 from likely.core.domain import Domain, reals
 from likely.core.errors import LikelyError
 from likely.core.likelihood import Estimator, Kind, Likelihood, importance_bound, mean_and_error
@@ -104,6 +105,7 @@ class VAE(LatentModel):
     >>> model = lk.autoencoders.VAE(data.domain, latent=8, posterior="iaf", prior=prior)
     """
 
+    accepts = LatentModel.accepts | {Maybe}
     density = Kind.LOWER
     flat_codes: ClassVar[bool] = True  # whether codes fill R^latent
     recipe = Recipe(batch=128, rate=3e-3, weight_decay=0.01)

@@ -192,6 +192,8 @@ class Autoregressive(GenerativeModel):
     ) -> Rows:
         """Fill what the mask `known` leaves open by draws from the conditional.
 
+        An open entry of a column that may be missing is drawn given that it is not.
+
         Exact for the rows whose known entries come first in the ordering (in every ordering, where
         there are several). For the others a particle filter draws the open entries in the ordering,
         weighs each candidate by the probabilities of the known entries that follow, resamples when
@@ -256,7 +258,11 @@ class Autoregressive(GenerativeModel):
         owner = f"{type(self).__name__}.complete"
         options.check(owner, self._draw, sampling)
         options.check(owner, self.complete, {"particles": particles})
-        draw = self._draw(**sampling)
+        from_outputs = self._draw(**sampling)
+
+        def draw(i: int, outputs: Tensor) -> Tensor:
+            return from_outputs(i, self.heads.as_present(outputs, i))
+
         dtype = self.heads.type_of_draws(self.dtype)
         x, known, features = accept_partly_known(self, x, known, context, dtype)
         result, flat = x.flatten(1).clone(), known.flatten(1)

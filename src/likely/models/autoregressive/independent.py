@@ -11,7 +11,9 @@ from torch import Tensor
 
 from likely.contract import Batch, GenerativeModel, Rows, register
 from likely.contract.inputs import accept_partly_known
+from likely.core.columns import Maybe
 from likely.core.domain import Domain
+from likely.core.random import seeded
 from likely.nets.heads import ColumnHeads
 from likely.nets.mlp import MLP
 
@@ -46,6 +48,7 @@ class Independent(GenerativeModel):
     torch.Size([5, 8, 8])
     """
 
+    accepts = GenerativeModel.accepts | {Maybe}
     energy_gradients = ("reinforce",)
 
     def __init__(
@@ -83,6 +86,8 @@ class Independent(GenerativeModel):
         Parameters and errors are those of `Completes.complete`.
         """
         dtype = self.heads.type_of_draws(self.dtype)
-        x, known, _ = accept_partly_known(self, x, known, context, dtype)
-        draws = self.sample(len(x), context=context, seed=seed)
+        x, known, features = accept_partly_known(self, x, known, context, dtype)
+        with torch.no_grad(), seeded(seed, self.device):
+            outputs = self.heads.as_present(self._outputs(len(x), features))
+            draws = self.heads.sample(outputs)
         return torch.where(known, x, draws.to(x.dtype))

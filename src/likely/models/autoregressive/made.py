@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.contract import Batch, Features, Range, Recipe, Widths, register
-from likely.core.columns import Spin
+from likely.core.columns import Maybe, Spin
 from likely.core.domain import Domain
 from likely.models.autoregressive.base import Autoregressive, Walk
 from likely.nets.heads import ColumnHeads
@@ -69,6 +69,7 @@ class MADE(Autoregressive):
     torch.Size([5, 8, 8])
     """
 
+    accepts = Autoregressive.accepts | {Maybe}
     recipe = Recipe(batch=128, rate=2e-3, weight_decay=0.2, ema=0.995)
 
     def __init__(

@@ -105,6 +105,23 @@ class Analysers:
         cross = (weighted.sum(1).flatten(0, 1) @ y).unflatten(0, (len(self.means), -1))
         return log_prob, [weighted @ mean.mT + within, cross, r.sum(1) @ y.square()]
 
+    def moments_present(
+        self, y: Float[Tensor, "n d"], weight: Float[Tensor, " n"], missing: Bool[Tensor, " d"]
+    ) -> tuple[Float[Tensor, " n"], list[Tensor]]:
+        """`moments` where some columns are missing, in expectation of these given the factors."""
+        present = self.of_columns(~missing)
+        log_prob, (second, cross_present, square_present) = present.moments(y[:, ~missing], weight)
+        of_analyser = second.sum(1)
+        regression = torch.cat([self.means[..., None], self.loadings], 2)[:, missing]  # on z₁
+        mean = regression @ of_analyser
+        cross = mean.new_empty(*of_analyser.shape[:2], len(missing))
+        cross[..., ~missing], cross[..., missing] = cross_present, mean.mT
+        square = torch.empty_like(self.noise)
+        square[:, ~missing] = square_present
+        noise = self.noise[:, missing] * of_analyser[:, :1, 0]
+        square[:, missing] = (mean * regression).sum(2) + noise
+        return log_prob, [second, cross, square]
+
     def moments_above(
         self, second: Float[Tensor, "k*u 1+d 1+d"]
     ) -> tuple[Float[Tensor, "k u 1+q 1+q"], Float[Tensor, "k 1+q d"], Float[Tensor, "k d"]]:

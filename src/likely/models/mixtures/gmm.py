@@ -13,13 +13,18 @@ component's moments in its own whitened coordinates y_nk = W_k (z_n − μ_k):
 where m_k = W_k (s_k / N_k − μ_k), the step of the mean, vanishes as EM converges: nothing cancels,
 however narrow a component is and however far from the origin.
 
+Where the columns A = W_m = QR of W belong to missing entries, and b = W (z − μ) has them at their means,
+
+    y | present ~ N((1 − QQᵀ) b, QQᵀ)      z_m = μ_m − R⁻¹ Qᵀ (b − y)
+    p(present) = (2π)^(−(d − m)/2) |W|/|R| exp(−½ ‖(1 − QQᵀ) b‖²)
+
 Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
 """
 
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.linalg import cholesky, eigh, solve_triangular
@@ -50,6 +55,8 @@ BLOCK = 1 << 19  # numbers y_nk at a time: they stay in the cache
 )
 class GaussianMixture(Mixture):
     """Mixture of Gaussians over the real view of a domain, fitted by EM.
+
+    Missing entries are integrated out, and taken to be missing at random (see `log_prob_present`).
 
     Parameters
     ----------
@@ -143,20 +150,42 @@ class GaussianMixture(Mixture):
         w[:, self.rows, self.columns] = self.factor
         return w
 
-    def _whitened(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components d n"]:
-        """y = W (z − μ)."""
+    def _whitened(
+        self, z: Float[Tensor, "n d"], missing: Bool[Tensor, " d"] | None = None
+    ) -> Float[Tensor, "components d n"]:
+        """y = W (z − μ); b, where columns are missing."""
+        if missing is not None:
+            w, present = self._whitening(), ~missing
+            w = w[:, :, present]
+            return w @ z[:, present].mT - w @ self.means[:, present, None]
         if self.covariance == "diagonal":
             return self.factor[..., None] * (z.mT - self.means[..., None])
         w = self._whitening()
         return w @ z.mT - w @ self.means[..., None]
 
-    def _log_joint(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components n"]:
+    def _log_joint(
+        self, z: Float[Tensor, "n d"], missing: Bool[Tensor, " d"] | None = None
+    ) -> Float[Tensor, "components n"]:
         """log π N(z; μ, Σ)."""
-        return self._log_density(self._whitened(z))
+        b = self._whitened(z, missing)
+        if missing is None:
+            return self._log_density(b)
+        q, r = self._split(missing)
+        return self._log_density(b - q @ (q.mT @ b), r)
 
-    def _log_density(self, y: Float[Tensor, "components d n"]) -> Float[Tensor, "components n"]:
-        log_det = self.factor[:, self.rows == self.columns].abs().log().sum(1)
-        constant = self.logits.log_softmax(0) + log_det - self.view.dim / 2 * LOG_TWO_PI
+    def _split(self, missing: Bool[Tensor, " d"]) -> tuple[Tensor, Tensor]:
+        """Q and R of the columns of W that belong to missing entries."""
+        q, r = torch.linalg.qr(self._whitening()[:, :, missing])
+        return q, r
+
+    def _log_density(
+        self, y: Float[Tensor, "components d n"], r: Float[Tensor, "factors m m"] | None = None
+    ) -> Float[Tensor, "components n"]:
+        log_det, d = self.factor[:, self.rows == self.columns].abs().log().sum(1), self.view.dim
+        if r is not None:
+            log_det = log_det - r.diagonal(dim1=-2, dim2=-1).abs().log().sum(1)
+            d -= r.shape[-1]
+        constant = self.logits.log_softmax(0) + log_det - d / 2 * LOG_TWO_PI
         return constant[:, None] - y.square().sum(1) / 2
 
     def gaussians(self) -> GaussianPaths:
@@ -177,6 +206,16 @@ class GaussianMixture(Mixture):
             z[mine] = self.means[k] + solve_triangular(w[k], noise[mine].mT, upper=False).mT
         return z
 
+    def _infer(self, z: Tensor, missing: Bool[Tensor, " d"]) -> Tensor:
+        b, (q, r) = self._whitened(z, missing), self._split(missing)
+        qb = q.mT @ b
+        joint = self._log_density(b - q @ qb, r)
+        drawn = torch.multinomial(joint.mT.softmax(1), 1)[:, 0]
+        r = r.expand(self.components, -1, -1)[drawn]
+        moved = torch.randn_like(qb[0].mT) - qb[drawn, :, torch.arange(len(z), device=z.device)]
+        step = solve_triangular(r, moved[..., None], upper=True)[..., 0]
+        return self.means[drawn][:, missing] + step
+
     # Expectation–maximisation.
 
     @torch.no_grad()
@@ -189,13 +228,33 @@ class GaussianMixture(Mixture):
         self.means.copy_(centres)
         self.factor.copy_((self.rows == self.columns) * variance.rsqrt())
 
-    def _moments(self, z: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _moments(
+        self, z: Tensor, weight: Tensor, missing: Bool[Tensor, " d"] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """E-step: N, s and S (its diagonal, where Σ is diagonal) of some rows."""
+        if missing is not None:
+            return self._moments_present(z, weight, missing)
         y = self._whitened(z)
         r, log_prob = posterior(self._log_density(y), weight)
         y *= r.sqrt()[:, None]
         second = y.square().sum(2) if self.covariance == "diagonal" else y @ y.mT
         return log_prob, [r.sum(1), r @ z, second]
+
+    def _moments_present(
+        self, z: Tensor, weight: Tensor, missing: Bool[Tensor, " d"]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same in expectation of what is missing."""
+        b, (q, triangle) = self._whitened(z, missing), self._split(missing)
+        y = b - q @ (q.mT @ b)
+        r, log_prob = posterior(self._log_density(y, triangle), weight)
+        count = r.sum(1)
+        first = r @ z.nan_to_num(0.0)
+        step = solve_triangular(triangle, q.mT @ (b @ r[..., None]), upper=True)[..., 0]
+        first[:, missing] = count[:, None] * self.means[:, missing] - step
+        second = (r[:, None] * y) @ y.mT + count[:, None, None] * (q @ q.mT)
+        if self.covariance == "diagonal":
+            second = second.diagonal(dim1=-2, dim2=-1)
+        return log_prob, [count, first, second]
 
     def _maximisation(self, moments: list[Tensor]) -> None:
         """M-step, from N, s and S, under Σ ⪰ floor; a component without rows stays as it is."""

@@ -17,13 +17,11 @@ principal components (Tipping & Bishop 1999).
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from likely.contract import Batch, Rows, register
-from likely.contract.inputs import accept_partly_known
+from likely.contract import Batch, register
 from likely.core.domain import Domain
-from likely.core.random import seeded
 from likely.models.mixtures.analysers import Analysers, Layer
 from likely.models.mixtures.em import GaussianPaths, Mixture
 
@@ -39,6 +37,8 @@ BLOCK = 1 << 20  # numbers at a time
 )
 class MixtureOfFactorAnalysers(Mixture):
     """Mixture of factor analysers over the real view of a domain, fitted by EM.
+
+    Missing entries are integrated out, and taken to be missing at random (see `log_prob_present`).
 
     Parameters
     ----------
@@ -104,32 +104,16 @@ class MixtureOfFactorAnalysers(Mixture):
     def _block(self) -> int:
         return max(1024, BLOCK // (self.view.dim + self.paths * self.layer.factors))
 
-    def _log_joint(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "components n"]:
+    def _log_joint(
+        self, z: Float[Tensor, "n d"], missing: Bool[Tensor, " d"] | None = None
+    ) -> Float[Tensor, "components n"]:
         analysers, y = self._analysers(), z.double()
+        if missing is not None:
+            analysers, y = analysers.of_columns(~missing), y[:, ~missing]
         return analysers.log_joint(y, analysers.project(y))
 
     def _sample_real(self, n: int, context: Tensor | None) -> Tensor:
         return self.layer.analysers().sample(self._draw_factors(n))
-
-    def complete(
-        self, x: Rows, known: Tensor, *, context: Tensor | None = None, seed: int | None = None
-    ) -> Rows:
-        """Fill what the mask `known` leaves open by draws from the conditional.
-
-        Exact on continuous columns: the component and its factors are drawn given the known entries,
-        and the open ones given these. A known entry of a discrete column stands anywhere in its cell.
-        Parameters and errors are those of `Completes.complete`.
-        """
-        x, known, _ = accept_partly_known(self, x, known, context)
-        masks, which = known.flatten(1)[:, self.view.kept].unique(dim=0, return_inverse=True)
-        with torch.no_grad(), seeded(seed, self.device):
-            analysers, z = self._analysers(), self.view(x)[0].double()
-            for i, mask in enumerate(masks):
-                rows = which == i
-                drawn = analysers.of_columns(mask).infer(z[rows][:, mask])
-                z[rows] = torch.where(mask, z[rows], analysers.emit(*drawn))
-            filled = self.view.inverse(z)
-        return torch.where(known, x, filled.to(x))
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> None:
@@ -140,8 +124,18 @@ class MixtureOfFactorAnalysers(Mixture):
     def _start(self, z: Tensor, weight: Tensor) -> None:
         self.layer.start(z, weight)
 
-    def _moments(self, z: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self._analysers().moments(z.double(), weight.double())
+    def _moments(
+        self, z: Tensor, weight: Tensor, missing: Bool[Tensor, " d"] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        analysers, y, weight = self._analysers(), z.double(), weight.double()
+        if missing is not None:
+            return analysers.moments_present(y, weight, missing)
+        return analysers.moments(y, weight)
+
+    def _infer(self, z: Tensor, missing: Bool[Tensor, " d"]) -> Tensor:
+        analysers = self._analysers()
+        drawn = analysers.of_columns(~missing).infer(z[:, ~missing].double())
+        return analysers.emit(*drawn)[:, missing]
 
     def _maximisation(self, moments: list[Tensor]) -> None:
         second, cross, square = moments

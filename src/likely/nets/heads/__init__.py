@@ -10,6 +10,7 @@ real                                   K logistics: 3 K outputs
 positive, interval                     the same of log x, of log (x − a)/(b − x)
 periodic                               K von Mises distributions: 3 K outputs
 constant, single level                 nothing
+maybe                                  the same after one more output, the logit of "missing"
 =====================================  ===================================================
 
 Each is normalised by the base measure of its column, counting or Lebesgue. Families whose outputs are

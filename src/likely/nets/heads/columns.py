@@ -1,5 +1,6 @@
 """A head for each column of a domain."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
@@ -9,12 +10,22 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from likely.contract.views import Rows, check_variable
-from likely.core.columns import Binary, Column, Constant, Count, Discrete, Integer, Periodic
+from likely.core.columns import (
+    Binary,
+    Column,
+    Constant,
+    Count,
+    Discrete,
+    Integer,
+    Maybe,
+    Periodic,
+)
 from likely.core.domain import Domain
 from likely.nets.heads.base import Head
 from likely.nets.heads.circle import VonMises
-from likely.nets.heads.discrete import Bernoulli, OrderedSoftmax, Softmax
+from likely.nets.heads.discrete import Bernoulli, Known, OrderedSoftmax, Softmax
 from likely.nets.heads.line import DiscretisedLogistics, Gaussian, Logistics
+from likely.nets.heads.missing import Missing
 
 Integers = Literal["auto", "categorical", "discretised-logistic"]
 Choice = Callable[[Column], type[Head] | None]
@@ -75,15 +86,21 @@ class ColumnHeads(nn.Module):
         super().__init__()
         self.domain = domain
         self._anchor: list[float] = domain.anchor.flatten().tolist()  # holds the constants
-        members: dict[tuple[type[Head], Any], list[int]] = {}
+        members: dict[tuple[type[Head], Any, bool], list[int]] = {}
         for column, index in domain.groups:
-            if (kind := head_of(column)) is not None:
-                members.setdefault((kind, kind.shared(column)), []).extend(index)
+            kind, missing = head_of(column.present), isinstance(column, Maybe)
+            if kind is None and missing:
+                kind = Known
+            if kind is not None:
+                members.setdefault((kind, kind.shared(column.present), missing), []).extend(index)
         check_variable(members)
-        self.heads: Sequence[Head] = nn.ModuleList(  # type: ignore[assignment]
-            kind([domain.column(i) for i in entries], components)
-            for (kind, _), entries in members.items()
-        )
+        self.heads: Sequence[Head] = nn.ModuleList()  # type: ignore[assignment]
+        for (kind, _, missing), entries in members.items():
+            columns = [domain.column(i).present for i in entries]
+            head = kind(columns, components)
+            if missing:
+                head = Missing(head, [column.anchor for column in columns])
+            self.heads.append(head)  # type: ignore[attr-defined]
         self.sizes = [0] * domain.size
         self._place: dict[int, tuple[int, slice]] = {}  # head and column of an entry
         for h, (head, entries) in enumerate(zip(self.heads, members.values(), strict=True)):
@@ -168,6 +185,17 @@ class ColumnHeads(nn.Module):
             return outputs.new_full((len(outputs),), self._anchor[index])
         head, column = self._place[index]
         return self.heads[head].sample(outputs[:, None], column)[:, 0]
+
+    def as_present(
+        self, outputs: Float[Tensor, "n outputs"], index: int | None = None
+    ) -> Float[Tensor, "n outputs"]:
+        """Outputs of all entries, or of one of them, given that nothing is missing."""
+        holes = self.domain.holes
+        if not holes or not (index is None or index in holes):
+            return outputs
+        starts = [0, *accumulate(self.sizes)]
+        holes = [0] if index is not None else [starts[i] for i in holes]
+        return outputs.index_fill(1, torch.tensor(holes, device=outputs.device), -math.inf)
 
     def log_prob_entry(
         self, index: int, outputs: Float[Tensor, "n size"], x: Shaped[Tensor, " n"]

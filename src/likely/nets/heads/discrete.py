@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from likely.contract.views import cosine_basis
-from likely.core.columns import Binary, Discrete
+from likely.core.columns import Binary, Column, Discrete
 from likely.nets.heads.base import ALL, Head, choose
 
 PSEUDOCOUNT = 0.1  # rows added to each level when frequencies are counted
@@ -40,6 +40,28 @@ class Bernoulli(Head):
 
     def mean(self, outputs: Tensor) -> Tensor:
         return self.low + self.step * outputs[..., 0].sigmoid()
+
+
+class Known(Head):
+    """A single value; nothing is learnt of it."""
+
+    def __init__(self, columns: Sequence[Column], components: int) -> None:
+        super().__init__()
+        self.size = 0
+        self.columns = columns
+
+    def initial(self, x: Tensor, weight: Tensor) -> Tensor:
+        return weight.new_zeros(x.shape[1], 0)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, at: slice = ALL) -> Tensor:
+        return outputs.new_zeros(x.shape)
+
+    def sample(self, outputs: Tensor, at: slice = ALL) -> Tensor:
+        values = torch.tensor([column.anchor for column in self.columns[at]])
+        return values.to(outputs).expand(outputs.shape[:-1])
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return self.sample(outputs)
 
 
 class Softmax(Head):
