@@ -449,6 +449,27 @@ def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> No
     assert "training rows in their place" not in page
 
 
+def test_the_page_is_written_after_each_model(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An interrupted comparison leaves a page of the models that were done."""
+    fit = comparing.fit
+
+    def interrupted(model: lk.GenerativeModel, *given: Any, **options: Any) -> Any:
+        if isinstance(model, type(lk.make("independent", data.domain))):
+            raise KeyboardInterrupt
+        return fit(model, *given, **options)
+
+    monkeypatch.setattr(comparing, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lk.compare(["gaussian"], data, steps=2, seeds=1, out=tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "still to come are independent" in page
+    assert page.index("<h2>Samples</h2>") < page.index("<table")
+    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == ["gaussian"]
+
+
 @pytest.mark.slow  # the classifiers and distances of images
 def test_mixed_styles_stand_on_the_page(tmp_path: Path) -> None:
     x = torch.randn(60, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -34,13 +34,17 @@ MARKS = {Kind.LOWER: ">", Kind.UPPER: "<"}
 def page(findings: Findings) -> str:
     """The report as the text of one HTML page."""
     results = findings.results
-    parts = (_samples, _scores, _columns, _training, _overfitting, _latent, _translations)
+
+    def sections(*parts: Callable[[Results], html.Section]) -> list[html.Section]:
+        return [section for part in parts if (section := part(results)).cards]
+
     return html.Page(
         title=f"likely compare: {results.data.name}",
         advice=words.advice(findings),
         about_advice=words.CLEAR,
         notes=words.notes(findings),
-        sections=[section for part in parts if (section := part(results)).cards],
+        opening=sections(_samples, _scores),
+        sections=sections(_columns, _training, _overfitting, _latent, _translations),
         settings=_settings(results),
         **_table(findings),
     ).render()
@@ -69,15 +73,17 @@ def _cards(
 ) -> list[html.Card]:
     """Pictures, with their captions, of the best run of each model, in the model's colour."""
     cards = []
-    for at, row in enumerate(results.rows):
+    for row in results.rows:
         if run := results.best_run(row.model):
-            for picture, caption in draw(row, run, _color(at)):
+            for picture, caption in draw(row, run, _color(results, row)):
                 cards.append(html.Card(row.model, pictures.to_uri(picture), caption))
     return cards
 
 
-def _color(at: int) -> str:
-    return pictures.PALETTE[at % len(pictures.PALETTE)]
+def _color(results: Results, row: Row) -> str:
+    """By the order of the fits: it stays as models come in."""
+    names = list(dict.fromkeys(run.name for run in results.runs))
+    return pictures.PALETTE[names.index(row.model) % len(pictures.PALETTE)]
 
 
 def _samples(results: Results) -> html.Section:
@@ -134,17 +140,17 @@ def _scores(results: Results) -> html.Section:
     floor = results.data.context is None  # else training rows have other contexts than draws
 
     def card(name: str, marks: Callable[[Row], str]) -> Iterable[html.Card]:
-        scored = [(at, row, row.figure(name)) for at, row in enumerate(results.rows)]
-        known = [(at, row, figure) for at, row, figure in scored if figure is not None]
+        scored = [(row, row.figure(name)) for row in results.rows]
+        known = [(row, figure) for row, figure in scored if figure is not None]
         if len(known) < 2:
             return
-        measure, level = BY_NAME[name], known[0][1].figure(f"{name}_floor")
+        measure, level = BY_NAME[name], known[0][0].figure(f"{name}_floor")
         picture = pictures.draw_scores(
-            [row.model for _, row, _ in known],
-            [figure.value for _, _, figure in known],
-            [figure.stderr or math.nan for _, _, figure in known],
-            colors=[_color(at) for at, _, _ in known],
-            marks=[marks(row) for _, row, _ in known],
+            [row.model for row, _ in known],
+            [figure.value for _, figure in known],
+            [figure.stderr or math.nan for _, figure in known],
+            colors=[_color(results, row) for row, _ in known],
+            marks=[marks(row) for row, _ in known],
             label=f"{measure.title} ({measure.unit}): {measure.better} is better",
             reference=("real rows", level.value) if floor and level is not None else None,
         )
