@@ -125,7 +125,7 @@ COLUMNS = (
     measured("classifier_auc", "Below it the p-value that it guesses, the largest of all seeds."),
     *map(measured, (
         "precision", "recall", "sample_density", "coverage", "modes_covered", "near_modes",
-        "frechet_distance", "kernel_distance",
+        "frechet_distance", "kernel_distance", "explained", "memorised", "copied",
     )),
     Column(
         "spread", "nats over seeds", "Standard deviation of the mean log-likelihood between seeds: "
