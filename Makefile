@@ -19,7 +19,7 @@ help:  ## List the targets.
 
 demo: $(VENV)/.installed  ## Compare models on the digits and write an HTML report.
 	@echo "Seven models, two fits each: under three minutes. Open report/index.html after the first of them."
-	$(BIN)/likely compare digits --models gaussian,gmm,made,nsf,vae,gan --minutes 0.12 --seeds 2 --out report
+	$(BIN)/likely compare digits --models gaussian,gmm,made,nsf,vae,gan --minutes 0.15 --seeds 2 --out report
 
 test: $(VENV)/.tested  ## Lint, type check and the quick tests.
 	$(BIN)/ruff check .

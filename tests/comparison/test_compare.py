@@ -21,10 +21,10 @@ import likely as lk
 from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
 from likely.comparison.columns import measured
-from likely.comparison.page import draw_rows
 from likely.comparison.seeds import LEVEL, Pooled, over_seeds
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
+from likely.data.pictures import draw_rows
 from likely.evaluation import Evaluation
 
 DISTANCES = ("energy_distance_floor", "sliced_wasserstein", "sliced_wasserstein_floor")
