@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import likely as lk
+from likely.comparison.columns import filled
 from likely.report.page import Cell, Column, Page
 
 BROWSER = next(
@@ -27,6 +28,11 @@ console.error = (...words) => found.errors.push(words.join(" "));
 </script>"""
 LATE = """<script>
 window.addEventListener("load", async () => {
+  const seen = () =>
+    [...document.querySelectorAll("th[aria-sort]")].filter((head) => head.offsetWidth).length;
+  found.seen = [seen()];
+  document.getElementById("all")?.click();
+  found.seen.push(seen());
   const heads = [...document.querySelectorAll("th[aria-sort]")];
   const rows = () => [...document.querySelectorAll(".properties tbody tr")];
   const names = () => rows().map((row) => row.cells[0].firstChild.textContent);
@@ -98,6 +104,8 @@ def test_the_report_renders_and_sorts_by_a_click(
     assert min(found["images"]) > 0
     table = comparison.table
     assert found["given"] == list(table.index)
+    main = [column.main for column in filled(comparison)]
+    assert found["seen"] == [sum(main), len(main)]
     columns = {
         "log-likelihood": table["log_likelihood"],
         "energy distance": table["energy_distance"],

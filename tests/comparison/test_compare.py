@@ -21,11 +21,11 @@ import likely as lk
 from likely.comparison import Comparison, Run
 from likely.comparison import run as comparing
 from likely.comparison.columns import measured
-from likely.comparison.page import draw_rows
 from likely.comparison.seeds import LEVEL, Pooled, over_seeds
 from likely.core.files import read_json
 from likely.core.likelihood import Kind, Likelihood
 from likely.data import Data, Split
+from likely.data.pictures import draw_rows
 from likely.evaluation import Evaluation
 
 DISTANCES = ("energy_distance_floor", "sliced_wasserstein", "sliced_wasserstein_floor")
@@ -450,6 +450,27 @@ def test_conditional_models_are_compared_given_the_context(tmp_path: Path) -> No
     assert "training rows in their place" not in page
 
 
+def test_the_page_is_written_after_each_model(
+    data: lk.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An interrupted comparison leaves a page of the models that were done."""
+    fit = comparing.fit
+
+    def interrupted(model: lk.GenerativeModel, *given: Any, **options: Any) -> Any:
+        if isinstance(model, type(lk.make("independent", data.domain))):
+            raise KeyboardInterrupt
+        return fit(model, *given, **options)
+
+    monkeypatch.setattr(comparing, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lk.compare(["gaussian"], data, steps=2, seeds=1, out=tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "still to come are independent" in page
+    assert page.index("<h2>Samples</h2>") < page.index("<table")
+    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == ["gaussian"]
+
+
 @pytest.mark.slow  # the classifiers and distances of images
 def test_mixed_styles_stand_on_the_page(tmp_path: Path) -> None:
     x = torch.randn(60, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -485,7 +506,7 @@ def test_exact_bounded_and_missing_likelihoods_stand_in_one_table(tmp_path: Path
     advice = comparison.advice()
     assert advice["Likelihoods of new rows"].startswith("gaussian")
     assert "Categories: all but gaussian" in advice["Other data"]
-    assert advice["Unknown entries"].startswith("independent")
+    assert advice["Unknown entries"].startswith("gaussian and independent")
     assert "ae draws" in advice["Many samples"] or "gaussian draws" in advice["Many samples"]
     comparison.to_csv(tmp_path / "comparison.csv")
     table = pd.read_csv(tmp_path / "comparison.csv", index_col="model")

@@ -7,7 +7,7 @@ from torch import nn
 import likely as lk
 from likely.contract.model import GenerativeModel
 from likely.contract.training import Batch
-from likely.evaluation import pit, rank_histogram, ranks
+from likely.evaluation import pit, rank_band, rank_histogram, ranks
 
 
 class Steps(GenerativeModel):
@@ -121,3 +121,14 @@ def test_histogram_against_scipy():
 def test_models_without_an_exact_transform_say_so():
     with pytest.raises(lk.DensityError, match="use `ranks`"):
         pit(lk.make("gmm", lk.reals(2)), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_the_band_of_ranks_holds_whole_functions_at_its_level(n):
+    band = rank_band(n, points=20, level=0.9)
+    u = np.random.default_rng(1).random((2000, n, 1))  # other draws than those of the band
+    part = (u <= band.at).mean(1)
+    inside = ((band.low <= part) & (part <= band.high)).all(1).mean()
+    assert (
+        0.88 < inside < 0.96
+    )  # three binomial errors of 0.007; few numbers leave it a little wide

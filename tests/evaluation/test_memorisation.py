@@ -17,6 +17,9 @@ def test_p_values_of_new_rows_are_uniform_and_errors_are_those_of_repeats():
     closer = np.array([f.closer.value for f in found])
     assert abs(closer.mean() - 0.5) < 4 * closer.std() / 200**0.5
     assert 0.85 < np.mean([f.closer.stderr for f in found]) / closer.std() < 1.2
+    copied = np.array([f.copied.value for f in found])  # 1/20 and up to 1/101 for the quantile
+    assert 0.05 - 4 * copied.std() / 200**0.5 < copied.mean() < 0.06 + 4 * copied.std() / 200**0.5
+    assert 0.7 < np.sqrt(np.mean([f.copied.stderr**2 for f in found])) / copied.std() < 1.3
 
 
 @pytest.mark.parametrize("part", [1.0, 0.3])
@@ -31,6 +34,8 @@ def test_a_memoriser_is_caught_though_its_draws_pass_a_test_of_two_samples(part)
     assert found.p_value < 1e-6
     exact = part + (1 - part) / 2  # a copy is closer than any new row
     assert abs(found.closer.value - exact) < 4 * found.closer.stderr + 0.02
+    copied = part + (1 - part) / 20
+    assert abs(found.copied.value - copied) < 4 * found.copied.stderr
 
 
 def test_rows_that_come_in_few_kinds_are_no_copies():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.contour import ContourSet
 from PIL import Image
 
 import likely as lk
@@ -237,3 +238,47 @@ def test_decisions_are_drawn_as_they_were_given():
     figure = pictures.draw_robustness([0, 0.1], curves)
     assert [text.get_text() for text in figure.axes[0].get_legend().texts] == ["attack", "noise"]
     assert figure.axes[0].get_ylabel() == "accuracy"
+
+
+def test_contours_hold_what_they_say_and_ratios_are_of_counts() -> None:
+    rng = np.random.default_rng(0)
+    real, drawn = (torch.from_numpy(rng.normal(size=(20_000, 3))) for _ in range(2))
+    drawn[:, 2] *= 2
+    figure = pictures.draw_samples(drawn, lk.reals(3), reference=real)
+    contours = [c for axes in figure.axes for c in axes.collections if isinstance(c, ContourSet)]
+    assert len(contours) == 6  # of real rows and of draws, in three panels
+    for rows, contour in zip((real, drawn), contours, strict=False):
+        outer, inner = contour.get_paths()
+        held = [path.contains_points(rows[:, :2].numpy()).mean() for path in (outer, inner)]
+        assert held == pytest.approx([0.865, 0.393], abs=0.04)  # bins of a fifth of σ
+    (panel,) = figure.axes[8].child_axes
+    middle = panel.lines[1].get_xydata()
+    at_zero = middle[np.abs(middle[:, 0]).argmin(), 1]
+    assert at_zero == pytest.approx(2, abs=0.1)  # the densities at 0 of σ = 1 and σ = 2
+
+
+def test_correlations_stand_beside_each_other() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=500)
+    real = torch.from_numpy(np.stack([x, x**3, rng.integers(0, 2, 500)], 1))
+    domain = lk.table(a=lk.Real(), b=lk.Real(), c=lk.Binary())
+    left, right, _ = pictures.draw_correlations(real, -real, domain).axes
+    assert left.images[0].get_array().tolist() == [[1, 1], [1, 1]]  # ranks, and no binary column
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["a", "b"]
+    assert right.get_title() == "samples"
+
+
+def test_ranks_are_drawn_with_their_band() -> None:
+    u = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    (axes,) = pictures.draw_ranks(u, lk.evaluation.rank_band(200), ["a", "b"]).axes
+    assert len(axes.lines) == 2
+    at, off = axes.lines[0].get_data()
+    assert off[24] == pytest.approx((u[:, 0] <= at[24]).double().mean().item() - at[24])
+    assert pictures.to_uri(axes.figure)
+
+
+def test_data_and_histories_draw_themselves() -> None:
+    data = lk.load_data("digits")
+    assert len(data.plot().axes[0].images) == 1
+    history = lk.fit(lk.make("gaussian", data.domain), data, steps=3, seed=0)
+    assert history.plot().axes[-1].get_xlabel() == "step"

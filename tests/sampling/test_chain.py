@@ -278,3 +278,16 @@ def test_means_of_observables_have_errors_that_count_autocorrelation():
     assert abs(mean.value - 1) < 4 * mean.stderr
     with pytest.raises(lk.LikelyError, match="the observable"):
         chain.expect(lambda x: x)
+
+
+def test_chains_are_drawn_and_go_to_arviz():
+    torch.manual_seed(0)
+    chain = chain_of(autoregressive(0.8))
+    *_, correlation = chain.plot().axes
+    lag, value = correlation.lines[0].get_data()
+    assert value[:3] == pytest.approx([1, 0.64, 0.41], abs=0.05)  # of the energy x²/2: ρ² each step
+    assert len(lag) == 101
+    pytest.importorskip("xarray", reason="the extra arviz is not installed")
+    tree = chain.to_datatree()
+    assert dict(tree["posterior"].sizes) == {"chain": 8, "draw": 4000, "x_dim_0": 1}
+    assert (tree["sample_stats"]["energy"].to_numpy() == chain.energy.numpy()).all()

@@ -170,7 +170,8 @@ def compare(
 ) -> None:
     """Fit several models to the same data under the same budget, and compare them.
 
-    Writes index.html, comparison.json and comparison.csv. The budget is that of each single fit.
+    Writes index.html, comparison.json and comparison.csv, after the first model and again after each. The
+    budget is that of each single fit.
     """
     forms: dict[str, Any] = {"predict": split_names(predict), "window": window}
     forms |= {"words": words, "vocabulary": vocabulary}
@@ -180,13 +181,10 @@ def compare(
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}
     shown = sys.stderr.isatty()
-    comparison = lk.compare(split_names(models), loaded, progress=shown, **options)
+    comparison = lk.compare(split_names(models), loaded, progress=shown, out=out, **options)
     assert isinstance(comparison, lk.Comparison)
-    comparison.to_html(out / "index.html")
-    report = comparison.to_json(out / "comparison.json")
-    comparison.to_csv(out / "comparison.csv")
     if as_json:
-        print_json(report)
+        print_json(comparison.to_json())
     else:
         console = make_console()
         console.print(comparison.rich_table(console.width))

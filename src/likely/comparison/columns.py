@@ -17,8 +17,8 @@ P_VALUES = {"mmd": "mmd_p_value", "classifier_auc": "classifier_p_value"}
 class Column(html.Column):
     """A column of the property table, and how a row fills it."""
 
+    main: bool = False
     cell: Callable[[Row], html.Cell] = lambda row: html.Cell("")
-    terminal: bool = False  # whether the command shows it
 
 
 def _figure(row: Row, value: Figure | None, kind: Kind | None, detail: str = "") -> html.Cell:
@@ -48,7 +48,7 @@ def _detail(row: Row, name: str) -> str:
     return ""
 
 
-def measured(name: str, more: str = "", terminal: bool = False) -> Column:
+def measured(name: str, more: str = "", main: bool = False) -> Column:
     """The column of a measure; `more` is what a comparison adds to its meaning."""
     measure = BY_NAME[name]
 
@@ -62,7 +62,7 @@ def measured(name: str, more: str = "", terminal: bool = False) -> Column:
     of_rows = "quality: classes" if measure.need is CLASSIFIED else of_samples
     group = "quality: likelihood" if measure.sign else of_rows
     meaning = f"{measure.meaning} {more}".strip()
-    return Column(measure.title, measure.unit, meaning, group=group, cell=cell, terminal=terminal)
+    return Column(measure.title, measure.unit, meaning, group=group, cell=cell, main=main)
 
 
 def _stability(row: Row) -> html.Cell:
@@ -90,7 +90,7 @@ def _size(row: Row) -> html.Cell:
 
 COLUMNS = (
     Column(
-        "model", "", "Name in the registry, and in full.", numeric=False, terminal=True,
+        "model", "", "Name in the registry, and in full.", numeric=False, main=True,
         cell=lambda row: html.Cell(row.model, row.model, row.title),
     ),
     Column(
@@ -98,42 +98,42 @@ COLUMNS = (
         "bound (≥): the model's own is at least this (where integers are dequantised, or latent "
         "variables bounded), so that it never flatters the model. Estimate (≈): it may lie on either "
         "side. None: there is no likelihood, only samples can be compared.",
-        numeric=False, terminal=True, cell=lambda row: html.Cell(row.density, row.density),
+        numeric=False, main=True, cell=lambda row: html.Cell(row.density, row.density),
     ),
     measured(
         "log_likelihood", "The mean is over all seeds, and ± is one standard error, that of drawing "
         "both test rows and seeds again (with one seed, that of drawing rows: it excludes variation "
         "between runs). For whole numbers also as bits/dim, −log-likelihood / (dimensions · ln 2), "
-        "with the dequantisation that turned a density into probabilities.", terminal=True,
+        "with the dequantisation that turned a density into probabilities.", main=True,
     ),
     Column(
         "gain", "nats per sample", "Log-likelihood above that of the baseline, independent "
         "marginals: what the model knows of how the entries of a row depend on each other. Its error "
         "is paired: it comes from differences on the same test rows, and can be far smaller than "
         "those of the two means; with one seed it, too, excludes variation between runs.",
-        group="quality: likelihood", terminal=True,
+        group="quality: likelihood", main=True,
         cell=lambda row: _figure(row, row.gain, row.density),
     ),
-    measured("forward_kl", terminal=True),
+    measured("forward_kl", main=True),
     measured("train_log_likelihood"),
     *map(measured, ("accuracy", "log_loss", "calibration_error", "temperature")),
     measured(
         "energy_distance", "± is one standard error: a bootstrap of the rows and, with several seeds, "
         "these drawn again. Errors of two models are not paired, so that a difference between them "
-        "has those of both.", terminal=True,
+        "has those of both.", main=True,
     ),
     measured("sliced_wasserstein", "± is as for the energy distance."),
     measured("mmd", "Below it the p-value of a permutation test, the largest of all seeds."),
     measured("classifier_auc", "Below it the p-value that it guesses, the largest of all seeds."),
     *map(measured, (
         "precision", "recall", "sample_density", "coverage", "modes_covered", "near_modes",
-        "frechet_distance", "kernel_distance",
+        "frechet_distance", "kernel_distance", "explained", "memorised", "copied",
     )),
     Column(
         "spread", "nats over seeds", "Standard deviation of the mean log-likelihood between seeds: "
         "how much a result varies between runs; without a likelihood, that of the energy distance "
         "below it. Then fits that diverged, because a loss or gradient was no longer finite, and "
-        "single steps skipped for that reason.", group="stability", terminal=True, cell=_stability,
+        "single steps skipped for that reason.", group="stability", main=True, cell=_stability,
     ),
     Column(
         "constraint", "", "What the method asks of its network or of the data.", numeric=False,
@@ -141,13 +141,13 @@ COLUMNS = (
     ),
     Column(
         "fit", "seconds", "Time of one fit, validation included, and training rows processed a "
-        "second.", group="speed", terminal=True, cell=_fit,
+        "second.", group="speed", main=True, cell=_fit,
     ),
-    measured("sampling", terminal=True),
+    measured("sampling", main=True),
     measured("scoring"),
     Column(
         "parameters", "", "Numbers that were learnt; below it, the largest resident memory of the "
-        "whole process during a fit.", group="size", terminal=True, cell=_size,
+        "whole process during a fit.", group="size", main=True, cell=_size,
     ),
 )  # fmt: skip
 

@@ -109,6 +109,19 @@ class Comparison(Results):
         """
         write_text(path, page.page(self.findings))
 
+    def write(self, folder: str | Path) -> None:
+        """Write index.html, comparison.json and comparison.csv into a folder.
+
+        Raises
+        ------
+        ArtifactError
+            If a file cannot be written.
+        """
+        folder = Path(folder)
+        self.to_html(folder / "index.html")
+        self.to_json(folder / "comparison.json")
+        self.to_csv(folder / "comparison.csv")
+
     def _repr_html_(self) -> str:
         return page.table(self.findings)
 
@@ -121,7 +134,7 @@ class Comparison(Results):
         for column in filled(self):
             texts = [column.cell(row).text for row in self.rows]
             needed = max(map(len, [*texts, *column.title.split(), *column.unit.split()]))
-            if column.terminal and needed + 3 <= width:
+            if column.main and needed + 3 <= width:
                 width -= needed + 3  # with its margins
                 cells.append(texts)
                 justify = "right" if column.numeric else "left"

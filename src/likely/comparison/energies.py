@@ -196,6 +196,11 @@ class EnergyComparison:
         )
         write_text(path, page.render())
 
+    def write(self, folder: str | Path) -> None:
+        """Write index.html and comparison.json into a folder."""
+        self.to_html(Path(folder) / "index.html")
+        self.to_json(Path(folder) / "comparison.json")
+
     @mpl.rc_context(STYLE)
     def _training(self) -> Section:
         cards = []
@@ -226,6 +231,7 @@ def compare_energies(
     training: Mapping[str, Any],
     draws: int | None = None,
     progress: bool = False,
+    out: str | Path | None = None,
 ) -> EnergyComparison:
     """As `compare`, for a target with an energy."""
     able = [name for name, entry in entries().items() if entry.cls.energy_gradients]
@@ -242,7 +248,8 @@ def compare_energies(
     if not names:
         reasons = "; ".join(refused.values()) or "none is named"
         raise DomainError(f"none of the models can be trained on {target.name} ({reasons})")
-    runs = []
+    runs: list[EnergyRun] = []
+    found = EnergyComparison(target, runs, refused, {"seeds": [*seeds], **training})
     for name in names:
         for seed in seeds:
             model = _made(name, target, seed, options)
@@ -253,7 +260,9 @@ def compare_energies(
             except LikelyError as error:
                 run.error = str(error)
             runs.append(run)
-    return EnergyComparison(target, runs, refused, {"seeds": [*seeds], **training})
+        if out is not None:
+            found.write(out)
+    return found
 
 
 def _made(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import joblib
@@ -37,6 +38,7 @@ def compare(
     progress: bool = False,
     device: str = "auto",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    out: str | Path | None = None,
 ) -> Comparison | EnergyComparison:
     """Fit each model with several seeds and measure what it is worth on the test split.
 
@@ -64,11 +66,15 @@ def compare(
         Score at most this many rows of the test split, a random subset, and draw as many samples.
         On an energy, the number of draws that are weighed, by default 16,384.
     progress : bool
-        Show which fit is running, and its progress bar; of several jobs, how many are done.
+        Show which fit is running, its progress bar, and the time that is left; of several jobs, how
+        many are done.
     device : str
         Where to compute, as in `fit`.
     hyperparameters : mapping of str to mapping, optional
         Hyperparameters of models, by name.
+    out : str or Path, optional
+        A folder: the page and the files of `Comparison.write` are written there after the first model,
+        and again after each.
 
     Returns
     -------
@@ -84,6 +90,8 @@ def compare(
         If no model takes the data.
     RunError
         If one of several processes is killed.
+    ArtifactError
+        If a file cannot be written.
     """
     whole = {"seeds": seeds, "seed": seed, "rows": rows}
     check_values("compare", whole, get_type_hints(compare, include_extras=True), {})
@@ -101,7 +109,7 @@ def compare(
         if jobs != 1:
             raise LikelyError(f"jobs={jobs}: trainings on an energy run one after the other")
         trained = range(seed, seed + seeds)
-        return compare_energies(models, data, trained, options, training, rows, progress)
+        return compare_energies(models, data, trained, options, training, rows, progress, out)
     if not isinstance(data, Data):
         data = load_data(data)
     refused = {}
@@ -125,32 +133,49 @@ def compare(
                 yield name, make(name, data.domain, context=data.context, seed=at, **given), at
 
     started = time.time()
+    total = len(names) * seeds
     # One for all models: its features are what the distances between images are made of.
     extractor = FeatureExtractor(data) if data.domain.layout == "image" else None
-    if jobs == 1:
-        runs: list[Run] = []
-        for name, model, at in untrained():
+
+    def in_turn() -> Iterator[Run]:
+        for done, (name, model, at) in enumerate(untrained()):
             if progress:
-                line = f"{name}, seed {at}: fit {len(runs) + 1} of {len(names) * seeds}"
+                each = (time.time() - started) / done if done else 60 * (minutes or 0)
+                left = f", about {(total - done) * each / 60:.1f} min left" if each else ""
+                line = f"{name}, seed {at}: fit {done + 1} of {total}{left}"
                 Console(stderr=True).print(line, style="bold", highlight=False)
-            runs.append(_run(name, model, data, at, training, extractor, rows, progress))
-    else:
-        fits = (
-            joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
-            for name, model, at in untrained()
+            yield _run(name, model, data, at, training, extractor, rows, progress)
+
+    def side_by_side() -> Iterator[Run]:
+        verbose = 5 if progress else 0
+        with joblib.Parallel(jobs, return_as="generator", verbose=verbose) as parallel:
+            with children_ignore_interrupts():
+                list(parallel([joblib.delayed(int)()]))  # starts the processes
+            yield from parallel(
+                joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
+                for name, model, at in untrained()
+            )
+
+    runs: list[Run] = []
+
+    def compared() -> Comparison:
+        seconds = round(time.time() - started, 1)
+        settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
+        to_come = names[len(runs) // seeds :]
+        return Comparison(
+            data, [*runs], refused, settings | ({"to_come": to_come} if to_come else {})
         )
-        try:
-            with joblib.Parallel(n_jobs=jobs, verbose=5 if progress else 0) as parallel:
-                with children_ignore_interrupts():
-                    parallel([joblib.delayed(int)()])  # starts the processes
-                runs = parallel(fits)
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"jobs={jobs}: one of the processes was killed; if memory ran out, take fewer jobs"
-            ) from error
-    seconds = round(time.time() - started, 1)
-    settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
-    return Comparison(data=data, runs=runs, refused=refused, settings=settings)
+
+    try:
+        for run in in_turn() if jobs == 1 else side_by_side():
+            runs.append(run)
+            if out is not None and len(runs) % seeds == 0:
+                compared().write(out)
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"jobs={jobs}: one of the processes was killed; if memory ran out, take fewer jobs"
+        ) from error
+    return compared()
 
 
 def _run(

@@ -23,7 +23,9 @@ def summary(findings: Findings) -> list[str]:
         f"More than {AHEAD:g} standard errors above independent marginals, the baseline: "
         f"{_listed(findings.ahead)}."
     )
+    to_come = findings.results.settings.get("to_come")
     return [
+        *([f"Not finished: still to come are {_listed(to_come)}."] if to_come else []),
         *(ranked or ["No fit completed: there is nothing to rank."]),
         *([ahead] if findings.ahead else []),
         str(findings.results.data),

@@ -8,7 +8,7 @@ import mmap
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from likely.core.domain import Domain
 from likely.core.errors import DataError
 from likely.core.files import checksum
 from likely.core.target import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHUNK_BYTES = 1 << 20  # read at a time when a whole array is looked through: fits in a cache
 BLOCK_BYTES = 1 << 18  # neighbouring rows of a mapped file that are read together …
@@ -285,6 +288,13 @@ class Data:
             running=False,
             unlabelled=None,
         )
+
+    def plot(self) -> "Figure":
+        """Random training rows, in the form that suits their domain: images, lines, a corner plot."""
+        from likely.data.pictures import draw_rows
+        from likely.report import draw_samples
+
+        return draw_samples(draw_rows(self.train, self.domain).x, self.domain)
 
     def fingerprint(self) -> str:
         """A hash of the domains and of each split's rows; mapped files are read through once."""

@@ -1,7 +1,7 @@
 """What a model is worth: likelihood, distances between samples, divergences, speed."""
 
 from likely.evaluation.annealed import AnnealedFlow, annealed_flow
-from likely.evaluation.calibration import Histogram, pit, rank_histogram, ranks
+from likely.evaluation.calibration import Band, Histogram, pit, rank_band, rank_histogram, ranks
 from likely.evaluation.classifier import (
     ClassificationAccuracy,
     ClassifierTest,
@@ -31,6 +31,7 @@ from likely.evaluation.outside import (
     outside_images,
     typicality_test,
 )
+from likely.evaluation.prediction import explained
 from likely.evaluation.reliability import (
     Reliability,
     accuracy,
@@ -49,15 +50,15 @@ from likely.evaluation.unusual import ood_scores
 from likely.evaluation.weighted import Weighted, reweight
 
 __all__ = [
-    "DCI", "Adversarial", "AnnealedFlow", "ClassificationAccuracy", "ClassifierTest", "Detection",
+    "DCI", "Adversarial", "AnnealedFlow", "Band", "ClassificationAccuracy", "ClassifierTest", "Detection",
     "Evaluation", "FeatureExtractor", "Histogram", "ImageClassifier", "Memorisation",
     "ModeCoverage", "Neighbours", "Outside", "Reliability", "Robustness", "Weighted", "accuracy",
     "active_units", "annealed_flow", "attribute_predictability", "auroc", "brier_score",
     "class_coverage", "classification_accuracy", "classifier_test", "dci", "detect_outside",
-    "detection", "energy_distance", "evaluate", "expected_calibration_error", "factor_vae_score",
+    "detection", "energy_distance", "evaluate", "expected_calibration_error", "explained", "factor_vae_score",
     "fitted_temperature", "forward_kl", "frechet_distance", "held_out", "kernel_distance",
     "log_loss", "marginal_distances", "memorisation", "mmd", "mode_coverage",
     "mutual_information_gap", "neighbours", "ood_scores", "outside_images", "pair_distances", "pgd",
-    "pit", "rank_histogram", "ranks", "reliability", "reverse_kl", "reweight", "robustness",
+    "pit", "rank_band", "rank_histogram", "ranks", "reliability", "reverse_kl", "reweight", "robustness",
     "sliced_wasserstein", "thinned", "throughput", "typicality_test",
 ]  # fmt: skip

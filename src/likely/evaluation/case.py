@@ -27,6 +27,7 @@ from likely.evaluation.images import FeatureExtractor, ImageClassifier
 from likely.evaluation.likelihood import forward_kl, held_out, reverse_kl, subset
 from likely.evaluation.modes import ModeCoverage, mode_coverage
 from likely.evaluation.neighbours import Memorisation, Neighbours, memorisation, neighbours
+from likely.evaluation.prediction import explained
 from likely.evaluation.reliability import Reliability, reliability
 from likely.evaluation.resampling import thinned
 from likely.evaluation.speed import throughput
@@ -273,6 +274,11 @@ class Case:
         return frame.assign(floor=floor["value"], floor_stderr=floor["stderr"])
 
     # Measures that take rows without weights.
+
+    def explained(self, by: int = DRAWN) -> Figure:
+        """What trees know of the columns of real rows that learnt from other rows."""
+        rows, held = (self.batches[at].x[self.kept[at]] for at in (by, 0))
+        return explained(rows, held, self.model.domain)
 
     @cached_property
     def kept(self) -> Sequence[Tensor]:

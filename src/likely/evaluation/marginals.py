@@ -128,7 +128,7 @@ def _of_column(
         ends = behind[:, last]
         return torch.stack([wasserstein, ends.amax(1) - ends.amin(1)], 1)
 
-    if _is_nominal(column):
+    if is_nominal(column):
         return ["total variation"], nominal
     if isinstance(column, Periodic):
         period = column.high - column.low
@@ -193,7 +193,7 @@ def pair_distances(
     ordered = [
         p
         for p, (_, c) in enumerate(columns)
-        if not (_is_nominal(c) or isinstance(c, Periodic | Maybe))
+        if not (is_nominal(c) or isinstance(c, Periodic | Maybe))
     ]
     line_x, line_y = (_Ranks(z[:, [columns[p][0] for p in ordered]]) for z in (x, y))
     pairs = torch.triu_indices(len(columns), len(columns), 1)
@@ -247,14 +247,14 @@ def _cells(
     z = torch.cat([x, y])
     level, mass = z.unique(return_inverse=True)[1], x.new_zeros(len(z))
     mass.index_add_(0, level[: len(x)], w / w.sum())  # the weight of each value among real rows
-    if _is_nominal(column):
+    if is_nominal(column):
         cell = mass.argsort(descending=True).argsort().clamp_max(CATEGORIES - 1)
     else:  # by the middle of the ranks of the value, so that equal values share a cell
         cell = ((mass.cumsum(0) - mass / 2) * CELLS).long().clamp_max(CELLS - 1)
     return cell[level[: len(x)]], cell[level[len(x) :]]
 
 
-def _is_nominal(column: Column) -> bool:
+def is_nominal(column: Column) -> bool:
     """Whether a column's values have no order, or are only two."""
     return isinstance(column, Categorical | Binary)
 

@@ -1,5 +1,6 @@
 """Precision, recall, density, coverage and memorisation, from distances to nearest neighbours."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from likely.evaluation.resampling import distances, two_samples
 
 HALVES = 20  # of the rows; the errors are then known to 16 %
 PAIRS = 1 << 22  # whose distances are in memory at a time
+COPIED = 0.05  # part of new rows that count as copies
 FAST = "use_mm_for_euclid_dist"
 
 
@@ -118,10 +120,14 @@ class Memorisation(NamedTuple):
         own: one half where the model draws new rows, 1 where it repeats those that it has seen.
     p_value : float
         Of the hypothesis that it is one half, against its being above.
+    copied : Figure
+        Part of the samples that lie nearer to a training row than 95 % of the held-out rows do: 0.05 where
+        the model draws new rows. It sees few copies among many new rows.
     """
 
     closer: Figure
     p_value: float
+    copied: Figure
 
 
 def memorisation(x: ArrayLike, train: ArrayLike, held: ArrayLike) -> Memorisation:
@@ -163,9 +169,13 @@ def memorisation(x: ArrayLike, train: ArrayLike, held: ArrayLike) -> Memorisatio
         to_train.append((a - b[nearest]).norm(dim=1).numpy())
     of_held, of_samples = sides(-to_train[0], -to_train[1])
     area = float(of_samples.mean())
+    # `of_samples` is the part of the held-out rows that lie farther away; of ties, one half.
+    copied = float((of_samples > 1 - COPIED).mean())
+    variance = copied * (1 - copied) / len(of_samples) + COPIED * (1 - COPIED) / len(of_held)
     return Memorisation(
         mean_of_sides(of_held, of_samples, area),
         area_p_value(area, len(of_held), len(of_samples)),
+        Figure(copied, math.sqrt(variance)),
     )
 
 

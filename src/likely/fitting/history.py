@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -58,6 +59,12 @@ class History:
         import pandas as pd
 
         return pd.DataFrame(self.rows)
+
+    def plot(self) -> "Figure":
+        """Losses of training and minus the validation log-likelihood, by step."""
+        from likely.report import draw_training
+
+        return draw_training([self.frame])
 
     def to_csv(self) -> str:
         """The rows as the text of a CSV file."""

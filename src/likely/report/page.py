@@ -15,7 +15,7 @@ from likely._version import __version__
 class Column:
     """A column of the page's table: its title, its unit, and what it means.
 
-    Neighbours of one group have a common head.
+    Neighbours of one group have a common head. The page unfolds columns that are not main ones on demand.
     """
 
     title: str
@@ -23,6 +23,7 @@ class Column:
     meaning: str
     numeric: bool = True
     group: str = ""
+    main: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,15 @@ class Page(Summary):
     notes : sequence of str
         What a reader must know about the table: refused models, runs that failed.
     sections : sequence of Section
+        Below the table.
     settings : sequence of (name, value)
         What is needed to repeat the work.
     advice : mapping of str to str
         Which model to use for which purpose, if there is any advice.
     about_advice : str
         A paragraph above it.
+    opening : sequence of Section
+        Above the table.
     """
 
     title: str
@@ -133,4 +137,5 @@ class Page(Summary):
     settings: Sequence[tuple[str, str]]
     advice: Mapping[str, str] = field(default_factory=dict)
     about_advice: str = ""
+    opening: Sequence[Section] = ()
     template: ClassVar[str] = "page.html.j2"

@@ -21,6 +21,8 @@ from likely.report.style import INK, PALETTE, REAL, STYLE, empty_figure
 BINS = 40
 DOTS = 500  # real rows drawn as dots in one panel
 CORNER = 5  # columns of a corner plot
+RATIOS = 12  # bins of the ratio of real rows to samples
+CONTOURED = 200  # rows that contours need
 LINES, LINE, LINES_OF_ONE = 24, 56, 6  # of text in a picture, symbols in a line, lines of a sample
 
 
@@ -43,7 +45,8 @@ def draw_samples(
     Images and 2-D lattices become a grid; sequences a heat map with a row for each sample, texts and
     sequences of more categories than there are colours lines of symbols; two continuous columns a
     density map, and other tables a corner plot of at most five columns with the real rows behind
-    the samples (one column: a histogram).
+    the samples (one column: a histogram). Contours hold 39 % and 86 % of the rows, one and two σ of a
+    plane Gaussian, those of real rows dashed; below a histogram is the ratio of real rows to samples.
 
     Parameters
     ----------
@@ -286,6 +289,9 @@ def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) 
                         if column.discrete:  # a little noise shows how many dots lie on one point
                             dots[:, k] += random.uniform(-0.3, 0.3, len(dots))
                     axes.plot(*dots.T, ".", color=INK, markersize=2.2, alpha=0.6, mew=0)
+                    if not (columns[i].discrete or columns[j].discrete):
+                        _contours(axes, real[:, [j, i]], xs, ys, INK, "--")
+                        _contours(axes, x[:, [j, i]], xs, ys, color, "-")
                 axes.set_ylim(ys[0], ys[-1])
             axes.set_xlim(xs[0], xs[-1])
             _ticks(axes, columns[j], columns[i], last=i == size - 1, first=j == 0 < i)
@@ -300,6 +306,44 @@ def _corner(x: np.ndarray, domain: Domain, real: np.ndarray | None, color: str) 
     return figure
 
 
+def _contours(
+    axes: Axes, xy: np.ndarray, xs: np.ndarray, ys: np.ndarray, color: str, style: str
+) -> None:
+    """The smallest regions that hold 39 % and 86 % of the rows: one and two σ of a plane Gaussian."""
+    from scipy.ndimage import gaussian_filter
+
+    count, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=(xs, ys))
+    if count.sum() < CONTOURED:
+        return
+    smooth = gaussian_filter(count, 1.2)
+    ranked = np.sort(smooth, axis=None)
+    held = ranked.cumsum() / ranked.sum()
+    levels = np.unique(ranked[np.searchsorted(held, [1 - 0.865, 1 - 0.393])])
+    centres = ((e[1:] + e[:-1]) / 2 for e in (xs, ys))
+    axes.contour(*centres, smooth.T, levels, colors=color, linestyles=style, linewidths=0.9)
+
+
+def _ratio(axes: Axes, x: np.ndarray, real: np.ndarray, edges: np.ndarray, color: str) -> None:
+    """Below a marginal: real rows over samples in each bin, with Poisson's errors, around 1."""
+    height = axes.get_ylim()[1]
+    axes.set_ylim(-height / 2, height)
+    panel = axes.inset_axes((0, 0, 1, 0.28))
+    counts = [np.histogram(rows[np.isfinite(rows)], edges)[0] for rows in (real, x)]
+    filled = (counts[0] > 0) & (counts[1] > 0)
+    a, b = (count[filled] for count in counts)
+    ratio = np.clip((a / len(real)) / (b / len(x)), 0, 2)  # those beyond lie on the frame
+    logarithmic = axes.get_xscale() == "log"
+    middle = np.sqrt(edges[1:] * edges[:-1]) if logarithmic else (edges[1:] + edges[:-1]) / 2
+    panel.axhline(1, color=color, linewidth=0.8)
+    panel.errorbar(
+        middle[filled], ratio, ratio * np.sqrt(1 / a + 1 / b), fmt=".", color=INK, markersize=2,
+        elinewidth=0.6,
+    )  # fmt: skip
+    panel.set(xscale=axes.get_xscale(), xlim=(edges[0], edges[-1]), ylim=(-0.1, 2.1), yticks=[1])
+    panel.tick_params(axis="both", which="both", length=0, labelbottom=False, labelsize=7, pad=1)
+    panel.spines[["left", "bottom"]].set_visible(False)
+
+
 def _marginal(
     axes: Axes, x: np.ndarray, real: np.ndarray | None, edges: np.ndarray, color: str
 ) -> None:
@@ -307,6 +351,8 @@ def _marginal(
     if real is not None:
         axes.stairs(shares(real, edges), edges, fill=True, color=REAL, alpha=0.45)
     axes.stairs(shares(x, edges), edges, color=color, linewidth=1.2)
+    if real is not None:
+        _ratio(axes, x, real, edges[:: max(1, len(edges) // RATIOS)], color)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from likely.report.samples import bin_count, quantile_range, shares, shortened
+from likely.core.columns import Binary, Categorical, Periodic
+from likely.core.domain import Domain
+from likely.report.samples import as_array, bin_count, label, quantile_range, shares, shortened
 from likely.report.style import PALETTE, REAL, STYLE, empty_figure
 
 
@@ -60,6 +63,40 @@ def draw_marginals(frame: pd.DataFrame, *, color: str = PALETTE[0], floor: bool 
         axes.tick_params(axis="y", length=0)
     grid[0].set_yticks(range(len(names)), labels=map(shortened, names), parse_math=False)
     grid[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure
+
+
+def ordered(domain: Domain) -> list[int]:
+    """Columns whose ranks can be correlated."""
+    unordered = Categorical | Binary | Periodic
+    columns = domain.present
+    return [i for i in domain.moving if not isinstance(columns.column(i), unordered)]
+
+
+@mpl.rc_context(STYLE)
+def draw_correlations(real: Tensor, drawn: Tensor, domain: Domain) -> Figure:
+    """Rank correlations (Spearman) of the ordered columns: real rows beside draws.
+
+    Parameters
+    ----------
+    real, drawn : Tensor, shape (n, *domain.shape)
+    domain : Domain
+        With at least two `ordered` columns.
+    """
+    index = ordered(domain)
+    names = [label(domain, i) for i in index]
+    side = max(1.6, 0.16 * len(index))
+    figure = empty_figure(2 * side + 1.6, side + 0.9)
+    grid = figure.subplots(1, 2, sharey=True)
+    for axes, rows, title in zip(grid, (real, drawn), ("real rows", "samples"), strict=True):
+        table = pd.DataFrame(as_array(rows).reshape(len(rows), -1)[:, index])
+        picture = axes.imshow(table.corr("spearman"), cmap="RdBu_r", vmin=-1, vmax=1)
+        axes.set_title(title)
+        axes.set_xticks(range(len(names)), labels=names, rotation=90, parse_math=False, fontsize=7)
+        axes.set_yticks(range(len(names)), labels=names, parse_math=False, fontsize=7)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=list(grid), label="rank correlation", shrink=0.9)
     return figure
 
 

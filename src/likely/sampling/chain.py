@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -13,6 +14,9 @@ from likely.core.columns import Periodic
 from likely.core.domain import Domain
 from likely.core.likelihood import Figure
 from likely.core.target import check_values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
 
 R_HAT = 1.01  # above this, and with fewer effective draws than these, chains count as not mixed
 ESS = 400
@@ -143,6 +147,30 @@ class Chain:
         *_, tau_int = _worst(value.double().numpy(force=True)[None])
         error = value.std().item() * math.sqrt(tau_int / value.numel())
         return Average(value.mean().item(), error, tau_int)
+
+    def plot(self) -> "Picture":
+        """Energy of each chain by draw, its histogram, and its autocorrelation."""
+        from likely.report import draw_chains
+
+        return draw_chains(self.energy.double().numpy(force=True))
+
+    def to_datatree(self) -> Any:
+        """An `xarray.DataTree` for ArviZ: `posterior` with `x`, `sample_stats` with the energy.
+
+        Needs xarray (extra `arviz`).
+        """
+        import xarray
+
+        dims = ["chain", "draw"]
+        x = self.samples.numpy(force=True)
+        shape = [*dims, *(f"x_dim_{i}" for i in range(x.ndim - 2))]
+        energy = {"energy": (dims, self.energy.numpy(force=True))}
+        # ArviZ labels chains and draws by number.
+        numbers = {dim: np.arange(n) for dim, n in zip(dims, self.energy.shape, strict=True)}
+        groups = {"posterior": {"x": (shape, x)}, "sample_stats": energy}
+        return xarray.DataTree.from_dict(
+            {name: xarray.Dataset(group, numbers) for name, group in groups.items()}
+        )
 
     def _monitored(self) -> Float[np.ndarray, "quantities chains draws"]:
         flat = self.samples.flatten(2) if self.samples.ndim > 2 else self.samples[..., None]
