@@ -3,9 +3,11 @@
 The text comes from the registry and the docstrings; the picture of a model is what its example draws.
 """
 
+import contextlib
 import hashlib
 import importlib
 import inspect
+import io
 import re
 from functools import cache
 from inspect import Parameter
@@ -56,7 +58,7 @@ picture = draw_samples(model.sample(24, seed=1), target.domain)
 """
 SPECIAL = {
     "lattice-cnf": ON_ENERGY.replace(
-        "{target}", "lk.targets.phi4(8, 8, mass2=-4, coupling=8)  # a field on a lattice"
+        "{target}", "lk.targets.phi4(4, 4, mass2=-4, coupling=8)  # a field on a lattice"
     ),
     "lattice-u1": ON_ENERGY.replace("{target}", "lk.targets.u1(4, beta=1.0)  # links of a lattice"),
     "classifier": """import likely as lk
@@ -69,15 +71,21 @@ guess = model.classify(data.test.context).argmax(1)
 print("right:", (guess == data.test.x[:].flatten()).double().mean())
 picture = draw_samples(data.test.context[guess == 3][:24], data.context)  # what it calls a three
 """,
-    "regressor": """import likely as lk
+    "regressor": """import numpy as np
+import pandas as pd
+import torch
+
+import likely as lk
 from likely.report import draw_samples
 
-frame = lk.load_data("wine").domain.frame(lk.load_data("wine").train.x[:])
-data = lk.load_data(frame, columns=["alcohol", "proline"], context="color_intensity")
-model = lk.make("{name}", data.domain, context=data.context, covariance="full", seed=0)
+x = np.random.default_rng(0).uniform(-3, 3, 4000)
+y = np.sin(x) + 0.1 * (1 + abs(x)) * np.random.default_rng(1).normal(size=4000)
+data = lk.load_data(pd.DataFrame({{"x": x, "y": y}}), predict="y")
+model = lk.make("{name}", data.domain, context=data.context, seed=0)
 history = lk.fit(model, data, minutes={minutes}, seed=0)
-x = model.sample(len(data.test), context=data.test.context, seed=1)
-picture = draw_samples(x, data.domain, reference=data.test.x[:])
+x = data.test.context[:]
+drawn, real = model.sample(len(x), context=x, seed=1), data.test.x[:]
+picture = draw_samples(torch.cat([x, drawn], 1), lk.reals(2), reference=torch.cat([x, real], 1))
 """,
     "cyclegan": """import likely as lk
 from likely.report import draw_translation
@@ -128,7 +136,9 @@ def draw(name: str) -> None:
     entry = entries()[name]
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    exec(example_of(entry), found)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(example_of(entry), found)
+    picture_of(entry).with_suffix(".txt").write_text(printed.getvalue())
     picture_of(entry).write_bytes(to_png(found["picture"], dpi=110))
 
 
@@ -216,8 +226,20 @@ def model_page(entry: Entry) -> str:
          escape(o.text))
         for o in options_of(entry.name)
     ]  # fmt: skip
-    picture = picture_of(entry)
-    shown = [f".. image:: {picture.name}", f"   :alt: what the example of {entry.name} draws", ""]
+    shown = []
+    if (picture := picture_of(entry)).exists():
+        if printed := picture.with_suffix(".txt").read_text():
+            shown = [
+                ".. code-block:: text",
+                "",
+                *(f"   {line}" for line in printed.splitlines()),
+                "",
+            ]
+        shown += [
+            f".. image:: {picture.name}",
+            f"   :alt: what the example of {entry.name} draws",
+            "",
+        ]
     return "\n".join(
         [
             titled(f"``{entry.name}``: {escape(entry.title)}"),
@@ -235,7 +257,7 @@ def model_page(entry: Entry) -> str:
             "",
             *(f"   {line}" for line in example_of(entry).splitlines()),
             "",
-            *(shown if picture.exists() else []),
+            *shown,
             titled("Options", "-"),
             table(("option", "default", "takes", "what it is"), options)
             if options
