@@ -9,7 +9,8 @@ likelihood, and three uses: codes, cleaner images, and a score of what is unlike
 import torch
 
 import likely as lk
-from likely.report import draw_codes, draw_samples
+from likely.report import draw_codes
+from likely.report.samples import image_grid
 
 data = lk.load_data("digits")
 x = data.test.x[:]
@@ -21,7 +22,8 @@ x = data.test.x[:]
 
 model = lk.make("ae", data.domain, latent=8, seed=0)
 lk.fit(model, data, steps=1500, seed=0)
-picture = draw_samples(torch.cat([x[:10], model.reconstruct(x[:10]).round()]), data.domain)
+both = torch.cat([x[:10], model.reconstruct(x[:10]).round()])
+picture = image_grid(both.numpy(), data.domain, None, columns=10)
 picture
 
 # %%
@@ -36,7 +38,7 @@ picture
 # Denoising
 # ---------
 # A denoising autoencoder sees damaged rows and is asked for the whole ones. Here a fifth of the pixels is
-# replaced by noise: damaged images, and what it makes of them.
+# replaced by noise: damaged images, and below them what it makes of them.
 
 denoiser = lk.make("dae", data.domain, latent=16, seed=0)
 lk.fit(denoiser, data, steps=1500, seed=0)
@@ -44,7 +46,8 @@ generator = torch.Generator().manual_seed(0)
 noise = torch.randint(17, x.shape, generator=generator)
 damaged = torch.where(torch.rand(x.shape, generator=generator) < 0.2, noise.to(x.dtype), x)
 restored = denoiser.reconstruct(damaged)
-picture = draw_samples(torch.cat([damaged[:10], restored[:10].round()]), data.domain)
+both = torch.cat([damaged[:10], restored[:10].round()])
+picture = image_grid(both.numpy(), data.domain, None, columns=10)
 picture
 
 # %%

@@ -10,6 +10,7 @@ import torch
 
 import likely as lk
 from likely.report import draw_samples
+from likely.report.samples import image_grid
 
 data = lk.load_data("digits")
 print(data.domain, len(data.train), "images to learn from")
@@ -35,7 +36,7 @@ picture
 known = torch.zeros(8, 8, dtype=torch.bool)
 known[:4] = True
 x = data.test.x[:1].repeat(8, 1, 1)
-picture = draw_samples(model.complete(x, known, seed=2), data.domain)
+picture = image_grid(model.complete(x, known, seed=2).numpy(), data.domain, None, columns=8)
 picture
 
 # %%

@@ -9,6 +9,7 @@ alike in the end.
 
 import likely as lk
 from likely.report import draw_samples, draw_training
+from likely.report.samples import image_grid
 
 data = lk.load_data("digits")
 
@@ -39,7 +40,7 @@ picture
 # Codes mean something: along a line in the space of codes one digit becomes another.
 
 between = vae.interpolate(data.test.x[:1], data.test.x[1:2], steps=10)
-picture = draw_samples(between.reshape(-1, 8, 8).round(), data.domain)
+picture = image_grid(between[0].round().numpy(), data.domain, None, columns=10)
 picture
 
 # %%
