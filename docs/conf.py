@@ -42,7 +42,7 @@ sphinx_gallery_conf = {
     # What takes longer than a minute is shown, and not run.
     "filename_pattern": r"/(?!gan_1d|phi4|galaxies)\w+\.py$",
     "abort_on_example_error": True,
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("pages.show",),
     "capture_repr": ("_repr_html_",),
     "first_notebook_cell": "%matplotlib inline",

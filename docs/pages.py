@@ -197,12 +197,7 @@ def api_page(room: str, names: list[str]) -> str:
         value = getattr(package, name)
         if isinstance(value, type):
             kind = "exception" if issubclass(value, BaseException) else "class"
-            blocks += [
-                f".. auto{kind}:: {room}.{name}",
-                "   :members:",
-                "   :show-inheritance:",
-                "",
-            ]
+            blocks += [f".. auto{kind}:: {room}.{name}", "   :members:", ""]
         elif callable(value):
             blocks += [f".. autofunction:: {room}.{name}", ""]
         else:
@@ -271,7 +266,12 @@ def model_list(own: dict[str, Entry]) -> str:
     blocks = [titled("Models"), "``lk.models()`` and ``likely models`` list the same.", ""]
     for family in sorted({entry.family for entry in own.values()}):
         rows = [
-            (f":doc:`models/{name}`", escape(e.title), escape(e.density), escape(e.constraint))
+            (
+                f":doc:`{name} <models/{name}>`",
+                escape(e.title),
+                escape(e.density),
+                escape(e.constraint),
+            )
             for name, e in own.items()
             if e.family == family
         ]

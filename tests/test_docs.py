@@ -36,7 +36,7 @@ def test_every_model_has_a_page_that_makes_it_and_names_its_class(docs, texts):
         entry = entries()[name]
         text = texts[f"models/{name}.rst"]
         assert f'lk.make("{name}", ' in text
-        assert f":doc:`models/{name}`" in texts["models.rst"]
+        assert f":doc:`{name} <models/{name}>`" in texts["models.rst"]
         linked = f"likely.{entry.family}.{entry.cls.__name__}"
         assert f":class:`{linked}`" in text
         assert f".. autoclass:: {linked}\n" in texts[f"api/likely.{entry.family}.rst"]
