@@ -2,8 +2,8 @@
 A table
 =======
 
-Thirteen measurements of 178 wines, as a DataFrame. Any CSV, Parquet, FITS or ROOT file is read the same
-way: ``lk.load_data("events.csv")``.
+Measurements of cell nuclei in 569 biopsies, as a DataFrame. Any CSV, Parquet, FITS or ROOT file is read the
+same way: ``lk.load_data("events.csv")``.
 """
 
 import sklearn.datasets
@@ -11,7 +11,9 @@ import sklearn.datasets
 import likely as lk
 from likely.report import draw_samples
 
-frame = sklearn.datasets.load_wine(as_frame=True).data[["alcohol", "flavanoids", "hue", "proline"]]
+frame = sklearn.datasets.load_breast_cancer(as_frame=True).data[
+    ["mean radius", "mean texture", "mean smoothness", "mean symmetry"]
+]
 data = lk.load_data(frame, domain=dict.fromkeys(frame, "positive"))
 print(data.domain)
 
@@ -31,14 +33,14 @@ lk.fit(model, data, epochs=50, seed=0)
 model.sample(5, seed=1, as_frame=True)
 
 # %%
-# Samples over real wines, which are grey.
+# Samples over real rows, which are grey.
 
 x = model.sample(1000, seed=1)
 picture = draw_samples(x, data.domain, reference=data.train.x[:])
 picture
 
 # %%
-# The least probable of the held-out wines.
+# The least probable of the held-out rows.
 
 score = model.anomaly_score(data.test.x[:])
 data.domain.frame(data.test.x[:]).assign(score=score).nlargest(3, "score")
