@@ -12,7 +12,7 @@ DATA   ?= ../shared/data
 PEERS  := zuko nflows normflows torchflows pomegranate pythae torchebm diffusers sbi
 PINNED := --constraint constraints.txt --constraint benchmarks/constraints.txt
 
-.PHONY: help demo test test-all bench clean
+.PHONY: help demo test test-all docs bench clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(VENV)/.tested  ## Lint, type check and the quick tests.
 
 test-all: $(VENV)/.tested  ## All tests, the slow ones too.
 	$(BIN)/pytest -n 2 -m ""
+
+docs: $(VENV)/.documented  ## Run the examples and write the documentation: docs/_build/html/index.html.
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 bench: $(BENCH)/.installed $(JAX)/.installed  ## Compare speed and quality with other libraries: benchmarks/RESULTS.md.
 	$(BENCH)/bin/python benchmarks/run.py --only "$(ONLY)" --data $(DATA) --jax $(JAX)/bin/python
@@ -59,5 +62,9 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/.installed
 
-clean:  ## Remove environments, reports and packages.
-	rm -rf $(VENV) $(BENCH) $(JAX) report dist
+$(VENV)/.documented: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@ $(VENV)/.installed
+
+clean:  ## Remove environments, reports, documentation and packages.
+	rm -rf $(VENV) $(BENCH) $(JAX) report docs/_build docs/generated dist

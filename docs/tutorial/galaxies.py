@@ -1,4 +1,7 @@
-"""An emulator of galaxies: images at given parameters, without the simulator.
+"""An emulator of galaxies: images at given parameters, without the simulator
+==========================================================================
+
+::
 
     python docs/tutorial/galaxies.py --out galaxies.png
 
@@ -7,6 +10,8 @@ simulated ones. What the parameters leave open, it draws: the noise, and where b
 lies. The noise of a pixel is the same for bright and faint galaxies, and so is that of the model's Gaussians:
 images stay in their own units, of which only the picture takes an asinh. Then both are measured alike: flux
 and half-light radius within an aperture, in bins of the true flux, and the time for an image.
+
+::
 
     python docs/tutorial/galaxies.py --images cosmos_images.fits --psfs cosmos_psfs.fits
 
@@ -159,7 +164,7 @@ def _relation(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Train, compare, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="by default 12")
     budget.add_argument("--steps", type=int)

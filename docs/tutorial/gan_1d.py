@@ -1,11 +1,14 @@
-"""A GAN learns two distributions on the line, and is measured against them.
+"""A GAN learns two distributions on the line, and is measured against them
+========================================================================
+
+::
 
     python docs/tutorial/gan_1d.py --out gan-1d.png
 
 A GAN has no likelihood, and its losses say nothing about its quality. On the line everything can be
 measured all the same: the mean and the width of a Gaussian, and for Beta(0.7, 0.7), which piles up at
-both ends of [0, 1], the Wasserstein-1 distance ∫ |F − G| and the Kolmogorov–Smirnov distance
-sup |F − G| from the exact distribution. About two minutes on one core.
+both ends of [0, 1], the Wasserstein-1 distance ``∫ |F − G|`` and the Kolmogorov–Smirnov distance
+``sup |F − G|`` from the exact distribution. About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+# sphinx_gallery_thumbnail_path = "tutorial/gan-1d.png"
 import matplotlib as mpl
 import numpy as np
 import scipy.stats

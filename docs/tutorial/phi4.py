@@ -1,4 +1,7 @@
-"""From an action to a susceptibility with its error: φ⁴ on a lattice.
+"""From an action to a susceptibility with its error: φ⁴ on a lattice
+==================================================================
+
+::
 
     python docs/tutorial/phi4.py --out phi4.png
 
@@ -70,7 +73,7 @@ def picture(weighted: dict[str, lk.Weighted]) -> Figure:
 
 def main() -> None:
     """Both examples."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--draws", type=int, default=65_536)
     parser.add_argument("--out", type=Path, default=Path("phi4.png"))

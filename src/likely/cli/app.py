@@ -14,7 +14,6 @@ app = typer.Typer(
     "likely fit events.csv --model nsf --column 'phi=periodic(-pi,pi)' --out runs/events\n\n"
     "likely sample runs/events -n 1000 --out samples.csv",
     rich_markup_mode="rich",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
