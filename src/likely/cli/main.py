@@ -12,6 +12,18 @@ from typing import Annotated, Any
 import typer
 
 import likely as lk
+from likely.cli import (  # noqa: F401 – they register their commands
+    classify,
+    compare,
+    complete,
+    fit,
+    inspect,
+    judge,
+    models,
+    restore,
+    sample,
+    translate,
+)
 from likely.cli.app import app
 from likely.cli.lattice import lattice
 from likely.cli.output import print_text
