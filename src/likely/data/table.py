@@ -14,6 +14,7 @@ from likely.core.errors import DataError
 from likely.core.target import Target
 
 MAPPED_BYTES = 1 << 28  # larger arrays stay where they are
+PART_ENTRIES = 1 << 22  # of a table that is read in parts
 
 
 TARGET_ROWS = 25_000  # drawn from a Target: 20,000 of them to train
@@ -44,6 +45,8 @@ class Table:
         Columns that the source has and the table has not: why, and what to do, for a message.
     notes : list of str
         What a user must know about how the source was read: `load_data` warns of it.
+    first : int
+        Where these are some of the source's rows, the number of the first.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Table:
     truth: Target | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    first: int = 0
 
     @cached_property
     def labels(self) -> list[str]:
@@ -79,7 +83,7 @@ class Table:
             if row < rows:
                 break
             row -= rows
-        return f"{self.name}{part} (rows counted from 0)", row
+        return f"{self.name}{part} (rows counted from 0)", self.first + row
 
 
 def from_target(target: Target, seed: int) -> Table:
