@@ -90,10 +90,11 @@ def test_the_seed_decides_the_weights() -> None:
 
 def test_the_options_of_a_fit_end_in_its_configuration() -> None:
     options = "--rate 0.01 --batch 40 --ema 0.9 --clip 2 --weight-decay 0.1 --no-early-stopping"
+    options += " --accumulate 2"
     assert run(f"fit rows.npy --model made {SMALL} {options} --device cpu --out chosen") == 0
     found = json.loads(Path("chosen/config.json").read_text())["fit"]
     wanted = {"rate": 0.01, "batch": 40, "ema": 0.9, "clip": 2.0, "weight_decay": 0.1}
-    wanted |= {"early_stopping": False, "device": "cpu"}
+    wanted |= {"early_stopping": False, "device": "cpu", "accumulate": 2}
     assert {name: found[name] for name in wanted} == wanted
 
 

@@ -118,7 +118,6 @@ def test_errors_count_the_rows_of_the_whole_file(capsys: pytest.CaptureFixture[s
     assert run("score run bad.csv --out bad.npy") == 2
     assert "row 600, column 'x': the entry is missing" in " ".join(capsys.readouterr().err.split())
     assert not Path("bad.npy").exists()
-    assert run("sample given -n 3 --out nothing.npy") == 2
 
 
 def test_a_mean_of_parts_is_that_of_the_whole() -> None:
