@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -22,7 +23,8 @@ def path(tmp_path, monkeypatch):
     monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
     monkeypatch.setattr("likely.data.readers.hdf5.MAPPED_BYTES", 12_000)
     monkeypatch.setattr("likely.data.encode.MAPPED_BYTES", 12_000)
-    monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
+    monkeypatch.setattr("likely.data.readers.tables.MAPPED_BYTES", 12_000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     x = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
     x[:, 0] = np.arange(N)  # tells which row it is
     np.save(tmp_path / "big.npy", x)
@@ -154,7 +156,36 @@ def test_large_contiguous_hdf5_is_mapped(path):
     table = read(path.with_suffix(".h5"))
     assert isinstance(table.values, np.memmap)
     assert (table.values == x).all()
-    assert (read(f"{path.with_suffix('.h5')}::packed").values == x).all()
+    packed = read(f"{path.with_suffix('.h5')}::packed")
+    assert isinstance(packed.values, np.memmap)
+    assert (packed.values == x).all()
+    assert "read from a copy" in packed.notes[0]
+
+
+def test_a_large_folder_of_parquet_is_mapped_from_one_copy(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("likely.data.readers.tables.PART_ENTRIES", 4000)
+    x, folder, copies = np.load(path), tmp_path / "events", tmp_path / "cache/likely"
+    names = [f"c{i}" for i in range(D)]
+    folder.mkdir()
+    for i in range(3):
+        frame = pd.DataFrame(x[i * 1000 : (i + 1) * 1000], columns=names)
+        frame.to_parquet(folder / f"{i}.parquet", row_group_size=400)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="read from a copy"):
+            data = load_data(folder, context="c7", domain={"c1": "interval(-9, 9)"})
+        assert len(list(copies.iterdir())) == 1
+    assert data.domain.names == tuple(names[:7])
+    assert data.domain.column(1) == lk.Interval(-9, 9)
+    assert not data.train.in_memory
+    batch = data.train.rows(data.train.order(0)[:50])
+    row = batch.x[:, 0].long()
+    assert torch.equal(batch.x, torch.from_numpy(x)[row, :7])
+    assert torch.equal(batch.context, torch.from_numpy(x)[row, 7:])
+    frame["c2"] = frame["c2"].where(frame.index != 7).convert_dtypes()
+    frame.to_parquet(folder / "2.parquet")
+    with pytest.raises(lk.DataError, match=r"row 2007, column 'c2': the entry is missing"):
+        load_data(folder)
+    assert len(list(copies.iterdir())) == 2  # the file has changed
 
 
 MEMORY = """

@@ -82,7 +82,8 @@ def load_data(
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
-        it is needed, and may be larger than memory.
+        it is needed, and may be larger than memory. So may Parquet with nothing but numbers, and HDF5:
+        where an array does not lie there in one piece, it is mapped from a copy in the user's cache.
     domain : Domain or dict, optional
         Where a row lives; a dictionary declares single columns, by name or position, as a column
         kind or as text: `{"phi": "periodic(-pi, pi)"}`. The rest is inferred (`lk.infer_domain`).

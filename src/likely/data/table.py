@@ -47,6 +47,8 @@ class Table:
         What a user must know about how the source was read: `load_data` warns of it.
     first : int
         Where these are some of the source's rows, the number of the first.
+    names : list of str, optional
+        Of the columns of an array, where it has some.
     """
 
     name: str
@@ -58,12 +60,15 @@ class Table:
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     first: int = 0
+    names: list[str] | None = None
 
     @cached_property
     def labels(self) -> list[str]:
         """What the columns are called: names, or positions in an array of two dimensions."""
         if isinstance(self.values, pd.DataFrame):
             return [str(label) for label in self.values.columns]
+        if self.names is not None:
+            return self.names
         if isinstance(self.values, np.ndarray) and self.values.ndim == 2:
             return [str(position) for position in range(self.values.shape[1])]
         return []
@@ -71,8 +76,9 @@ class Table:
     @property
     def by_position(self) -> bool:
         """Whether columns have no names."""
-        return not isinstance(self.values, pd.DataFrame) or all(
-            isinstance(label, int) for label in self.values.columns
+        return self.names is None and (
+            not isinstance(self.values, pd.DataFrame)
+            or all(isinstance(label, int) for label in self.values.columns)
         )
 
     def where(self, row: int) -> tuple[str, int]:
