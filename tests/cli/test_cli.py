@@ -197,6 +197,12 @@ def test_evaluate_uses_the_split_and_the_weights_of_the_fit(
     assert "not the data of run" in capsys.readouterr().err
 
 
+def test_an_engine_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare rows.npy --models gaussian --steps 2 --engine slurm --out nothing") == 2
+    assert "engine='slurm': give dask, ray" in capsys.readouterr().err
+    assert not Path("nothing").exists()
+
+
 def test_compare_writes_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     command = "compare rows.npy --models gaussian,made --steps 3 --seeds 1 --out report"
     assert run(command) == 0

@@ -227,3 +227,42 @@ def test_memory(tmp_path):
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "a.npy")]
     used = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert used < 100  # MiB; the index of the splits needs 2, the sample for the warnings 50
+
+
+SHARED = """
+import os, sys, warnings
+from pathlib import Path
+import torch
+import likely as lk
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+data = lk.load_data(sys.argv[1])
+model = lk.make("realnvp", data.domain, transforms=1, hidden=(8,), seed=0)
+loss = model.loss
+
+def noted(batch):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    anonymous = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    with open(f"{sys.argv[2]}/{os.getpid()}", "a") as file:
+        file.write(f"{anonymous / 1024} {len(batch)}\\n")
+    return loss(batch)
+
+model.loss = noted
+lk.fit(model, data, steps=20, batch=101, devices=2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("rows", [100_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_two_processes_share_a_file_larger_than_their_memory(tmp_path, rows):
+    # Of 0.4 or 40 GB, most of them holes.
+    array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (rows, 1000))
+    array[::1000] = np.random.default_rng(0).normal(size=(rows // 1000, 1000))
+    array.flush()
+    (tmp_path / "notes").mkdir()
+    command = [sys.executable, "-c", SHARED, tmp_path / "a.npy", tmp_path / "notes"]
+    subprocess.run(command, check=True)
+    notes = [np.loadtxt(file) for file in (tmp_path / "notes").iterdir()]
+    assert sorted(note[0, 1] for note in notes) == [50, 51]
+    assert sum(note[:, 0].max() for note in notes) < (900 if rows == 100_000 else 2000)  # MiB
