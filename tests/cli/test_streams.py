@@ -155,7 +155,7 @@ def work(rows):
 
 work(200_000)
 before = peak()
-work(2_000_000)
+work(1_000_000)
 print(peak() - before)
 """
 
@@ -164,6 +164,5 @@ print(peak() - before)
 def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
     command = [sys.executable, "-c", MEMORY]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    assert (
-        float(done.stdout.splitlines()[-1]) < 20
-    )  # MiB; the samples alone are 15, and in a frame 15 more
+    grown = float(done.stdout.splitlines()[-1])  # MiB
+    assert grown < 12  # the samples alone are 8, and as much again in a frame

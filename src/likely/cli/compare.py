@@ -190,7 +190,7 @@ def compare(
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}
     if engine is not None:
         options |= {"engine": engine, "runs": out / "runs"}
-    shown = sys.stderr.isatty()
+    shown = sys.stderr.isatty() or engine is not None  # the lines of a cluster suit a log
     comparison = lk.compare(split_names(models), loaded, progress=shown, **options)
     assert isinstance(comparison, lk.Comparison)
     comparison.to_html(out / "index.html")
