@@ -90,10 +90,11 @@ def test_the_seed_decides_the_weights() -> None:
 
 def test_the_options_of_a_fit_end_in_its_configuration() -> None:
     options = "--rate 0.01 --batch 40 --ema 0.9 --clip 2 --weight-decay 0.1 --no-early-stopping"
+    options += " --accumulate 2"
     assert run(f"fit rows.npy --model made {SMALL} {options} --device cpu --out chosen") == 0
     found = json.loads(Path("chosen/config.json").read_text())["fit"]
     wanted = {"rate": 0.01, "batch": 40, "ema": 0.9, "clip": 2.0, "weight_decay": 0.1}
-    wanted |= {"early_stopping": False, "device": "cpu"}
+    wanted |= {"early_stopping": False, "device": "cpu", "accumulate": 2}
     assert {name: found[name] for name in wanted} == wanted
 
 
@@ -194,6 +195,12 @@ def test_evaluate_uses_the_split_and_the_weights_of_the_fit(
     events.iloc[::-1].to_csv("other.csv", index=False)
     assert run("evaluate run other.csv") == 0
     assert "not the data of run" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare rows.npy --models gaussian --steps 2 --engine slurm --out nothing") == 2
+    assert "engine='slurm': give dask, ray" in capsys.readouterr().err
+    assert not Path("nothing").exists()
 
 
 def test_compare_writes_a_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -22,7 +23,8 @@ def path(tmp_path, monkeypatch):
     monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
     monkeypatch.setattr("likely.data.readers.hdf5.MAPPED_BYTES", 12_000)
     monkeypatch.setattr("likely.data.encode.MAPPED_BYTES", 12_000)
-    monkeypatch.setattr("likely.data.load.MAPPED_BYTES", 12_000)
+    monkeypatch.setattr("likely.data.readers.tables.MAPPED_BYTES", 12_000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     x = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
     x[:, 0] = np.arange(N)  # tells which row it is
     np.save(tmp_path / "big.npy", x)
@@ -154,7 +156,36 @@ def test_large_contiguous_hdf5_is_mapped(path):
     table = read(path.with_suffix(".h5"))
     assert isinstance(table.values, np.memmap)
     assert (table.values == x).all()
-    assert (read(f"{path.with_suffix('.h5')}::packed").values == x).all()
+    packed = read(f"{path.with_suffix('.h5')}::packed")
+    assert isinstance(packed.values, np.memmap)
+    assert (packed.values == x).all()
+    assert "read from a copy" in packed.notes[0]
+
+
+def test_a_large_folder_of_parquet_is_mapped_from_one_copy(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("likely.data.readers.tables.PART_ENTRIES", 4000)
+    x, folder, copies = np.load(path), tmp_path / "events", tmp_path / "cache/likely"
+    names = [f"c{i}" for i in range(D)]
+    folder.mkdir()
+    for i in range(3):
+        frame = pd.DataFrame(x[i * 1000 : (i + 1) * 1000], columns=names)
+        frame.to_parquet(folder / f"{i}.parquet", row_group_size=400)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="read from a copy"):
+            data = load_data(folder, context="c7", domain={"c1": "interval(-9, 9)"})
+        assert len(list(copies.iterdir())) == 1
+    assert data.domain.names == tuple(names[:7])
+    assert data.domain.column(1) == lk.Interval(-9, 9)
+    assert not data.train.in_memory
+    batch = data.train.rows(data.train.order(0)[:50])
+    row = batch.x[:, 0].long()
+    assert torch.equal(batch.x, torch.from_numpy(x)[row, :7])
+    assert torch.equal(batch.context, torch.from_numpy(x)[row, 7:])
+    frame["c2"] = frame["c2"].where(frame.index != 7).convert_dtypes()
+    frame.to_parquet(folder / "2.parquet")
+    with pytest.raises(lk.DataError, match=r"row 2007, column 'c2': the entry is missing"):
+        load_data(folder)
+    assert len(list(copies.iterdir())) == 2  # the file has changed
 
 
 MEMORY = """
@@ -196,3 +227,42 @@ def test_memory(tmp_path):
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "a.npy")]
     used = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert used < 100  # MiB; the index of the splits needs 2, the sample for the warnings 50
+
+
+SHARED = """
+import os, sys, warnings
+from pathlib import Path
+import torch
+import likely as lk
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+data = lk.load_data(sys.argv[1])
+model = lk.make("realnvp", data.domain, transforms=1, hidden=(8,), seed=0)
+loss = model.loss
+
+def noted(batch):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    anonymous = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    with open(f"{sys.argv[2]}/{os.getpid()}", "a") as file:
+        file.write(f"{anonymous / 1024} {len(batch)}\\n")
+    return loss(batch)
+
+model.loss = noted
+lk.fit(model, data, steps=20, batch=101, devices=2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("rows", [100_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_two_processes_share_a_file_larger_than_their_memory(tmp_path, rows):
+    # Of 0.4 or 40 GB, most of them holes.
+    array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (rows, 1000))
+    array[::1000] = np.random.default_rng(0).normal(size=(rows // 1000, 1000))
+    array.flush()
+    (tmp_path / "notes").mkdir()
+    command = [sys.executable, "-c", SHARED, tmp_path / "a.npy", tmp_path / "notes"]
+    subprocess.run(command, check=True)
+    notes = [np.loadtxt(file) for file in (tmp_path / "notes").iterdir()]
+    assert sorted(note[0, 1] for note in notes) == [50, 51]
+    assert sum(note[:, 0].max() for note in notes) < (900 if rows == 100_000 else 2000)  # MiB

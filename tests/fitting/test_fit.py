@@ -469,6 +469,25 @@ def test_weights_are_not_diluted_by_small_batches():
     assert model.log_prob(torch.ones(1, 1)).exp().item() == pytest.approx(share.item(), abs=0.02)
 
 
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    # A batch of 101 is not divisible, and uneven weights make rows count differently.
+    data, models, seen = data_of(weight=torch.rand(1000)), [], []
+    for accumulate in (1, 3):
+        model = small()
+        loss = model.loss
+        model.loss = lambda batch, loss=loss: seen.append(len(batch)) or loss(batch)
+        lk.fit(model, data, steps=50, batch=101, accumulate=accumulate)
+        models.append(model)
+    assert seen == [101] * 50 + [34, 34, 33] * 50
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=1e-4, atol=1e-5)
+    for name, options, message in (
+        ("maf", {"batch": 32, "accumulate": 33}, "accumulate=33, but a batch has fewer rows"),
+        ("gmm", {"accumulate": 2}, "not trained by gradients: leave out accumulate"),
+    ):
+        with pytest.raises(lk.LikelyError, match=message):
+            lk.fit(lk.make(name, data.domain), data, steps=1, **options)
+
+
 def test_a_weight_of_two_is_a_row_repeated():
     x = torch.randn(6, 2, dtype=torch.float64)
     weight = torch.tensor([1.0, 2, 1, 0, 1, 1], dtype=torch.float64)

@@ -10,7 +10,7 @@ from likely.cli import options as opt
 from likely.cli.app import command
 from likely.cli.options import check_suffix
 from likely.cli.output import print_text
-from likely.cli.sample import TABLES, write_rows
+from likely.cli.rows import TABLES, write_rows
 from likely.core.progress import shown
 
 

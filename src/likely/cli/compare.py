@@ -131,6 +131,7 @@ def _outside(
 @command(
     "likely compare digits --models gaussian,gmm,made,nsf --minutes 1 --out report/",
     "likely compare events.csv --column 'phi=periodic(-pi,pi)' --seeds 5 --out report/",
+    "likely compare events.csv --steps 20000 --engine tcp://scheduler:8786 --out /shared/report",
 )
 def compare(
     data: opt.Source,
@@ -149,6 +150,14 @@ def compare(
         int,
         typer.Option(help="Fits side by side, given steps or epochs; -1: one on every core."),
     ] = 1,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="dask|ray|ADDRESS",
+            help="Fits on a cluster, given steps or epochs: one on this machine, or that of an address, as "
+            "tcp://HOST:8786, ray://HOST:10001. Each resumes from FOLDER/runs if its worker is killed.",
+        ),
+    ] = None,
     rows: Annotated[
         int | None,
         typer.Option(min=1, help="Rows to score, and to draw, at most; by default all, and 2,000."),
@@ -180,7 +189,9 @@ def compare(
     check_writable(out)
     options: dict[str, Any] = {"steps": steps, "epochs": epochs, "minutes": minutes}
     options |= {"seeds": seeds, "seed": seed, "jobs": jobs, "rows": rows, "device": device}
-    shown = sys.stderr.isatty()
+    if engine is not None:
+        options |= {"engine": engine, "runs": out / "runs"}
+    shown = sys.stderr.isatty() or engine is not None  # the lines of a cluster suit a log
     comparison = lk.compare(split_names(models), loaded, progress=shown, out=out, **options)
     assert isinstance(comparison, lk.Comparison)
     if as_json:

@@ -41,6 +41,12 @@ def fit(
     devices: Annotated[
         int, typer.Option(min=1, help="Processes, each on a GPU or some cores, that share a batch.")
     ] = 1,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Parts of a batch whose gradients are added up, for want of memory."
+        ),
+    ] = 1,
     precision: Annotated[
         Precision,
         typer.Option(help="bf16-mixed is faster where the processor multiplies bfloat16 matrices."),
@@ -132,6 +138,7 @@ def fit(
     }
     training |= {"early_stopping": early_stopping, "seed": seed, "compile": compile}
     training |= {"device": device, "devices": devices, "precision": precision.value}
+    training |= {"accumulate": accumulate}
     history = lk.fit(new, loaded, run=out, progress=sys.stderr.isatty(), **training)
     if not first:
         return

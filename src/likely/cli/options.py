@@ -43,6 +43,12 @@ Minutes = Annotated[float | None, typer.Option(rich_help_panel=BUDGET, help="Tim
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, mps; auto: CUDA where there is one, else the CPU.")
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that share the work; results are the same, up to rounding."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Settings = Annotated[
     list[str] | None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,18 +14,22 @@ from likely.cli import options as opt
 from likely.cli.app import command
 from likely.cli.options import check_suffix, fitted_options, split_names, split_pairs
 from likely.cli.output import print_json, print_text
+from likely.cli.rows import STREAMED, TABLES, appended, write_rows
 from likely.core.errors import DataError, LikelyError
-from likely.core.progress import shown
+from likely.core.parallel import in_order
+from likely.core.progress import shown, track
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
-    import pandas as pd
     from torch import Tensor
 
     from likely.contract.model import GenerativeModel
     from likely.core.domain import Domain
+    from likely.core.likelihood import Likelihood
+    from likely.data import Split
 
-TABLES = (".npy", ".npz", ".csv", ".parquet", ".fits")
 TEXT = "Texts and other sequences"
 
 
@@ -48,6 +53,7 @@ def sample(
         int | None, typer.Option(min=0, help="The same seed gives the same samples.")
     ] = None,
     device: opt.Device = "auto",
+    processes: opt.Processes = 1,
     context: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +100,10 @@ def sample(
         typer.Option(min=2, rich_help_panel=TEXT, help="Texts of that walk, both ends included."),
     ] = 8,
 ) -> None:
-    """Draw samples from a fitted model, in the data's own units."""
+    """Draw samples from a fitted model, in the data's own units.
+
+    Memory does not grow with their number where they go to a .npy, .csv or .parquet file.
+    """
     if out is not None:
         check_suffix(out, (*TABLES, ".png", ".txt"))
     model = lk.load(run, device)
@@ -107,7 +116,16 @@ def sample(
         if between is not None:
             x = _walk(model, between, steps, prompt, length, options)
         elif prompt is None and length is None:
-            x = model.sample(n, **options)
+            parts = draw_parts(model, n, options, processes)
+            if out is not None and out.suffix.lower() in STREAMED:
+                with appended(out, "x") as append:
+                    for part in parts:
+                        append(part.numpy(), model.domain.frame(part))
+                print_text(f"{n:,} rows × {model.domain.size:,} columns: {out}")
+                return
+            import torch
+
+            x = torch.cat(list(parts))
         else:
             x = _texts(model, n, prompt or "", length, options)
     write_samples(out, x.cpu(), model.domain)
@@ -115,6 +133,38 @@ def sample(
         table = out.suffix.lower() in TABLES
         size = f"rows × {model.domain.size:,} columns" if table else "samples"
         print_text(f"{len(x):,} {size}: {out}")
+
+
+def draw_parts(
+    model: GenerativeModel, n: int, options: dict[str, Any], processes: int = 1
+) -> Iterator[Tensor]:
+    """n draws on the CPU, some at a time, each part with a seed of its own."""
+    import secrets
+
+    from likely.core.random import seed_of_part
+    from likely.data.table import PART_ENTRIES
+
+    seed, context = options["seed"], options["context"]
+    seed = secrets.randbits(48) if seed is None else seed
+    size = max(1, PART_ENTRIES // model.domain.size)
+    starts = range(0, n, size)
+
+    def calls() -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, start in enumerate(starts):
+            rows, given = min(size, n - start), context
+            if context is not None and context.ndim > len(model.context.shape):  # type: ignore[union-attr]
+                if len(context) != n:
+                    raise DataError(f"--context: has {len(context):,} rows for {n:,} samples")
+                given = context[start : start + rows]
+            yield rows, options | {"context": given, "seed": seed_of_part(seed, i)}
+
+    parts = in_order(_draw, [model], calls(), processes)
+    for _ in track(starts, "parts"):
+        yield next(parts)
+
+
+def _draw(model: GenerativeModel, n: int, options: dict[str, Any]) -> Tensor:
+    return cast("Tensor", model.sample(n, **options).cpu())
 
 
 def _texts(
@@ -191,11 +241,13 @@ def score(
         ),
     ] = False,
     device: opt.Device = "auto",
+    processes: opt.Processes = 1,
     as_json: opt.Json = False,
 ) -> None:
     """Log-likelihood of every row, in nats, in the order of the data.
 
-    A row outside the model's domain gets −inf; a category that it does not know is an error. Where
+    Tables in text and Parquet, mapped arrays, and .npy, .csv and .parquet files of scores may be larger than
+    memory. A row outside the model's domain gets −inf; a category that it does not know is an error. Where
     the model was fitted with weights, so is the mean that is printed.
     """
     check_suffix(out, TABLES)
@@ -205,7 +257,7 @@ def score(
     for name in ("missing", "unpaired", "words", "vocabulary", "lowercase", "length", "long"):
         options.pop(name, None)  # the domain says what texts are
     with shown("score"):
-        report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out)
+        report, text = (_anomaly if anomaly else _likelihood)(model, data, options, out, processes)
     if as_json:
         print_json(report | {"file": str(out)})
     else:
@@ -213,68 +265,125 @@ def score(
 
 
 def _likelihood(
-    model: GenerativeModel, data: str, options: dict[str, Any], out: Path
+    model: GenerativeModel, data: str, options: dict[str, Any], out: Path, processes: int
 ) -> tuple[dict[str, Any], str]:
     """Write log-likelihoods, and say what their mean is."""
     from dataclasses import replace
 
     import numpy as np
 
-    from likely.evaluation import held_out
+    from likely.core.likelihood import Mean
 
     try:
-        rows = lk.data.load_rows(data, **options)
+        next(lk.data.load_parts(data, **options))
     except DataError as error:  # new rows need no weights to be scored
-        rows = lk.data.load_rows(data, **options | {"weight": None})
+        options = options | {"weight": None}
+        next(lk.data.load_parts(data, **options))
         warnings.warn(f"the mean is not weighted: {error}", stacklevel=1)
-    likelihood, weight = held_out(model, rows)
-    value = likelihood.value.numpy(force=True)
-    write_rows(out, "log_likelihood", value)
-    inside = np.isfinite(value)
-    outside = int((value == -np.inf).sum())
-    mean = likelihood.mean(weight)
-    others = replace(likelihood, value=likelihood.value[inside])
-    mean_inside = others.mean(None if weight is None else weight[inside])
+    mean, mean_inside, rows, outside, first = Mean(), Mean(), 0, 0, 0
+    with written(out, "log_likelihood") as write:
+        for likelihood, weight in scored(_held_out, model, data, options, processes):
+            value = write(likelihood.value)
+            inside = np.isfinite(value)
+            mean.add(likelihood, weight)
+            within = None if weight is None else weight[inside]
+            mean_inside.add(replace(likelihood, value=likelihood.value[inside]), within)
+            if not outside and not inside.all():
+                first = rows + int((~inside).argmax())
+            rows, outside = rows + len(value), outside + int((value == -np.inf).sum())
     report = {
-        "rows": len(value),
+        "rows": rows,
         "outside": outside,
         "kind": likelihood.kind,
         "solver_tolerance": likelihood.tolerance,
-        "mean": mean.to_json(),
-        "mean_inside": mean_inside.to_json(),
+        "mean": mean.figure.to_json(),
+        "mean_inside": mean_inside.figure.to_json(),
     }
-    text = f"mean log-likelihood {mean} nats ({likelihood.kind})"
-    if outside == len(value):
+    text = f"mean log-likelihood {mean.figure} nats ({likelihood.kind})"
+    if outside == rows:
         text += "; all of them lie outside the domain"
     elif outside:
-        first = int((~inside).argmax())
         text += (
-            f"; {mean_inside} without the {outside:,} outside the domain (the first is row {first})"
+            f"; {mean_inside.figure} without the {outside:,} outside the domain "
+            f"(the first is row {first})"
         )
     return report, text
 
 
 def _anomaly(
-    model: GenerativeModel, data: str, options: dict[str, Any], out: Path
+    model: GenerativeModel, data: str, options: dict[str, Any], out: Path, processes: int
 ) -> tuple[dict[str, Any], str]:
     """Write how unusual each row is, and say which row is the most."""
     import numpy as np
+
+    rows, outside, first, most = 0, 0, 0, -np.inf
+    with written(out, "anomaly_score") as write:
+        given = options | {"weight": None}
+        for score in scored(_unusual, model, data, given, processes):
+            value = write(score)
+            if value.max() > most:
+                most, first = value.max(), rows + int(value.argmax())
+            rows, outside = rows + len(value), outside + int(np.isinf(value).sum())
+    text = f"the most unusual is row {first} ({most:.6g})"
+    if outside:
+        text = f"{outside:,} outside the domain (the first is row {first})"
+    return {"rows": rows, "outside": outside, "most_unusual": first}, text
+
+
+def scored(
+    function: Callable[..., Any],
+    model: GenerativeModel,
+    data: str,
+    options: dict[str, Any],
+    processes: int,
+) -> Iterator[Any]:
+    """`function(model, rows, seed)` of the rows of a source, some at a time."""
+    from likely.core.random import seed_of_part
+
+    parts = enumerate(lk.data.load_parts(data, **options))
+    calls = ((rows, seed_of_part(0, i)) for i, rows in parts)
+    return in_order(function, [model], calls, processes)
+
+
+def _held_out(model: GenerativeModel, rows: Split, seed: int) -> tuple[Likelihood, Tensor | None]:
+    from likely.evaluation import held_out
+
+    return held_out(model, rows, seed=seed)
+
+
+def _unusual(model: GenerativeModel, rows: Split, seed: int) -> Tensor:
     import torch
 
     from likely.core.random import seeded
     from likely.evaluation.likelihood import batches
 
-    rows = lk.data.load_rows(data, **options | {"weight": None})
-    with seeded(0, model.device):
+    with seeded(seed, model.device):
         chunks = batches(model, rows, torch.arange(len(rows)))
-        parts = [model.anomaly_score(batch.x, batch.context).cpu() for batch in chunks]
-    value = torch.cat(parts).numpy()
-    write_rows(out, "anomaly_score", value)
-    outside, first = int(np.isinf(value).sum()), int(value.argmax())
-    text = f"the most unusual is row {first} ({value[first]:.6g})"
-    if outside:
-        text = f"{outside:,} outside the domain (the first is row {first})"
-    return {"rows": len(value), "outside": outside, "most_unusual": first}, text
+        return torch.cat([model.anomaly_score(b.x, b.context).cpu() for b in chunks])
+
+
+@contextlib.contextmanager
+def written(path: Path, name: str) -> Iterator[Callable[[Tensor], np.ndarray]]:
+    """A function that writes values of rows, of which those of a streamed file need not fit into memory."""
+    import numpy as np
+
+    if path.suffix.lower() in STREAMED:
+        with appended(path, name) as append:
+
+            def write(part: Tensor) -> np.ndarray:
+                append(value := part.numpy(force=True))
+                return value
+
+            yield write
+        return
+    values: list[np.ndarray] = []
+
+    def keep(part: Tensor) -> np.ndarray:
+        values.append(part.numpy(force=True))
+        return values[-1]
+
+    yield keep
+    write_rows(path, name, np.concatenate(values))
 
 
 # Files.
@@ -299,28 +408,3 @@ def write_samples(out: Path | None, x: Tensor, domain: Domain) -> None:
         return
     with written_whole(out) as file:
         file.write(content)
-
-
-def write_rows(path: Path, name: str, array: np.ndarray, frame: pd.DataFrame | None = None) -> None:
-    """Write rows in the format of the file's name: as an array, or as the columns of a table."""
-    import numpy as np
-    import pandas as pd
-
-    from likely.core.files import written_whole
-
-    suffix = path.suffix.lower()
-    table = pd.DataFrame({name: array}) if frame is None else frame
-    with written_whole(path) as file:
-        if suffix == ".npy":
-            np.save(file, array)
-        elif suffix == ".npz":
-            np.savez_compressed(file, allow_pickle=False, **{name: array})
-        elif suffix == ".csv":
-            table.to_csv(file, index=False, lineterminator="\n")
-        elif suffix == ".fits":
-            from likely.data.readers.fields import library
-
-            astropy = library("astropy.table", "fits", path)
-            astropy.Table.from_pandas(table).write(file, format="fits")
-        else:
-            table.to_parquet(file, index=False)

@@ -10,7 +10,8 @@ from likely.cli import options as opt
 from likely.cli.app import command
 from likely.cli.options import check_suffix
 from likely.cli.output import print_text
-from likely.cli.sample import TABLES, write_samples
+from likely.cli.rows import TABLES
+from likely.cli.sample import write_samples
 from likely.core.progress import shown
 
 

@@ -311,7 +311,8 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         if run.model is not None:
             first.setdefault(run.name, run.model)
     jobs = settings["jobs"]
-    fits = {1: "one at a time", -1: "side by side, on all cores"}.get(jobs, f"{jobs} at a time")
+    place = settings.get("engine", "all cores")
+    fits = {1: "one at a time", -1: f"side by side, on {place}"}.get(jobs, f"{jobs} at a time")
     device = next((str(model.device) for model in first.values()), "cpu")
     return [
         ("data", f"{data}; fingerprint {data.fingerprint()[:16]}"),

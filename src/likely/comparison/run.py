@@ -1,7 +1,7 @@
 """compare: fit several models to the same data under the same budget."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from likely.comparison.comparison import Comparison
 from likely.comparison.energies import EnergyComparison, compare_energies
+from likely.comparison.engines import library_of, spread
 from likely.comparison.results import BASELINE, Run
 from likely.contract.model import GenerativeModel
 from likely.contract.options import NonNegativeInt, check_values
@@ -34,6 +35,8 @@ def compare(
     seeds: int = 3,
     seed: NonNegativeInt = 0,
     jobs: int = 1,
+    engine: str | None = None,
+    runs: str | Path | None = None,
     rows: int | None = None,
     progress: bool = False,
     device: str = "auto",
@@ -59,9 +62,15 @@ def compare(
         Fits of each model, with seeds `seed`, `seed` + 1, …; the splits stay the same.
     seed : int
     jobs : int
-        How many fits run side by side; -1 takes every core, or the whole cluster of the backend
-        that `joblib.parallel_config` names (Dask, Ray). Only one at a time (1) do timings mean
+        How many fits run side by side; -1 takes every core. Only one at a time (1) do timings mean
         something, so that others report no speeds. With equally many threads the rest is the same.
+    engine : str, optional
+        A cluster for the fits: "dask" or "ray" is the one to which this process is connected, or a new one
+        on the cores of this machine; or the address of a scheduler, "tcp://HOST:8786" or
+        "ray://HOST:10001". A fit whose worker is killed starts again on another one.
+    runs : path, optional
+        Folder for the run folders of the fits, such as `nsf-0`; all workers must see it. A fit that was
+        interrupted resumes from its last checkpoint, in a later call too.
     rows : int, optional
         Score at most this many rows of the test split, a random subset, and draw as many samples.
         On an energy, the number of draws that are weighed, by default 16,384.
@@ -69,7 +78,7 @@ def compare(
         Show which fit is running, its progress bar, and the time that is left; of several jobs, how
         many are done.
     device : str
-        Where to compute, as in `fit`.
+        Where to compute, as in `fit`; on a cluster, what each worker has.
     hyperparameters : mapping of str to mapping, optional
         Hyperparameters of models, by name.
     out : str or Path, optional
@@ -84,8 +93,8 @@ def compare(
     ------
     LikelyError
         If a model or a hyperparameter is unknown, a hyperparameter, the seed or the budget has a
-        value that is not valid, the budget is given twice, there is no such device, or there are several
-        jobs without a budget in steps or epochs.
+        value that is not valid, the budget is given twice, there is no such device or engine, or there are
+        several jobs without a budget in steps or epochs.
     DomainError
         If no model takes the data.
     RunError
@@ -98,16 +107,26 @@ def compare(
     if jobs < 1 and jobs != -1:
         raise LikelyError(f"jobs must be at least 1, or -1 for every core, not {jobs}")
     budget = one_budget(steps, epochs, minutes)
-    training: dict[str, Any] = budget | {"device": str(find_device(device))}
+    if engine is not None:
+        library_of(engine)
+        if jobs != 1:
+            raise LikelyError(
+                f"jobs={jobs}: the cluster of engine={engine!r} says how many; leave it out"
+            )
+        jobs = -1
+    beside = f"jobs={jobs}" if engine is None else f"engine={engine!r}"
+    training: dict[str, Any] = budget | {
+        "device": str(find_device(device)) if engine is None else device
+    }
     if jobs != 1 and steps is None and epochs is None:
-        raise LikelyError(f"jobs={jobs}: fits side by side need a budget in steps or epochs")
+        raise LikelyError(f"{beside}: fits side by side need a budget in steps or epochs")
     options = {name: dict(given) for name, given in (hyperparameters or {}).items()}
     names = list(dict.fromkeys(models if models is not None else entries()))
     for name in [*names, *options]:
         find(name)
     if isinstance(data, Target) and data.energy is not None:
         if jobs != 1:
-            raise LikelyError(f"jobs={jobs}: trainings on an energy run one after the other")
+            raise LikelyError(f"{beside}: trainings on an energy run one after the other")
         trained = range(seed, seed + seeds)
         return compare_energies(models, data, trained, options, training, rows, progress, out)
     if not isinstance(data, Data):
@@ -136,40 +155,41 @@ def compare(
     total = len(names) * seeds
     # One for all models: its features are what the distances between images are made of.
     extractor = FeatureExtractor(data) if data.domain.layout == "image" else None
+    shared = data, training, extractor, rows, None if runs is None else Path(runs).absolute()
 
     def in_turn() -> Iterator[Run]:
-        for done, (name, model, at) in enumerate(untrained()):
+        for done, fresh in enumerate(untrained()):
             if progress:
                 each = (time.time() - started) / done if done else 60 * (minutes or 0)
                 left = f", about {(total - done) * each / 60:.1f} min left" if each else ""
-                line = f"{name}, seed {at}: fit {done + 1} of {total}{left}"
-                Console(stderr=True).print(line, style="bold", highlight=False)
-            yield _run(name, model, data, at, training, extractor, rows, progress)
+                _say(f"{fresh[0]}, seed {fresh[2]}: fit {done + 1} of {total}{left}")
+            yield _run(*shared, *fresh, progress)
 
     def side_by_side() -> Iterator[Run]:
         verbose = 5 if progress else 0
         with joblib.Parallel(jobs, return_as="generator", verbose=verbose) as parallel:
             with children_ignore_interrupts():
                 list(parallel([joblib.delayed(int)()]))  # starts the processes
-            yield from parallel(
-                joblib.delayed(_run)(name, model, data, at, training, extractor, rows)
-                for name, model, at in untrained()
-            )
+            yield from parallel(joblib.delayed(_run)(*shared, *fresh) for fresh in untrained())
 
-    runs: list[Run] = []
+    found: list[Run] = []
 
     def compared() -> Comparison:
         seconds = round(time.time() - started, 1)
         settings = {"seeds": [*seeds_used], "budget": budget, "jobs": jobs, "seconds": seconds}
-        to_come = names[len(runs) // seeds :]
+        settings |= {} if engine is None else {"engine": engine}
+        to_come = names[len(found) // seeds :]
         return Comparison(
-            data, [*runs], refused, settings | ({"to_come": to_come} if to_come else {})
+            data, [*found], refused, settings | ({"to_come": to_come} if to_come else {})
         )
 
     try:
-        for run in in_turn() if jobs == 1 else side_by_side():
-            runs.append(run)
-            if out is not None and len(runs) % seeds == 0:
+        fits: Iterable[Run] = in_turn() if jobs == 1 else side_by_side()
+        if engine is not None:
+            fits = _on_cluster(engine, shared, list(untrained()), progress)
+        for run in fits:
+            found.append(run)
+            if out is not None and len(found) % seeds == 0:
                 compared().write(out)
     except BrokenProcessPool as error:
         raise RunError(
@@ -178,20 +198,47 @@ def compare(
     return compared()
 
 
+def _on_cluster(
+    engine: str,
+    shared: tuple[Any, ...],
+    untrained: list[tuple[str, GenerativeModel, int]],
+    progress: bool,
+) -> list[Run]:
+    """All fits, as `_run` gives them, on a cluster."""
+    done: dict[int, Run] = {}
+    for i, outcome in spread(_run, shared, untrained, engine):
+        name, model, seed = untrained[i]
+        if isinstance(outcome, Exception):  # its workers were killed, one after the other
+            reason = " ".join(f"{type(outcome).__name__}: {outcome}".split())
+            done[i] = Run(name, seed, model.density, error=reason)
+        else:
+            done[i] = outcome
+        if progress:
+            ended = "done" if done[i].error is None else f"failed, {done[i].error}"
+            _say(f"{name}, seed {seed}: {ended}; {len(done)} of {len(untrained)} fits have ended")
+    return [done[i] for i in range(len(untrained))]
+
+
+def _say(line: str) -> None:
+    Console(stderr=True).print(line, style="bold", highlight=False)
+
+
 def _run(
-    name: str,
-    model: GenerativeModel,
     data: Data,
-    seed: int,
     training: Mapping[str, Any],
     extractor: FeatureExtractor | None,
-    rows: int | None = None,
+    rows: int | None,
+    folder: Path | None,
+    name: str,
+    model: GenerativeModel,
+    seed: int,
     progress: bool = False,
 ) -> Run:
     """Fit one model with one seed and measure it."""
     run = Run(name, seed, model.density)
     try:
-        history = fit(model, data, seed=seed, progress=progress, **training)
+        place = None if folder is None else folder / f"{name}-{seed}"
+        history = fit(model, data, seed=seed, run=place, progress=progress, **training)
         # The same rows and the same noise for every model and seed: differences are paired.
         run.evaluation = evaluate(model, data, history=history, rows=rows, extractor=extractor)
         run.model, run.history = model, history

@@ -1,6 +1,6 @@
 """What `fit` and a model exchange: batches, objectives, stages, recipes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
@@ -52,6 +52,18 @@ class Batch:
         if loss.ndim and self.weight is not None:
             loss = loss * self.weight
         return loss.mean()
+
+    def parts(self, k: int) -> Iterator[Self]:
+        """This batch in k parts, or in as many as it has rows; they differ by one row at most."""
+        if k == 1 or len(self) < 2:
+            yield self
+            return
+        fields = {name: getattr(self, name) for name in ("x", "context", "weight", "unlabelled")}
+        rows = {
+            name: v.tensor_split(min(k, len(self))) for name, v in fields.items() if v is not None
+        }
+        for at in range(min(k, len(self))):
+            yield replace(self, **{name: parts[at] for name, parts in rows.items()})
 
     def to(self, device: torch.device) -> Self:
         """This batch on a device."""

@@ -108,17 +108,61 @@ class Likelihood:
 
         The spread between rows already holds the rows' own errors; the common error is added to it.
         """
-        value = self.value.double()
+        mean = Mean()
+        mean.add(self, weight)
+        return mean.figure
+
+
+@dataclass
+class Mean:
+    """The weighted mean of log-likelihoods that come in parts.
+
+    Attributes
+    ----------
+    total : float
+        Of the weights; the others are sums over the rows whose weight is positive.
+    weight, squares, value, spread : float
+        Of weights, of their squares, of weighted values, and of weighted squares of their distances from
+        their mean.
+    common_stderr : float
+        The largest of the parts, which share it.
+    """
+
+    total: float = 0.0
+    weight: float = 0.0
+    squares: float = 0.0
+    value: float = 0.0
+    spread: float = 0.0
+    common_stderr: float = 0.0
+
+    def add(self, part: Likelihood, weight: Tensor | None = None) -> None:
+        """Count more rows, with their weights, shape (n,)."""
+        value = part.value.double()
         w = value.new_ones(len(value)) if weight is None else weight.to(value)
-        value, w = value[w > 0], w[w > 0] / w.sum()
-        mean = (w * value).sum()
-        n_effective = 1 / w.square().sum()
-        if n_effective <= 1:
-            spread = math.nan
-        else:
-            variance = (w * (value - mean).square()).sum() / (n_effective - 1)
-            spread = variance.sqrt().item()
-        return Figure(mean.item(), math.hypot(spread, self.common_stderr))
+        self.total += w.sum().item()
+        self.common_stderr = max(self.common_stderr, part.common_stderr)
+        value, w = value[w > 0], w[w > 0]
+        if not len(w):
+            return
+        new, total = w.sum().item(), (w * value).sum().item()
+        self.spread += (w * (value - total / new).square()).sum().item()
+        if self.weight:  # Chan, Golub & LeVeque 1979
+            apart = total / new - self.value / self.weight
+            self.spread += apart**2 * new * self.weight / (new + self.weight)
+        self.weight, self.value = self.weight + new, self.value + total
+        self.squares += w.square().sum().item()
+
+    @property
+    def figure(self) -> Figure:
+        """The mean, with its standard error."""
+        if not self.weight:
+            return Figure(math.nan, math.nan)
+        mean = self.value / self.total
+        spread, n_effective = math.nan, self.total**2 / self.squares
+        if n_effective > 1:
+            moved = self.weight * (self.value / self.weight - mean) ** 2
+            spread = math.sqrt((self.spread + moved) / self.total / (n_effective - 1))
+        return Figure(mean, math.hypot(spread, self.common_stderr))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,16 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+
+
+def seed_of_part(seed: int, part: int) -> int:
+    """The seed of a part of what is drawn with a seed; the first has that itself."""
+    if part == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0])
+
 
 # All threads draw from one generator of torch, so that only one may use it at a time.
 _generator = threading.RLock()

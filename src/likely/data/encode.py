@@ -77,7 +77,7 @@ def encode(
     if isinstance(table.values, pd.DataFrame):
         rows, domain = _encode_frame(selection, kinds)
     else:
-        positions = None if selection.columns is None else [int(label) for label in labels]
+        positions = None if selection.columns is None else [*map(table.labels.index, labels)]
         rows = Rows(table.values, table.values.dtype, columns=positions)
         domain = declared if isinstance(declared, Domain) else _infer(rows, selection, kinds)
     if isinstance(declared, Domain):
@@ -101,7 +101,7 @@ def _infer(rows: Rows, selection: Selection, kinds: dict[str, Column]) -> Domain
     # In a large array all columns are looked at together, so as not to copy some of them.
     large = rows.nbytes > MAPPED_BYTES
     domain = infer_domain(rows.array if large else rows.raw(slice(None)))
-    labels, names = selection.labels, selection.columns
+    labels, names = selection.labels, selection.columns or selection.table.names
     if not labels:
         return domain
     columns = tuple(kinds.get(label, domain.column(0)) for label in labels)

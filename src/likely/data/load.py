@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,9 @@ from likely.data.dataset import Data, Rows, Split
 from likely.data.encode import encode
 from likely.data.readers.text import Long, TextOptions, into_lines, refuse_table
 from likely.data.select import Declared, Named, Selection, resolve, select, select_rows
-from likely.data.source import read
+from likely.data.source import read, read_parts
 from likely.data.split import members
-from likely.data.table import MAPPED_BYTES, Table
+from likely.data.table import MAPPED_BYTES, PART_ENTRIES, Table
 from likely.data.unlabelled import check_labels, labels_of
 
 MIN_ROWS = 10
@@ -82,7 +82,8 @@ def load_data(
         - a `Target`: 25,000 draws, 20,000 of them to train.
 
         What is larger than 256 MiB is not copied: an `.npy` file is then memory-mapped, read where
-        it is needed, and may be larger than memory.
+        it is needed, and may be larger than memory. So may Parquet with nothing but numbers, and HDF5:
+        where an array does not lie there in one piece, it is mapped from a copy in the user's cache.
     domain : Domain or dict, optional
         Where a row lives; a dictionary declares single columns, by name or position, as a column
         kind or as text: `{"phi": "periodic(-pi, pi)"}`. The rest is inferred (`lk.infer_domain`).
@@ -228,16 +229,62 @@ def load_rows(
     -------
     Split
     """
-    texts = TextOptions(window)
-    table = read_table(source, seed, domain, texts, size)
+    table = read_table(source, seed, domain, TextOptions(window), size)
+    names = context, context_domain, predict, weight, columns, window
+    (rows,) = _in_parts(table, domain, *names, whole=True)
+    return rows
+
+
+def load_parts(
+    source: Any,
+    *,
+    domain: Domain,
+    context: Any = None,
+    context_domain: Declared = None,
+    predict: Any = None,
+    weight: Any = None,
+    columns: Named | None = None,
+    window: int | None = None,
+    size: int | None = None,
+) -> Iterator[Split]:
+    """The rows of `load_rows`, some at a time, so that tables in text or Parquet may exceed memory.
+
+    Errors are those of `load_rows`; one in a later part is raised when that part is read.
+    """
+    if window is not None or size is not None or domain.ends:
+        tables = iter([read_table(source, 0, domain, TextOptions(window), size)])
+    else:
+        tables = read_parts(source)
+    names = context, context_domain, predict, weight, columns, window
+    for table in tables:
+        yield from _in_parts(table, domain, *names)
+
+
+def _in_parts(
+    table: Table,
+    domain: Declared,
+    context: Any,
+    context_domain: Declared,
+    predict: Any,
+    weight: Any,
+    columns: Named | None,
+    window: int | None,
+    whole: bool = False,
+) -> Iterator[Split]:
+    """The rows of a table in their order, in one part or several."""
     if predict is not None:
         domain, context, context_domain = _predicting(domain, context, context_domain, predict)
+    texts = TextOptions(window)
     found, notes = _find(table, domain, context, context_domain, weight, columns, "error", texts)
     for note in notes:
-        warnings.warn(f"{table.name}: {note}", stacklevel=2)
-    step = found.x.domain.size if isinstance(table.values, str) else 1
-    rows = found.split(np.arange(0, len(found.x.rows), step))
-    return rows if predict is None else rows.swapped()
+        warnings.warn(f"{table.name}: {note}", stacklevel=3)
+    size = found.x.domain.size
+    step = size if isinstance(table.values, str) else 1
+    rows = len(found.x.rows)
+    part = rows if whole else step * max(1, PART_ENTRIES // size)
+    for start in range(0, rows, part):
+        split = found.split(np.arange(start, min(start + part, rows), step))
+        yield split if predict is None else split.swapped()
 
 
 def _predicting(

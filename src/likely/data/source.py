@@ -1,7 +1,9 @@
 """Sources: whatever `load_data` takes, as a `Table`."""
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from likely.core.errors import DataError
 from likely.core.target import Target
 from likely.data import builtin
 from likely.data.readers.arrays import assemble, from_dataset, read_npy, read_npz, stacked
-from likely.data.readers.csv import read_csv
+from likely.data.readers.csv import csv_parts, read_csv
 from likely.data.readers.fields import FITS, read_fits, read_fits_folder, read_lhe, read_root
 from likely.data.readers.hdf5 import read_hdf5
 from likely.data.readers.images import read_images
-from likely.data.readers.tables import read_feather, read_parquet
+from likely.data.readers.tables import parquet_parts, read_feather, read_parquet
 from likely.data.readers.text import read_text
 from likely.data.table import Table, as_values, from_target
 
@@ -48,6 +50,27 @@ def read(
     if isinstance(source, Dataset):
         return from_dataset(source)
     return Table("the data", as_values(source, "the data"))
+
+
+def read_parts(source: Any, text: Sequence[str | int] = ()) -> Iterator[Table]:
+    """A table in text or Parquet, files of them that match a pattern, or a folder, some rows at a time.
+
+    Anything else is read as a whole, as `read` does.
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    files = [path] if path is None or path.exists() else [*map(Path, sorted(glob(str(path))))]
+    readers = [_reader_of(file) if file is not None and file.exists() else None for file in files]
+    if not readers or not {*readers} <= {read_csv, read_parquet}:
+        yield read(source, text=text)
+        return
+    first = 0
+    for file, reader in zip(files, readers, strict=True):
+        assert file is not None
+        with _readable(file):
+            parts = csv_parts(file, text) if reader is read_csv else parquet_parts(file)
+            for table in parts:
+                yield replace(table, first=first)
+                first += len(table.values)
 
 
 Reader = Callable[..., Table]  # (path, keys)
@@ -83,18 +106,11 @@ def _read_path(name: str, text: Sequence[str | int], size: int | None) -> Table:
         raise DataError(
             f"{file}: there is no such file or folder; built-in data are {', '.join(builtin.names())}"
         )
-    if path.is_dir():
-        read_file: Reader = read_parquet if any(path.rglob("*.parquet")) else read_images
-        if any(part.suffix.lower() in FITS for part in path.iterdir()):
-            read_file = read_fits_folder
-    else:
-        read_file = _reader(path)
+    read_file = _reader_of(path)
     if keys and read_file not in (read_npz, read_hdf5, read_root, read_fits):
         raise DataError(
             f"{name}: only .npz, .h5, .root and .fits files hold arrays by name; leave '::{keys}' out"
         )
-    if path.stat().st_size == 0 and path.is_file():
-        raise DataError(f"{path}: the file is empty")
     options: dict[Reader, dict[str, Any]] = {
         read_csv: {"text": text},
         read_fits: {"size": size},
@@ -105,11 +121,20 @@ def _read_path(name: str, text: Sequence[str | int], size: int | None) -> Table:
             f"{path}: holds no FITS images, which alone have a size; leave size= out (--size)"
         )
     names = [key.strip() for key in keys.split(",")] if keys else []
-    try:
+    with _readable(path):
         return read_file(path, names, **options.get(read_file, {}))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a library says of a damaged file becomes a `DataError`."""
+    if path.stat().st_size == 0 and path.is_file():
+        raise DataError(f"{path}: the file is empty")
+    try:
+        yield
     except DataError:
         raise
-    except Exception as error:  # whatever a library says of a damaged file
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "pickle" in reason or "Python objects" in reason:
             reason = "it holds pickled Python objects, which are never loaded: save numbers"
@@ -118,8 +143,12 @@ def _read_path(name: str, text: Sequence[str | int], size: int | None) -> Table:
         ) from error
 
 
-def _reader(path: Path) -> Reader:
-    """The reader of a file; tables in text may be compressed."""
+def _reader_of(path: Path) -> Reader:
+    """The reader of a folder or a file; tables in text may be compressed."""
+    if path.is_dir():
+        if any(part.suffix.lower() in FITS for part in path.iterdir()):
+            return read_fits_folder
+        return read_parquet if any(path.rglob("*.parquet")) else read_images
     suffixes = [suffix.lower() for suffix in path.suffixes]
     inner = READERS.get("".join(suffixes[-2:-1]))
     if suffixes[-1:] == [".gz"] and inner in (read_csv, read_text, read_fits, read_lhe):

@@ -14,6 +14,7 @@ from likely.core.errors import DataError
 from likely.core.target import Target
 
 MAPPED_BYTES = 1 << 28  # larger arrays stay where they are
+PART_ENTRIES = 1 << 22  # of a table that is read in parts
 
 
 TARGET_ROWS = 25_000  # drawn from a Target: 20,000 of them to train
@@ -44,6 +45,10 @@ class Table:
         Columns that the source has and the table has not: why, and what to do, for a message.
     notes : list of str
         What a user must know about how the source was read: `load_data` warns of it.
+    first : int
+        Where these are some of the source's rows, the number of the first.
+    names : list of str, optional
+        Of the columns of an array, where it has some.
     """
 
     name: str
@@ -54,12 +59,16 @@ class Table:
     truth: Target | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    first: int = 0
+    names: list[str] | None = None
 
     @cached_property
     def labels(self) -> list[str]:
         """What the columns are called: names, or positions in an array of two dimensions."""
         if isinstance(self.values, pd.DataFrame):
             return [str(label) for label in self.values.columns]
+        if self.names is not None:
+            return self.names
         if isinstance(self.values, np.ndarray) and self.values.ndim == 2:
             return [str(position) for position in range(self.values.shape[1])]
         return []
@@ -67,8 +76,9 @@ class Table:
     @property
     def by_position(self) -> bool:
         """Whether columns have no names."""
-        return not isinstance(self.values, pd.DataFrame) or all(
-            isinstance(label, int) for label in self.values.columns
+        return self.names is None and (
+            not isinstance(self.values, pd.DataFrame)
+            or all(isinstance(label, int) for label in self.values.columns)
         )
 
     def where(self, row: int) -> tuple[str, int]:
@@ -79,7 +89,7 @@ class Table:
             if row < rows:
                 break
             row -= rows
-        return f"{self.name}{part} (rows counted from 0)", row
+        return f"{self.name}{part} (rows counted from 0)", self.first + row
 
 
 def from_target(target: Target, seed: int) -> Table:

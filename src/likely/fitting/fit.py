@@ -56,6 +56,7 @@ def fit(
     ema: float | None = None,
     device: str | torch.device = "auto",
     devices: int = 1,
+    accumulate: int = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true",
     compile: bool = False,
     watch: Watch | None = None,
@@ -113,6 +114,10 @@ def fit(
         each of which calls `fit` with the same arguments. `batch` is what they take together.
         Noise differs from process to process, and so from that of a single one; it is the same in
         each run on the same number of processes, which share the threads of the caller.
+    accumulate : int
+        Parts in which a process goes through its rows of a batch, adding up their gradients: a batch then
+        needs the memory of one part. The step is that of the whole batch, up to rounding, where the loss
+        is a sum over rows; noise is drawn for each part.
     precision : {"32-true", "64-true", "bf16-mixed"}
         As in Lightning Fabric.
     compile : bool
@@ -186,6 +191,7 @@ def fit(
         "ema": ema,
         "device": str(place),
         "devices": devices,
+        "accumulate": accumulate,
         "precision": precision,
         "compile": compile,
         "gradient": gradient,

@@ -154,8 +154,11 @@ class Gradients(Loop):
         for parameter in objective.parameters:
             parameter.grad = None
         with fast_products(self.fabric.device), check_compilable("loss"):
-            loss = self._loss(objective, batch)
-            self.fabric.backward(loss)
+            loss = torch.zeros((), device=self.fabric.device)
+            for part in batch.parts(self.plan.accumulate):
+                of_part = self._loss(objective, part) * (len(part) / len(batch))
+                self.fabric.backward(of_part)
+                loss = loss + of_part.detach()
         share = len(batch) / self.rows
         loss = processes.average_gradients(self.fabric, loss, objective.parameters, share)
         norm = nn.utils.get_total_norm([p.grad for p in objective.parameters if p.grad is not None])

@@ -35,6 +35,7 @@ class Plan(Recipe):
     early_stopping: bool = True
     device: str = "auto"
     devices: int = 1
+    accumulate: int = 1
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     compile: bool = False
     gradient: Literal["path", "reparametrised", "reinforce"] | None = None
@@ -87,15 +88,18 @@ class Plan(Recipe):
     def _check_model(self, model: GenerativeModel, rows: int | None) -> None:
         if self.devices > 1 and any(is_parametrized(module) for module in model.modules()):
             raise LikelyError("devices: a model with parametrized layers trains in one process")
-        for option, on in (("devices", self.devices > 1), ("compile", self.compile)):
+        by_gradients = {"devices": self.devices > 1, "compile": self.compile}
+        by_gradients["accumulate"] = self.accumulate > 1
+        for option, on in by_gradients.items():
             if on and isinstance(model, FitsByEpochs):
                 raise LikelyError(
                     f"{type(model).__name__} is not trained by gradients: leave out {option}"
                 )
         if self.compile and model.derivative_in_loss:
             raise LikelyError("compile: torch cannot follow the derivative in this model's loss")
-        if min(self.batch, rows or self.batch) < self.devices:
-            raise LikelyError(f"devices={self.devices}, but a batch has fewer rows than that")
+        for option, parts in (("devices", self.devices), ("accumulate", self.accumulate)):
+            if min(self.batch, rows or self.batch) < parts:
+                raise LikelyError(f"{option}={parts}, but a batch has fewer rows than that")
 
 
 def one_budget(steps: int | None, epochs: int | None, minutes: float | None) -> dict[str, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -22,9 +23,13 @@ LOOKED_AT = 200  # lines from which the layout is decided
 DELIMITERS = "\t;|, "  # the earlier one where two fit alike; a blank stands for any number of them
 BLOCK_BYTES = 1 << 28  # within which a column keeps its type
 SEARCHED_BYTES = 1 << 24  # at a time
+PART_BYTES = 1 << 26  # of a table that is read in parts
 NUMBER = re.compile(
     r"[^\w.,+−-]?\s*[+−-]?(\d[\d.,']*|[.,]\d+)([eEdD][+−-]?\d+)?\s*%?|nan|inf|", re.I
 )
+
+
+Content = Path | bytes  # a file, or what was read of one
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,40 @@ def read_csv(path: Path, keys: list[str], text: Collection[str | int] = ()) -> T
     text : collection of str or int
         Columns, by name or position, that stay as they are written.
     """
+    layout = _layout_in(path)
+    return _read_rows(path, path, layout, text)
+
+
+def csv_parts(path: Path, text: Collection[str | int] = ()) -> Iterator[Table]:
+    """The same rows, some at a time; a column may have another type in another part."""
+    layout = _layout_in(path)
+    with opened(path) as file:
+        for _ in range(layout.skip):
+            file.readline()
+        while part := file.read(PART_BYTES):
+            part += file.readline()
+            while part.count(b'"') % 2 and (line := file.readline()):  # inside of quotes
+                part += line
+            if part.strip():
+                yield _read_rows(path, part, replace(layout, skip=0), text)
+
+
+def _layout_in(path: Path) -> Layout:
     with opened(path) as file:
         head = b"".join(line for _, line in zip(range(LOOKED_AT), file, strict=False))
     if b"\0" in head:
         raise DataError(f"{path}: holds binary data; save it as text in UTF-8")
     lines = head.decode("utf-8-sig").splitlines(keepends=True)
-    layout = layout_of(lines, "\t" if ".tsv" in path.suffixes else DELIMITERS, str(path))
+    return layout_of(lines, "\t" if ".tsv" in path.suffixes else DELIMITERS, str(path))
+
+
+def _read_rows(path: Path, content: Content, layout: Layout, text: Collection[str | int]) -> Table:
     labels = layout.names or [*map(str, range(layout.width))]
     as_text = [
         labels[key] if isinstance(key, int) and key < len(labels) else str(key) for key in text
     ]
     read = _read_blanks if layout.delimiter == " " else _read_arrow
-    frame = read(path, layout, labels, as_text)
+    frame = read(path, content, layout, labels, as_text)
     if layout.names is None:
         frame = frame.set_axis(range(layout.width), axis=1)
     frame = frame.drop(columns="") if layout.names and layout.names[0] == "" else frame
@@ -183,15 +210,17 @@ def _is_header(first: list[str], rest: list[list[str]]) -> bool:
     return bool(rest) and (not whole or (first == _positions(first) and len(first) > 3))
 
 
-def opened(path: Path) -> IO[bytes]:
-    """A file, through gzip where its name says so."""
+def opened(path: Content) -> IO[bytes]:
+    """A file, through gzip where its name says so, or what was read of one."""
+    if isinstance(path, bytes):
+        return io.BufferedReader(cast(Any, io.BytesIO(path)))
     return cast(IO[bytes], gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
 
 
-def _holds(path: Path, pattern: bytes) -> bool:
+def _holds(content: Content, pattern: bytes) -> bool:
     """Whether a pattern of three bytes at most is in a file, which begins as if after a line break."""
     tail = b"\n"
-    with opened(path) as file:
+    with opened(content) as file:
         while block := file.read(SEARCHED_BYTES):
             if re.search(pattern, tail + block):
                 return True
@@ -199,15 +228,20 @@ def _holds(path: Path, pattern: bytes) -> bool:
     return False
 
 
-def _read_blanks(path: Path, layout: Layout, labels: list[str], text: list[str]) -> pd.DataFrame:
+def _read_blanks(
+    path: Path, content: Content, layout: Layout, labels: list[str], text: list[str]
+) -> pd.DataFrame:
     return pd.read_csv(
-        path, sep=r"\s+", header=None, names=labels, skiprows=layout.skip, comment="#",
+        io.BytesIO(content) if isinstance(content, bytes) else content,
+        sep=r"\s+", header=None, names=labels, skiprows=layout.skip, comment="#",
         dtype=dict.fromkeys(text, str), encoding="utf-8-sig",
     )  # fmt: skip
 
 
-def _read_arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> pd.DataFrame:
-    table = _arrow(path, layout, labels, text)
+def _read_arrow(
+    path: Path, content: Content, layout: Layout, labels: list[str], text: list[str]
+) -> pd.DataFrame:
+    table = _arrow(path, content, layout, labels, text)
     for name, kind in zip(labels, table.schema.types, strict=True):
         if pyarrow.types.is_binary(kind):
             raise DataError(f"{path}: column {name!r} is not text in UTF-8; save it so")
@@ -217,8 +251,8 @@ def _read_arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) 
         if pyarrow.types.is_integer(kind)
     ]
     # A search of all bytes takes less time than to read columns again.
-    if whole and _holds(path, rb"[,;|\t\"\s]0\d"):
-        written = _arrow(path, layout, labels, [*text, *whole])
+    if whole and _holds(content, rb"[,;|\t\"\s]0\d"):
+        written = _arrow(path, content, layout, labels, [*text, *whole])
         for position, name in enumerate(labels):
             column = written.column(position)
             if (
@@ -231,7 +265,7 @@ def _read_arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) 
     return from_arrow(table, str(path))
 
 
-def _arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> Any:
+def _arrow(path: Path, content: Content, layout: Layout, labels: list[str], text: list[str]) -> Any:
     """The rows as Arrow reads them; a column of `text` is not looked at further."""
     comments = 0
 
@@ -240,7 +274,7 @@ def _arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> An
         comments += row.text.lstrip().startswith("#")
         return "skip" if row.text.lstrip().startswith("#") else "error"
 
-    with opened(path) as file:
+    with opened(content) as file:
         for _ in range(layout.skip):
             file.readline()
         if not file.peek(1):  # type: ignore[attr-defined]
@@ -253,7 +287,7 @@ def _arrow(path: Path, layout: Layout, labels: list[str], text: list[str]) -> An
                 ),
                 arrow_csv.ParseOptions(
                     delimiter=layout.delimiter,
-                    newlines_in_values=_holds(path, b'"'),  # which takes twice the time
+                    newlines_in_values=_holds(content, b'"'),  # which takes twice the time
                     invalid_row_handler=on_invalid,
                 ),
                 arrow_csv.ConvertOptions(
