@@ -40,7 +40,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "tutorial",
     "gallery_dirs": "generated/tutorial",
     # What takes longer than a minute is shown, and not run.
-    "filename_pattern": r"/(?!gan_1d|phi4|galaxies)\w+\.py$",
+    "filename_pattern": r"/(?!gan_1d|phi4|galaxies|deblending)\w+\.py$",
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("pages.show",),

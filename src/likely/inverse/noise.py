@@ -160,6 +160,38 @@ class CorrelatedGaussian(GaussianNoise):
         if not self.covariance[centre] > 0:
             raise DataError(f"CorrelatedGaussian: the variance, at {centre}, must be above 0")
 
+    @classmethod
+    def of_patches(cls, patches: Any) -> Self:
+        """The noise of patches that hold nothing else, by their mean periodogram.
+
+        That is above 0, as a covariance needs; the price is that the covariance at a distance d is a part
+        (1 − |d|/k) of what it is, along each axis of k pixels: take patches much wider than it reaches.
+
+        Parameters
+        ----------
+        patches : array, shape (n, k) or (n, height, width)
+            Of mean 0; many, or large ones.
+
+        Raises
+        ------
+        DataError
+            If they are not finite, have other dimensions, or are all 0.
+
+        Examples
+        --------
+        >>> white = torch.randn(200, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> found = CorrelatedGaussian.of_patches(2 * white).covariance
+        >>> found.shape, round(found[7, 7].item(), 1), abs(found[7, 8].item()) < 0.1
+        (torch.Size([15, 15]), 4.0, True)
+        """
+        patches = torch.as_tensor(patches, dtype=torch.float64)
+        if patches.ndim not in (2, 3) or not patches.numel() or not patches.isfinite().all():
+            raise DataError("CorrelatedGaussian: give patches (n, k) or (n, height, width), finite")
+        sizes, axes = patches.shape[1:], [*range(1, patches.ndim)]
+        full = [2 * k - 1 for k in sizes]  # so that opposite edges don't meet
+        power = torch.fft.rfftn(patches, full, axes).abs().square().mean(0) / math.prod(sizes)
+        return cls(torch.fft.fftshift(torch.fft.irfftn(power, full)))
+
     def on(self, out_shape: Sequence[int]) -> Self:
         bound, ndim = copy.copy(self), self.covariance.ndim
         edges = tuple(out_shape[-ndim:])
