@@ -92,9 +92,9 @@ def impute(
     found = {str(label): label for label in frame.columns}
     labels = [found.get(domain.label(i), frame.columns[i]) for i in range(domain.size)]
     values = to_frame(domain.present, filled.cpu(), frame.dtypes[labels]).set_axis(labels, axis=1)
-    copies = []
+    copies, n = [], int(rows.sum())
     for k in range(draws):
-        copy, part = frame.copy(), values.iloc[k * int(rows.sum()) :].head(int(rows.sum()))
+        copy, part = frame.copy(), values.iloc[k * n : (k + 1) * n]
         for i, label in enumerate(labels):
             hole = holes[:, i].numpy()
             drawn, kind = part[label][hole[rows.numpy()]], domain.column(i).present
