@@ -184,9 +184,11 @@ def compare(
         )
 
     try:
-        fits: Iterable[Run] = in_turn() if jobs == 1 else side_by_side()
+        fits: Iterable[Run]
         if engine is not None:
             fits = _on_cluster(engine, shared, list(untrained()), progress)
+        else:
+            fits = in_turn() if jobs == 1 else side_by_side()
         for run in fits:
             found.append(run)
             if out is not None and len(found) % seeds == 0:
