@@ -21,7 +21,15 @@ from likely.nets.mlp import Context, with_context
 Shape = tuple[int, int, int]  # channels, height, width
 Network = Literal["auto", "mlp", "convolutional"]
 
-conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+
+class Conv2d(nn.Conv2d):
+    """A convolution of images whose channels come last in memory, which makes it faster on CPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.contiguous(memory_format=torch.channels_last))
+
+
+conv = partial(Conv2d, kernel_size=3, padding=1)
 # A critic whose units all died would no longer judge, without a sign of it.
 leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 
@@ -171,7 +179,7 @@ def circular(height: int, width: int) -> Callable[[int, int], nn.Module]:
     return partial(CircularConv2d, kernel_size=(min(3, height), min(3, width)))
 
 
-class CircularConv2d(nn.Conv2d):
+class CircularConv2d(Conv2d):
     """A convolution on a torus.
 
     With torch's circular padding a training step of couplings takes 1.4 times as long.
