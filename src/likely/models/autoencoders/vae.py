@@ -107,6 +107,7 @@ class VAE(LatentModel):
 
     accepts = LatentModel.accepts | {Maybe}
     density = Kind.LOWER
+    validation: ClassVar[dict[str, Any]] = {"draws": 8}
     flat_codes: ClassVar[bool] = True  # whether codes fill R^latent
     recipe = Recipe(batch=128, rate=3e-3, weight_decay=0.01)
 
@@ -291,7 +292,7 @@ class VAE(LatentModel):
 
         def bound(x: Tensor, context: Tensor | None) -> Tensor:
             q = self._posterior(x, context)
-            at_a_time = max(1, 8 * CHUNK // max(1, x.numel()))
+            at_a_time = max(1, CHUNK // max(1, x.numel()))
             parts = [
                 self._log_weights(x, context, *q.draw(min(at_a_time, draws - done)))
                 for done in range(0, draws, at_a_time)
