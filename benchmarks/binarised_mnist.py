@@ -40,7 +40,6 @@ import likely as lk
 
 # Narrow at full resolution, where convolutions take longest.
 CONVOLUTIONS = {"latent": 32, "hidden": (16, 32, 64)}
-FIT = {"pixelcnn": {"precision": "bf16-mixed"}}  # half of the time where a CPU has AMX
 SETTINGS = {
     "vae": CONVOLUTIONS,
     "iwae": CONVOLUTIONS,
@@ -69,6 +68,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a finished run to go on from")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument(
+        "--precision", default="bf16-mixed", help="half of the time where a CPU has AMX"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     arguments = parser.parse_args()
@@ -92,8 +94,8 @@ def main() -> None:
         minutes=arguments.minutes,
         seed=arguments.seed,
         run=arguments.out,
+        precision=arguments.precision,
         progress=sys.stderr.isatty(),
-        **FIT.get(arguments.model, {}),
     )
     print(
         f"{history.steps:,} steps in {history.seconds / 60:.1f} minutes, "
