@@ -291,6 +291,33 @@ def test_bfloat16_trains_to_nearly_the_same_score(name):
     assert scores["bf16-mixed"] == pytest.approx(scores["32-true"], abs=0.05)
 
 
+LOWERED = {  # whose losses have more than networks
+    "iwae": {},
+    "vae": {"posterior": "iaf", "prior": "flow"},
+    "hsic-vae": {"independent": ((0, 1), (2, 3))},
+    "mmd-vae": {},
+    "rbm": {},
+    "dbm": {},
+    "dbn": {},
+}
+
+
+@pytest.mark.parametrize("name", LOWERED)
+def test_bfloat16_hardly_changes_a_loss(name):
+    x = torch.rand(64, 4, 4).round().long()
+    losses = []
+    for lowered in (False, True):
+        model = lk.make(name, lk.binary(4, 4), seed=0, **LOWERED[name])
+        model.prepare(Batch(x))
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            loss = model.loss(Batch(x))
+        loss.mean().backward()
+        assert loss.dtype == torch.float32
+        losses.append(loss.mean().item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
 class HalfDead(Fragile):
     """Two objectives, one of which never has a finite loss."""
 

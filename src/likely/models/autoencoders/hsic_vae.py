@@ -152,11 +152,12 @@ def hsic(k: Kernel, l: Kernel, weight: Float[Tensor, " n"] | None) -> Float[Tens
     n = len(k)
     w = torch.ones_like(k[0]) if weight is None else weight.to(k)
     k, l = (a - torch.diag(a.diagonal()) for a in (k, l))  # noqa: E741
-    both, of_both, square = k * l, (k @ w) * (l @ w), w.square()
-    # Sums over two, three and four rows that are all different: those that coincide are taken away.
-    two = w @ both @ w
-    three = w @ of_both - w @ both @ square
-    four = (w @ k @ w) * (w @ l @ w) - 4 * square @ of_both + 2 * square @ both @ square
+    with torch.autocast(k.device.type, enabled=False):  # sums that cancel
+        both, of_both, square = k * l, (k @ w) * (l @ w), w.square()
+        # Sums over two, three and four rows that are all different: those that coincide are taken away.
+        two = w @ both @ w
+        three = w @ of_both - w @ both @ square
+        four = (w @ k @ w) * (w @ l @ w) - 4 * square @ of_both + 2 * square @ both @ square
     pairs = max(1, n * (n - 1))
     triples = pairs * max(1, n - 2)
     return two / pairs - 2 * three / triples + four / (triples * max(1, n - 3))

@@ -33,7 +33,8 @@ def mmd_to_normal(
     c = 2 * d * torch.tensor(SCALES, dtype=z.dtype, device=z.device)
     squares = (z[:, None] - z).square().sum(2)[..., None] / c
     pairs = ((-squares).exp() if kernel == "rbf" else 1 / (1 + squares)).mean(2)
-    pairs = (pairs - torch.diag(pairs.diagonal())).mv(weight) @ weight / max(1, n * (n - 1))
+    pairs = (weight[:, None] * (pairs - torch.diag(pairs.diagonal())) * weight).sum()
+    pairs = pairs / max(1, n * (n - 1))
     if kernel == "rbf":
         t = share = torch.ones_like(c[:1])
     else:
@@ -42,5 +43,6 @@ def mmd_to_normal(
     gamma = (t / c[:, None]).flatten()
     share = share.repeat(len(c)) / len(c)
     radius = z.square().sum(1, keepdim=True)
-    mean = ((1 + 2 * gamma) ** (-d / 2) * (-gamma / (1 + 2 * gamma) * radius).exp()) @ share
-    return pairs - 2 * (weight * mean).mean() + (1 + 4 * gamma) ** (-d / 2) @ share
+    each = (1 + 2 * gamma) ** (-d / 2) * (-gamma / (1 + 2 * gamma) * radius).exp()
+    mean = (each * share).sum(1)
+    return pairs - 2 * (weight * mean).mean() + ((1 + 4 * gamma) ** (-d / 2) * share).sum()

@@ -49,9 +49,11 @@ class Encoder(nn.Module):
         self, features: Float[Tensor, "n inputs"], context: Float[Tensor, "n context"] | None
     ) -> Float[Tensor, "n outputs"]:
         if self.shape is None:
-            return self.net(with_context(features, context))
-        planes = features.unflatten(1, (*self.shape, -1)).movedim(4, 2)
-        return self.net(planes.flatten(1), context)
+            outputs = self.net(with_context(features, context))
+        else:
+            planes = features.unflatten(1, (*self.shape, -1)).movedim(4, 2)
+            outputs = self.net(planes.flatten(1), context)
+        return outputs.to(features.dtype)  # of lower precision are networks only, not densities
 
 
 class Decoder(nn.Module):

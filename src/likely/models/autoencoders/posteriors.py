@@ -169,7 +169,7 @@ class GatedAutoregressive(Map):
 
     def forward(self, z: Draws, parameters: Tensor) -> tuple[Draws, LogProbs]:
         outputs = self.net(z.flatten(0, 1), parameters.repeat(len(z), 1))
-        m, s = outputs.view(*z.shape, 2).unbind(-1)
+        m, s = outputs.to(z.dtype).view(*z.shape, 2).unbind(-1)
         gate = torch.sigmoid(s + GATE)
         return gate * z + (1 - gate) * m, F.logsigmoid(s + GATE).sum(-1)
 

@@ -260,7 +260,8 @@ class RBM(BoltzmannMachine):
         The gradient is the one that contrastive divergence follows, centred or not: the chains count
         as fixed.
         """
-        with torch.no_grad(), fast_products(self.device):
+        exact = torch.autocast(self.device.type, enabled=False)
+        with torch.no_grad(), exact, fast_products(self.device):
             v, _ = self._units(batch.x)
             field = self._field(v)
             p = self._hidden_expected(field)
