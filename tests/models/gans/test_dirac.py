@@ -6,6 +6,7 @@ in closed form.
 
 import cmath
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -84,6 +85,7 @@ CRITIC = {
     "gan": lambda p, t: t * sigmoid(p * t),
     "lsgan": lambda p, t: p * t * t,
     "wgan": lambda p, t: t,
+    "hinge": lambda p, t: t if p * t > -1 else 0.0,
 }
 GENERATOR = {
     "gan": non_saturating,
@@ -94,7 +96,7 @@ GENERATOR = {
 GAMMA, LAMBDA = 0.5, 0.1
 
 
-@pytest.mark.parametrize("start", [(1e-3, 1e-3), (0.9, -0.7)])
+@pytest.mark.parametrize("start", [(1e-3, 1e-3), (0.9, -0.7), (1.5, -2.0)])
 @pytest.mark.parametrize(
     ("name", "options", "critic", "generator"),
     [
@@ -124,6 +126,16 @@ def test_losses_follow_the_exact_recursion(name, options, critic, generator, sta
         rtol=0,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("start", [(0.9, -0.7), (1.5, -2.0)])
+def test_the_hinge_loss_follows_the_exact_recursion(start):
+    model = lk.make("gan", lk.reals(1))
+    model.critic_loss, model.generator_loss = (  # which only models of images have
+        partial(getattr(lk.gans.SNGAN, name), model) for name in ("critic_loss", "generator_loss")
+    )
+    expected = recursion(CRITIC["hinge"], GENERATOR["wgan"], start=start)
+    torch.testing.assert_close(played(model, start=start), expected, rtol=0, atol=1e-6)
 
 
 def test_a_critic_of_its_own_rate_and_number_of_steps():

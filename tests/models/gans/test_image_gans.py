@@ -37,7 +37,8 @@ def place(x):
 
 def data_of(n=600, context=True):
     x, c = bars(n)
-    parts = [slice(0, n - 100), slice(n - 100, n - 50), slice(n - 50, n)]
+    held = n // 6
+    parts = [slice(0, n - held), slice(n - held, n - held // 2), slice(n - held // 2, n)]
     splits = [lk.data.Split(x[p], c[p] if context else None) for p in parts]
     return lk.Data(IMAGES, *splits, context=KINDS if context else None)
 
@@ -254,6 +255,31 @@ def test_pixels_are_standardised_together():
 def test_refusals(name, domain, options, words):
     with pytest.raises(lk.LikelyError, match=words):
         lk.make(name, domain, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("likely.fitting.folder.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("likely.fitting.folder.OVERHEAD", 1e9)
+    data, run = data_of(60), {"steps": 6, "batch": 10, "seed": 3}
+    undisturbed, model, resumed = (
+        lk.make(name, IMAGES, context=KINDS, seed=0, latent=6, hidden=(4, 8)) for _ in range(3)
+    )
+    lk.fit(undisturbed, data, **run)
+    objective = model._critic_objective
+
+    def interrupted(batch):
+        if batch.step == 4:
+            raise InterruptedError
+        return objective(batch)
+
+    model._critic_objective = interrupted
+    with pytest.raises(InterruptedError):
+        lk.fit(model, data, run=tmp_path, **run)
+    lk.fit(resumed, data, run=tmp_path, **run)
+    found = resumed.state_dict()
+    for key, value in undisturbed.state_dict().items():
+        assert torch.equal(value, found[key]), key
 
 
 @pytest.mark.slow
