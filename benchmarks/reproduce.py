@@ -92,9 +92,13 @@ class Row:
 
 STATIC = "Larochelle's static binarisation, all 10,000 test images"
 DYNAMIC = "theirs on pixels that are drawn anew, about 2 nats easier; ours on the static file"
-BINARISED = "python benchmarks/binarised_mnist.py {data}/binarized_mnist.npz --out {out} "
+DIGITS = "python benchmarks/binarised_mnist.py {data}/binarized_mnist.npz "
+BINARISED = DIGITS + "--out {out} "
 VAE = BINARISED + "--minutes 15"
-IWAE = BINARISED + "--model iwae --minutes 15"
+IWAE = (
+    f"{DIGITS}--out {{out}}/vae --minutes 15 --draws 1 && "
+    f"{DIGITS}--out {{out}}/iwae --minutes 15 --start {{out}}/vae --model iwae"
+)
 IAF = BINARISED + (
     """--minutes 60 --set '{{"posterior": "iaf", "posterior_hidden": [320], "prior": "flow"}}'"""
 )
@@ -127,7 +131,8 @@ def mnist(
     name: str, what: str, theirs: float, source: str, command: str, protocol: str = STATIC
 ) -> Row:
     """A likelihood of binarised digits."""
-    return Row(f"mnist-{name}", what, theirs, source, protocol, command, "test: ")
+    last = "(?s:.*)test: "  # what trains in two steps is scored twice
+    return Row(f"mnist-{name}", what, theirs, source, protocol, command, last)
 
 
 def sphere(model: str, d: int, theirs: float) -> Row:
@@ -171,8 +176,8 @@ ROWS = (
     mnist("nade", "MADE beside NADE", -88.33, "Larochelle & Murray 2011", BINARISED + "--model made"),
     mnist("vae", "VAE beside that of layers 200–200", -88.71, "as nbip/IWAE quotes it", VAE),
     mnist("vae-pythae", "VAE beside that of layers 784–400", -89.78, "pythae's reproductions", VAE),
-    mnist("iwae-5", "IWAE beside that of 5 draws", -87.63, "as nbip/IWAE quotes it", IWAE),
-    mnist("iwae-50", "IWAE beside that of 50 draws", -87.10, "as nbip/IWAE quotes it", IWAE),
+    mnist("iwae-5", "VAE, then IWAE beside that of 5 draws", -87.63, "as nbip/IWAE quotes it", IWAE),
+    mnist("iwae-50", "VAE, then IWAE beside that of 50 draws", -87.10, "as nbip/IWAE quotes it", IWAE),
     mnist("iaf", "VAE with IAF posterior", -95.33, "altosaar/variational-autoencoder", IAF),
     mnist("hvae", "VAE with IAF posterior beside HVAE", -86.40, "as pythae quotes it", IAF),
     mnist("vamp", "VAE with flow prior beside VampPrior", -85.57, "as pythae quotes it", IAF),
