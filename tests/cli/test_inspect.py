@@ -52,6 +52,7 @@ def test_the_line_works_when_it_is_pasted(capsys: pytest.CaptureFixture[str]) ->
         "[bold]",
         "date(days)",
         "taken as positive",
+        "to keep the rows with missing entries: --model made (or vae) --missing model",
     ):
         assert part in shown
     assert report(capsys, "my data.csv")["command"] == line
@@ -59,6 +60,13 @@ def test_the_line_works_when_it_is_pasted(capsys: pytest.CaptureFixture[str]) ->
     assert Path("runs/my-data/model.safetensors").exists()
     other = report(capsys, "my data.csv")["command"]
     assert other.endswith("--out runs/my-data-2")
+
+
+def test_missing_entries_can_be_modelled_as_proposed() -> None:
+    awkward()[["E (GeV)", "pt,raw", "n"]].to_csv("holes.csv", index=False)
+    for model in ("made", "vae"):
+        fit = ["fit", "holes.csv", "--model", model, "--missing", "model", "--steps", "2"]
+        assert main([*fit, "--out", model]) == 0
 
 
 @pytest.mark.parametrize("source", ["wine", "digits", "rings"])

@@ -75,6 +75,10 @@ def _data(source: str, size: int | None, as_json: bool) -> None:
     if suggested:
         kinds = [f"--column={_key(c.name, found.labels)}={c.suggested}" for c in suggested]
         print_text(f"if these are angles, add: {shlex.join(kinds)}")
+    if found.options.get("missing") == "drop":
+        print_text("to keep the rows with missing entries: --model made (or vae) --missing model")
+    if _has_classes(found):
+        print_text("to tell classes from the images: --model classifier --predict label")
     if line is not None:
         print_text(f"models that take these data: {', '.join(found.models)}")
         print_text(line, "bold")
@@ -94,8 +98,7 @@ def _fit_line(source: str, found: Inspection) -> str | None:
         parts += ["--columns", ",".join(_key(name, found.labels) for name in columns)]
     for name, kind in found.options.get("domain", {}).items():
         parts += ["--column", f"{_key(name, found.labels)}={kind}"]
-    classes = found.data.domain.layout == "image" and "label" in found.others
-    if classes and find(model).cls.takes_context:
+    if _has_classes(found) and find(model).cls.takes_context:
         parts += ["--context", "label"]
     for option in ("missing", "size"):
         if option in found.options:
@@ -106,6 +109,12 @@ def _fit_line(source: str, found: Inspection) -> str | None:
     while Path(run).exists():
         run, number = f"{out}-{number}", number + 1
     return shlex.join([*parts, "--out", run])
+
+
+def _has_classes(found: Inspection) -> bool:
+    """Whether there are images that come with labels."""
+    image = found.data is not None and found.data.domain.layout == "image"
+    return image and "label" in found.others
 
 
 def _key(name: str, labels: list[str]) -> str:
