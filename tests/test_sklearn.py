@@ -207,6 +207,7 @@ def test_random_state_decides_fits_and_samples(rows: np.ndarray) -> None:
     [
         ({"model": "nfs"}, "did you mean nsf"),
         ({"contamination": 0.6}, "at most 0.5"),
+        ({"missing": "drop"}, "missing"),
         ({"hyperparameters": {"layers": 3}}, "no option 'layers'"),
         ({"steps": 5, "minutes": 1.0}, "one budget"),
         ({"domain": {"e": "positive"}}, "unknown column 'e'"),
@@ -240,6 +241,21 @@ def test_a_mixed_frame_gets_a_model_that_takes_it():
     assert estimator.sample(5).dtypes.tolist() == frame.dtypes.tolist()
 
 
+@pytest.mark.parametrize("framed", [True, False])
+def test_missing_entries_are_values_of_their_own(rows: np.ndarray, framed: bool) -> None:
+    holed = np.where(np.random.default_rng(1).random(rows.shape) < [0.2, 0.0, 0.4], np.nan, rows)
+    X = pd.DataFrame(holed, columns=["a", "b", "c"]) if framed else holed
+    with pytest.raises((lk.DataError, ValueError), match=r"missing|NaN"):
+        DensityEstimator(steps=3).fit(X)
+    estimator = DensityEstimator(steps=200, missing="model", random_state=0).fit(X)
+    assert [type(column) for column in estimator.model_.domain.columns] == [
+        *(lk.Maybe, lk.Real, lk.Maybe),
+    ]
+    assert np.isfinite(estimator.score_samples(X)).all()
+    shares = np.isnan(np.asarray(estimator.sample(4000))).mean(0)
+    np.testing.assert_allclose(shares, np.isnan(holed).mean(0), atol=0.05)
+
+
 def test_names_of_rows_are_told_once_in_words_of_frames():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(
@@ -253,5 +269,7 @@ def test_names_of_rows_are_told_once_in_words_of_frames():
     assert all("with X.drop(columns=…)" in text and "--columns" not in text for text in said)
     estimator.score_samples(X)
     estimator.sample(3)
-    with pytest.raises(lk.DataError, match=r"X.dropna\(\), or leave the column out with X.drop"):
+    with pytest.raises(
+        lk.DataError, match=r"X.dropna\(\), model it with missing='model', or leave"
+    ):
         estimator.score_samples(X.assign(x=np.nan).assign(x=lambda X: X.x.where(X.n > 5, 0.0)))

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,6 @@ from likely.core.errors import DataError, DensityError, LikelyError
 from likely.core.frames import to_frame
 from likely.core.likelihood import Kind
 from likely.data import Split, load_rows
-from likely.data.check import MODEL_IT
 from likely.data.load import MIN_ROWS, read_table, split_table
 from likely.fitting import History, fit
 
@@ -57,6 +56,9 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
     domain : Domain or dict, optional
         Where a row lives, or the kinds of single columns, by name or position, as in
         `likely.load_data`. One of several axes takes rows that are flat.
+    missing : {"error", "model"}
+        What missing entries (NaN, None) are: an error, or values of their own, which the model learns;
+        "auto" is then made.
     contamination : float
         Share of the training rows that `predict` counts as outliers, above 0 and at most 0.5.
     random_state : int, RandomState or None
@@ -103,6 +105,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         steps: int | None = None,
         minutes: float | None = None,
         domain: Domain | Mapping[str | int, Column | str] | None = None,
+        missing: Literal["error", "model"] = "error",
         contamination: Annotated[float, Range(0, 0.5, open="low")] = 0.1,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -112,6 +115,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         self.steps = steps
         self.minutes = minutes
         self.domain = domain
+        self.missing = missing
         self.contamination = contamination
         self.random_state = random_state
         self.verbose = verbose
@@ -136,6 +140,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "model"
         # The noise in a bound or an estimate is that of the row's place in the batch.
         tags.non_deterministic = self._density() != Kind.EXACT
         return tags
@@ -167,7 +172,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not a table of finite numbers, or has too few rows.
+            If X is not a table of numbers, or has too few rows.
         LikelyError
             If a parameter is out of range, if the model does not take the domain, or if a DataFrame
             holds entries that are missing or outside a declared domain.
@@ -177,7 +182,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         UserWarning
             As `likely.load_data`; also if a column of a DataFrame looks like names of the rows.
         """
-        given = {"contamination": self.contamination}
+        given = {"contamination": self.contamination, "missing": self.missing}
         options.check(type(self).__name__, DensityEstimator.__init__, given)
         if not isinstance(self.hyperparameters, Mapping | None):
             raise LikelyError(f"hyperparameters={self.hyperparameters!r}: give a dictionary")
@@ -188,7 +193,7 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
         seed = self._seed(self.random_state)
         table = read_table(rows, seed, domain)
         with _in_terms_of_frames():
-            data, notes = split_table(table, domain=domain, seed=seed)
+            data, notes = split_table(table, domain=domain, missing=self.missing, seed=seed)
         for note in notes:
             warnings.warn(_for_frames(f"{table.name}: {note}"), stacklevel=2)
         train = Split(torch.cat([data.train.x[:], data.test.x[:]]))
@@ -293,9 +298,11 @@ class DensityEstimator(OutlierMixin, BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
         least = MIN_ROWS if reset else 1
+        finite = True if self.missing == "error" else "allow-nan"
         return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least
-        )
+            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least,
+            ensure_all_finite=finite,
+        )  # fmt: skip
 
     def _rows(self, X: Any) -> Tensor:
         """Rows to be scored; those outside the domain are kept."""
@@ -327,7 +334,7 @@ def _numeric(rows: np.ndarray | pd.DataFrame) -> list[Any]:
 
 def _for_frames(message: object) -> str:
     """A message with the ways of pandas in place of options that the estimator lacks."""
-    text = str(message).replace(f" {MODEL_IT},", "")
+    text = str(message).replace(" (--missing model)", "")
     text = text.replace("columns= (--columns)", "X.drop(columns=…)")
     return text.replace("missing='drop' (--missing drop)", "X.dropna()")
 
