@@ -5,13 +5,14 @@
     python benchmarks/inverse.py digits [IMAGES]           # a mixture of 8 × 8 digits as the prior
     python benchmarks/inverse.py patches BSDS.npz [IMAGES] # of 8 × 8 patches of photographs
     python benchmarks/inverse.py images RUN DATA [IMAGES] [DRAWS] [STEPS] [MINUTES]   # a trained prior
+    python benchmarks/inverse.py peers RUN DATA [IMAGES] [DRAWS] [STEPS] [MINUTES]    # deepinv beside it
     python benchmarks/inverse.py galaxies RUN [GALAXIES] [DRAWS] [STEPS] [MINUTES]    # blended ones
 
 RUN is a folder; where it holds no model, a score model is trained for MINUTES, 20 by default. DATA is what
 it is fitted to, as in `lk.load_data`, or "sersic": images whose test split is measured. Of these there is no
 exact posterior: intervals are counted that cover the truth. Of galaxies, flux, size and ellipticity are
-measured as docs/tutorial/deblending.py does, and their pulls should have mean 0 and width 1. Times
-are of the process, in seconds of a CPU.
+measured as docs/tutorial/deblending.py does, and their pulls should have mean 0 and width 1. deepinv has the
+same prior, of real numbers, and as much time as ours took. Times are of the process, in seconds of a CPU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ import likely as lk
 from likely.core.likelihood import Figure
 from likely.data.galaxies import NOISE as SKY
 from likely.data.galaxies import PSF, gaussian_psf
-from likely.inverse import Calibration, Convolve, Downsample, Mask, Operator, Posterior
+from likely.inverse import Calibration, Convolve, Downsample, Function, Mask, Operator, Posterior
 from likely.models.mixtures.gmm import GaussianMixture
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "inverse"))
@@ -165,7 +167,9 @@ def images_of(
     path = Path(run) / "model.safetensors"
     if not path.exists():
         fresh = lk.make("score-sde", loaded.domain, seed=0)
-        lk.fit(fresh, loaded, seed=0, run=run, minutes=minutes, progress=True)
+        lk.fit(
+            fresh, loaded, seed=0, run=run, minutes=minutes, precision="bf16-mixed", progress=True
+        )
     model = lk.load(path)
     truth = loaded.test.x[:images].to(model.parameter_dtype)
     return model, truth, 0.05 * (truth.max() - truth.min()).item()
@@ -207,6 +211,28 @@ def images_table(
         judged(name, found.method, found, truth, seconds)
 
 
+def peers_table(
+    run: str, data: str, images: int = 20, draws: int = 16, steps: int = 200, minutes: float = 20
+) -> None:
+    from deepinv_peer import physics, restored
+
+    model, truth, noise = images_of(run, data, images, minutes)
+    shape = (1, *truth.shape[-2:])
+    span = truth.min().item(), truth.max().item()
+    print(f"{len(truth)} images, {draws} draws, noise {noise:.3g}\n")
+    head(*IMAGES)
+    for name in ("left half", "circular blur"):
+        a = physics(name, shape, torch.as_tensor(gaussian_psf(1.5)))
+        operator = Function(lambda x, a=a: a.A(x.reshape(-1, *shape)), linear=True)
+        y = measured(operator, truth, noise)
+        found, seconds = timed(model, y, operator, noise, n=draws, steps=steps)
+        judged(name, found.method, found, truth, seconds)
+        others = restored(model, y, a, noise, draws, seconds, span)
+        for method, (samples, taken, needed) in others.items():
+            other = replace(found, samples=samples.to(found.samples))
+            judged(name, f"{method}, {taken} steps", other, truth, needed)
+
+
 def galaxies_table(
     run: str, galaxies: int = 200, draws: int = 32, steps: int = 200, minutes: float = 20,
     rows: int = 20_000,
@@ -244,6 +270,7 @@ TABLES = {
     "digits": digits_table,
     "patches": patches_table,
     "images": images_table,
+    "peers": peers_table,
     "galaxies": galaxies_table,
 }
 
