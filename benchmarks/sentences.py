@@ -66,7 +66,13 @@ def main() -> None:
     for name, options in MODELS.items():
         model = lk.make(name, data.domain, seed=0, **options)
         history = lk.fit(
-            model, data, batch=64, minutes=minutes, steps=arguments.steps, run=arguments.out / name
+            model,
+            data,
+            batch=64,
+            minutes=minutes,
+            steps=arguments.steps,
+            run=arguments.out / name,
+            precision="bf16-mixed",
         )
         print(f"\n{name}: {history.steps:,} steps in {history.seconds:,.0f} s")
         print(*report(model, data, arguments.rows), sep="\n")
