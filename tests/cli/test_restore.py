@@ -44,6 +44,28 @@ def test_blurred_images_get_draws_and_a_page(run):
     assert all(word in page for word in ("truth within 2σ", "χ² per pixel", "draw 8", "residual"))
 
 
+def test_methods_are_compared_on_one_page(run, capsys):
+    truth = lk.load(run / "prior.safetensors").sample(1, seed=0)[0]
+    np.save(run / "truth.npy", truth)
+    np.save(run / "y.npy", truth + 0.1 * torch.randn(8, 8))
+    problem = [run / "y.npy", "--truth", run / "truth.npy", "--noise", 0.1, "-n", 40]
+    assert restore(run, *problem, "--method", "exact,guided") == 0
+    saved = {name: np.load(run / "out" / f"{name}.npz") for name in ("exact", "guided")}
+    assert not (run / "out" / "posterior.npz").exists()
+    std = saved["exact"]["std"]
+    assert np.abs((saved["exact"]["mean"] - saved["guided"]["mean"]) / std).max() < 1.5
+    page = (run / "out" / "index.html").read_text()
+    for words in ("exact", "guided", "error of the mean", "truth within 2σ", "Deviations"):
+        assert words in page
+    for method, options, words in (
+        ("exact,gibs", [], "unknown method 'gibs'"),
+        ("exact,guided", ["--set", "steps=3"], "--set is for one method"),
+        ("all", ["--set", "steps=3"], "--set is for one method"),
+    ):
+        assert restore(run, *problem, "--method", method, *options) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_masks_and_larger_pixels(run):
     """The right half is hidden, of an image of pixels of twice the size."""
     known = np.zeros((4, 4), np.uint8)

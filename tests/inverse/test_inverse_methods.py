@@ -258,3 +258,15 @@ def test_models_without_a_smooth_map_of_noise_say_so():
     assert lk.make("ffjord", lk.reals(2)).normals is None
     assert lk.make("infogan", lk.reals(2)).normals is None
     assert lk.make("gan", lk.integers(4, 3)).normals is None
+
+
+def test_the_first_suitable_method_is_that_of_auto():
+    prior, mask = lk.make("mfa", lk.reals(4), components=2, factors=1), Mask([1, 1, 0, 0])
+    y = torch.zeros(4)
+    names = lk.inverse.suitable(prior, y, mask, 0.1)
+    assert names[0] == "exact"
+    assert "guided" in names
+    assert [name for name in methods() if name in names] == names
+    made = lk.make("made", lk.binary(4))
+    assert lk.inverse.suitable(made, y, mask) == [lk.posterior(made, y, mask, n=2).method]
+    assert lk.inverse.suitable(lk.make("wgan", lk.reals(4)), y, mask) == []

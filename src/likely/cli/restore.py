@@ -10,9 +10,9 @@ import typer
 import likely as lk
 from likely.cli import options as opt
 from likely.cli.app import command
-from likely.cli.options import check_writable, hyperparameters
+from likely.cli.options import check_writable, hyperparameters, split_names
 from likely.cli.output import print_text
-from likely.core.errors import DataError
+from likely.core.errors import DataError, LikelyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,11 @@ def restore(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=2, help="Number of draws.")] = 16,
     method: Annotated[
-        str, typer.Option(help="How to draw; auto takes the best that the model can serve.")
+        str,
+        typer.Option(
+            help="How to draw; auto takes the best that the model can serve. Several with commas between, or "
+            "all, are compared."
+        ),
     ] = "auto",
     settings: Annotated[
         list[str] | None,
@@ -82,15 +86,17 @@ def restore(
 
     The image is what the model's rows become by blur (--psf), larger pixels (--scale), a mask and noise, in
     that order; without any of these it is only noisy. The folder gets a page and posterior.npz, with
-    samples, mean, std and residual.
+    samples, mean, std and residual; of several methods METHOD.npz.
     """
     import sys
+    import time
 
     import numpy as np
     import torch
 
     from likely.core.files import written_whole
-    from likely.inverse.report import page
+    from likely.inverse import suitable
+    from likely.inverse.report import page, page_of_methods
 
     check_writable(out)
     model = lk.load(run, device)
@@ -106,19 +112,33 @@ def restore(
         pixels = fitted_to(read_pixels(truth, model.domain), model.domain.shape, truth)
         known = torch.as_tensor(pixels).to(model.parameter_dtype)
     options: dict[str, Any] = {"missing": missing, **hyperparameters(settings)}
-    found = lk.posterior(
-        model, fitted_to(y, out_shape, image), operator, sigma, n=n, method=method, seed=seed,
-        progress=sys.stderr.isatty(), **options,
-    )  # fmt: skip
+    problem = model, fitted_to(y, out_shape, image), operator, sigma
+    names = split_names(method) or ["auto"]
+    if names == ["all"]:
+        names = suitable(*problem, missing=options["missing"])
+    if len(names) != 1 and settings:
+        raise LikelyError("--set is for one method: name it with --method")
+    found, seconds = {}, {}
+    for name in names:
+        start = time.perf_counter()
+        found[name] = lk.posterior(
+            *problem, n=n, method=name, seed=seed, progress=sys.stderr.isatty(), **options
+        )
+        seconds[name] = time.perf_counter() - start
     shown = {"image": image, "psf": psf, "scale": scale, "mask": mask, "noise": noise, "seed": seed}
-    text = page(found, title=f"likely restore: {Path(image).name}", truth=known, settings=shown)
+    titled: dict[str, Any] = {"title": f"likely restore: {Path(image).name}", "truth": known}
+    if len(found) == 1:
+        text = page(*found.values(), settings=shown, **titled)
+    else:
+        text = page_of_methods(found, seconds, settings=shown, **titled)
     out.mkdir(parents=True, exist_ok=True)
-    arrays = {name: getattr(found, name) for name in ("samples", "mean", "std", "residual")}
-    with written_whole(out / "posterior.npz") as file:
-        np.savez(file, **{name: value.numpy(force=True) for name, value in arrays.items()})
+    for name, one in found.items():
+        arrays = {part: getattr(one, part) for part in ("samples", "mean", "std", "residual")}
+        with written_whole(out / f"{name if len(found) > 1 else 'posterior'}.npz") as file:
+            np.savez(file, **{part: value.numpy(force=True) for part, value in arrays.items()})
+        print_text(str(one))
     with written_whole(out / "index.html") as file:
         file.write(text.encode())
-    print_text(str(found))
     print_text(str(out / "index.html"))
 
 
@@ -163,7 +183,7 @@ def read_pixels(name: str, domain: Domain | None = None) -> np.ndarray:
                 (column.levels or 2) * pixels.astype(float) / 2**bits
             )
         return pixels.astype(np.float64)
-    values = np.asarray(read(name).values, np.float64)
+    values = np.array(read(name).values, np.float64)  # a copy, as a mapped file cannot be written
     if values.ndim == 3 and len(values) > 1 and (domain is None or values.shape != domain.shape):
         raise DataError(
             f"{name}: holds {len(values)} images: name one extension, as in '{name}::1'"

@@ -19,11 +19,11 @@ from likely.inverse.operators import (
     Operator,
     Select,
 )
-from likely.inverse.posterior import Posterior, posterior
+from likely.inverse.posterior import Posterior, posterior, suitable
 from likely.inverse.problem import methods
 
 __all__ = [
     "Calibration", "Convolve", "CorrelatedGaussian", "DenseGaussian", "Downsample", "Function",
     "Gaussian", "Identity", "Linear", "Mask", "Misfit", "Noise", "Operator", "Poisson",
-    "PoissonGaussian", "Posterior", "Select", "methods", "misfit", "posterior", "simulate",
+    "PoissonGaussian", "Posterior", "Select", "methods", "misfit", "posterior", "simulate", "suitable",
 ]  # fmt: skip

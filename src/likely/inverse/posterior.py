@@ -25,7 +25,7 @@ from likely.core.progress import shown, track
 from likely.core.random import seeded
 from likely.inverse.noise import Noise, as_noise
 from likely.inverse.operators import Operator, Select, as_operator
-from likely.inverse.problem import Draws, Kind, Problem, choose
+from likely.inverse.problem import Draws, Kind, Problem, choose, methods
 
 MISFIT = 5.0  # standard deviations of χ² per pixel at which draws and data disagree
 FEW = 5  # notes of single measurements that are kept
@@ -235,6 +235,22 @@ def posterior(
             with seeded(_seed(seed, problem.y), model.device):
                 answers.append(chosen.solve(problem, n, **method_options))
     return measured.answered(answers, chosen.name, chosen.kind)
+
+
+def suitable(
+    model: GenerativeModel,
+    y: Any,
+    operator: Any = None,
+    noise: Any = None,
+    *,
+    missing: Literal["error", "mask"] = "error",
+) -> list[str]:
+    """Names of the methods that take this problem, "auto" being the first.
+
+    Parameters and errors are those of `likely.posterior`; the list may be empty.
+    """
+    problem = next(iter(_Measurements(model, y, operator, noise, missing)))
+    return [name for name, method in methods().items() if method.obstacle(problem) is None]
 
 
 class _Measurements:

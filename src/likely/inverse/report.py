@@ -24,7 +24,25 @@ COLUMNS = [
     Column("value", "", "Its value."),
     Column("meaning", "", "What it should be.", numeric=False),
 ]
+COMPARED = [
+    Column("method", "", "As `--method` takes it.", numeric=False),
+    Column("draws", "", "What its draws claim to be.", numeric=False),
+    Column(
+        "χ² per pixel", "", "Of y, as a mean over draws: 1, within the noise of so many pixels."
+    ),
+    Column("deviation", "", "Of the draws: the mean over pixels."),
+    Column("time", "s", "For all draws."),
+]
+KNOWN = [
+    Column(
+        "error of the mean",
+        "",
+        "Its root mean square over pixels: the least one, of an exact posterior.",
+    ),
+    Column("truth within 2σ", "%", "About 95 of the pixels, which are not independent."),
+]
 DRAWS = 8  # that are shown
+FEW = 4  # draws of each of several methods
 TAIL = 0.002  # of pixels at either end of a colour scale
 
 
@@ -52,14 +70,9 @@ def page(
         rows.append(("χ² per pixel", f"{found.chi2:.3g}", "1, within the noise of so many pixels"))
     rows += [(name, f"{value:.4g}", "") for name, value in found.diagnostics.items()]
     if truth is not None:
-        pull = ((found.mean - truth) / found.std).abs()
-        inside = (pull[found.std > 0] < 2).double().mean()
+        inside = f"{_within(found, truth):.1%}"
         rows.append(
-            (
-                "truth within 2σ",
-                f"{inside:.1%}",
-                "about 95 % of the pixels, which are not independent",
-            )
+            ("truth within 2σ", inside, "about 95 % of the pixels, which are not independent")
         )
     return Page(
         title=title,
@@ -72,6 +85,83 @@ def page(
         sections=sections(found, truth),
         settings=[("settings", listed(settings or {}))],
     ).render()
+
+
+@mpl.rc_context(STYLE)
+def page_of_methods(
+    found: Mapping[str, Posterior],
+    seconds: Mapping[str, float],
+    *,
+    title: str,
+    truth: Float[Tensor, "*shape"] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> str:
+    """The text of one HTML page on the same image, as several methods see it.
+
+    Parameters
+    ----------
+    found : mapping of str to Posterior
+        By method; all have the same y, operator and noise.
+    seconds : mapping of str to float
+        What each took.
+    title, truth, settings
+        As in `page`.
+    """
+    rows, notes = [], []
+    for name, one in found.items():
+        chi2 = Cell("–") if one.noise is None else Cell(f"{one.chi2:.3g}", one.chi2.item())
+        std, spent = one.std.mean().item(), seconds[name]
+        cells = [Cell(name, name), Cell(one.kind, one.kind, KINDS[one.kind]), chi2]
+        cells += [Cell(f"{std:.3g}", std), Cell(f"{spent:.3g}", spent)]
+        if truth is not None:
+            error = (one.mean - truth).square().mean().sqrt().item()
+            inside = 100 * _within(one, truth)
+            cells += [Cell(f"{error:.3g}", error), Cell(f"{inside:.1f}", inside)]
+        rows.append(cells)
+        notes += [f"{name}: {note}." for note in one.notes]
+    one = next(iter(found.values()))
+    means = {name: as_array(one.mean) for name, one in found.items()}
+    draws = {name: as_array(one.samples[:FEW]) for name, one in found.items()}
+    known = [] if truth is None else [as_array(truth)]
+    scale = quantile_range(np.stack([*means.values(), *known]), TAIL)
+    spreads = {name: as_array(one.std) for name, one in found.items()}
+    widest = 0.0, quantile_range(np.stack([*spreads.values()]), TAIL)[1]
+    y = as_array(one.y)
+    data = [_card("data", y, quantile_range(y, TAIL), "y")]
+    return Page(
+        title=title,
+        lead=[
+            f"{len(found)} methods, {len(one.samples)} draws of {_size(one.samples[0])} pixels each. "
+            "Those that are exact, or asymptotic and long enough, agree."
+        ],
+        columns=[*COMPARED, *([] if truth is None else KNOWN)],
+        rows=rows,
+        notes=notes,
+        sections=[
+            Section(
+                "What was measured", "", data + [_card("truth", image, scale) for image in known]
+            ),
+            Section("Means", "", [_card(name, mean, scale) for name, mean in means.items()]),
+            Section(
+                "Deviations",
+                "Of the draws: where the data leave an image open.",
+                [_card(name, std, widest, "", "magma") for name, std in spreads.items()],
+            ),
+            Section(
+                "Draws",
+                "",
+                [_card(name, draw, scale) for name, few in draws.items() for draw in few],
+                "small",
+            ),
+        ],
+        settings=[("settings", listed(settings or {}))],
+    ).render()
+
+
+def _within(found: Posterior, truth: Tensor) -> float:
+    """Part of the pixels with the truth within two deviations of the mean."""
+    pull = ((found.mean - truth) / found.std).abs()
+    return (pull[found.std > 0] < 2).double().mean().item()
 
 
 @mpl.rc_context(STYLE)
