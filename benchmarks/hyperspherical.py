@@ -4,10 +4,10 @@
 
 Perceptrons of 784–256–128 and 128–256–784 units, by default batches of 64 and a rate of 1e-3, a warm-up of
 the divergence, and the best weights by validation, with pixels drawn anew from grey levels in every batch;
-those of the last 10,000 training images, which validate, and of the 10,000 test images are drawn once. "d" is
-the paper's: the dimension of the sphere, whose points are vectors of d + 1 numbers, and the number of Gaussian
-variables. Printed is the importance-weighted bound with 500 draws for the test images, in nats, with its
-standard error over them. Dynamic binarisation is about 2 nats easier than the static one. A run that was
+those of the last 10,000 training images, which validate, and of the 10,000 test images are drawn once. "d"
+is the paper's: the dimension of the sphere, whose points are vectors of d + 1 numbers, and the number of
+Gaussian variables. Printed is the importance-weighted bound with 500 draws for the test images, in nats, with
+its standard error over them. Dynamic binarisation is about 2 nats easier than the static one. A run that was
 interrupted goes on when the command is repeated.
 """
 
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="steps")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--precision", default="32-true", help="as in `likely.fit`")
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
@@ -90,7 +91,7 @@ def main() -> None:
             history = lk.fit(
                 model, data, minutes=minutes, steps=arguments.steps, batch=arguments.batch,
                 rate=arguments.rate, weight_decay=0.0, seed=arguments.seed,
-                run=arguments.out / label, progress=sys.stderr.isatty(),
+                precision=arguments.precision, run=arguments.out / label, progress=sys.stderr.isatty(),
             )  # fmt: skip
             bound = model.log_likelihood(data.test.x, seed=0, draws=arguments.draws).mean()
             published = PUBLISHED.get((name, d))
