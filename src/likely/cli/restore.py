@@ -113,30 +113,31 @@ def restore(
         known = torch.as_tensor(pixels).to(model.parameter_dtype)
     options: dict[str, Any] = {"missing": missing, **hyperparameters(settings)}
     problem = model, fitted_to(y, out_shape, image), operator, sigma
+    able = suitable(*problem, missing=options["missing"])
     names = split_names(method) or ["auto"]
     if names == ["all"]:
-        names = suitable(*problem, missing=options["missing"])
-    if len(names) != 1 and settings:
+        names = able or ["auto"]
+    names.sort(key=able.__contains__)  # what is refused comes first, before time is spent
+    if len(names) > 1 and settings:
         raise LikelyError("--set is for one method: name it with --method")
     found, seconds = {}, {}
     for name in names:
         start = time.perf_counter()
-        found[name] = lk.posterior(
+        found[name] = one = lk.posterior(
             *problem, n=n, method=name, seed=seed, progress=sys.stderr.isatty(), **options
         )
         seconds[name] = time.perf_counter() - start
+        out.mkdir(parents=True, exist_ok=True)
+        arrays = {part: getattr(one, part) for part in ("samples", "mean", "std", "residual")}
+        with written_whole(out / f"{name if len(names) > 1 else 'posterior'}.npz") as file:
+            np.savez(file, **{part: value.numpy(force=True) for part, value in arrays.items()})
+        print_text(str(one))
     shown = {"image": image, "psf": psf, "scale": scale, "mask": mask, "noise": noise, "seed": seed}
     titled: dict[str, Any] = {"title": f"likely restore: {Path(image).name}", "truth": known}
     if len(found) == 1:
         text = page(*found.values(), settings=shown, **titled)
     else:
         text = page_of_methods(found, seconds, settings=shown, **titled)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, one in found.items():
-        arrays = {part: getattr(one, part) for part in ("samples", "mean", "std", "residual")}
-        with written_whole(out / f"{name if len(found) > 1 else 'posterior'}.npz") as file:
-            np.savez(file, **{part: value.numpy(force=True) for part, value in arrays.items()})
-        print_text(str(one))
     with written_whole(out / "index.html") as file:
         file.write(text.encode())
     print_text(str(out / "index.html"))
