@@ -12,8 +12,8 @@ import likely as lk
 from likely.inverse import Identity, Linear, Mask, Poisson
 from likely.inverse.diffusion import Step, denoiser_of
 from likely.inverse.linear import Linearised, Measurement, conjugate_gradients
-from likely.inverse.methods.guided import guided_mean, normalised_step
 from likely.inverse.problem import Problem
+from likely.inverse.samplers.guided import guided_mean, normalised_step
 from likely.models.mixtures.gmm import GaussianMixture
 
 # Of a prior N(0, c), y = x + n = 1: columns of one problem are four problems.

@@ -1,6 +1,6 @@
 """One measurement as methods see it, what they answer, and how they are found.
 
-A method is a function in a file of its own in `likely.inverse.methods`, that `method` registers:
+A method is a function in a file of its own in `likely.inverse.samplers`, that `method` registers:
 
     @method("name", kind="asymptotic", order=3, obstacle=...)
     def name(problem: Problem, n: int, *, an_option: int = 10) -> Draws: ...
@@ -26,7 +26,7 @@ from likely.core.errors import LikelyError
 from likely.inverse.noise import Noise
 from likely.inverse.operators import Operator
 
-METHODS = "likely.inverse.methods"  # the package with a file for each
+METHODS = "likely.inverse.samplers"  # the package with a file for each
 
 Kind = Literal["exact", "asymptotic", "approximation"]
 

@@ -22,8 +22,8 @@ from likely.contract.options import Range
 from likely.core.weights import effective
 from likely.inverse.diffusion import Columns, Denoiser, denoiser_of, steps_of
 from likely.inverse.linear import Linearised, Measurement
-from likely.inverse.methods.guided import denoised, obstacle
 from likely.inverse.problem import Draws, Problem, method
+from likely.inverse.samplers.guided import denoised, obstacle
 from likely.sampling.annealing import systematic
 
 FEW = 10  # effective particles, below which the answer is doubtful

@@ -22,8 +22,8 @@ from likely.contract.inputs import chunks
 from likely.contract.options import Positive
 from likely.inverse.diffusion import Columns, denoise, denoiser_of, geometric
 from likely.inverse.linear import Linearised, Measurement
-from likely.inverse.methods.guided import obstacle
 from likely.inverse.problem import Draws, Problem, method
+from likely.inverse.samplers.guided import obstacle
 
 SHARE = 0.7  # of the sweeps, in which ρ falls
 BELOW = 20.0  # ρ over the noise at which a denoising ends
