@@ -113,11 +113,11 @@ def restore(
         known = torch.as_tensor(pixels).to(model.parameter_dtype)
     options: dict[str, Any] = {"missing": missing, **hyperparameters(settings)}
     problem = model, fitted_to(y, out_shape, image), operator, sigma
-    able = suitable(*problem, missing=options["missing"])
     names = split_names(method) or ["auto"]
-    if names == ["all"]:
-        names = able or ["auto"]
-    names.sort(key=able.__contains__)  # what is refused comes first, before time is spent
+    if len(names) > 1 or names == ["all"]:
+        able = suitable(*problem, missing=options["missing"])
+        names = (able or ["auto"]) if names == ["all"] else names
+        names.sort(key=able.__contains__)  # what is refused comes first, before time is spent
     if len(names) > 1 and settings:
         raise LikelyError("--set is for one method: name it with --method")
     found, seconds = {}, {}
